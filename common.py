@@ -1,0 +1,428 @@
+"""What the stages must agree on, and nothing else: file formats, face data, metrics, checkpoints, device and seed.
+
+Formats (every CSV has a header line, is UTF-8, and may carry more columns than these):
+
+    faces/NAME/index.csv      path, video, frame, clip, label, method, split     one row a face image
+    features/NAME/index.csv   the same rows, in the order of features.npy (N x D, float32)
+    scores/DETECTOR/NAME.csv  video, frame, label, score                         one row an image or clip
+
+Labels: 0 = real, 1 = fake. A score is always P(fake). A `video` is one video of one method: its name is unique in its
+file. `clip` is empty where single frames were sampled. `split` is train, val, test, or empty where there are no splits.
+
+torch is imported inside the functions that need it: stages 00, 01 and 06 run without it.
+"""
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+INDEX_COLUMNS = ("path", "video", "frame", "clip", "label", "method", "split")
+SCORE_COLUMNS = ("video", "frame", "label", "score")
+
+
+# ---------------------------------------------------------------- terminal, arguments, files
+
+def fail(message):
+    """End the script with one line on standard error and exit status 1."""
+    raise SystemExit(f"{Path(sys.argv[0]).name}: error: {message}")
+
+
+def progress(iterable, **options):
+    """A tqdm bar on a terminal, nothing in a log file."""
+    from tqdm import tqdm
+    return tqdm(iterable, disable=None, dynamic_ncols=True, leave=False, **options)
+
+
+def add_system_arguments(parser, workers=None, seed=False, device=False):
+    """The flags every stage shares; `workers` says in the help what the workers are."""
+    group = parser.add_argument_group("system")
+    if device:
+        group.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1 ... (default auto)")
+    if workers:
+        group.add_argument("--workers", type=int, default=min(16, os.cpu_count() or 1), metavar="N",
+                           help=f"{workers} (default: one a CPU core, 16 at most)")
+    if seed:
+        group.add_argument("--seed", type=int, default=0, help="seed of everything random; the same seed gives the same "
+                                                               "result on a CPU (default 0)")
+
+
+def choose_device(name):
+    """The torch.device that --device asks for; ends the script if there is no such device."""
+    import torch
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        fail(f"--device {name} cannot be used here: {str(error).splitlines()[0]}")
+    return device
+
+
+def worker_pool(workers):
+    """A pool of `workers` fresh processes that end by themselves when this one is gone, even by SIGKILL."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=parent_watchdog, initargs=(os.getpid(),))
+
+
+def parent_watchdog(parent):
+    """Start a thread that ends this worker process when process `parent` is gone, however it went."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)              # Ctrl-C is the parent's to handle
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.1)
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def write_whole(path):
+    """Yield a path beside `path` to write to; rename it to `path` at the end: the file appears whole or not at all.
+
+    The name of the part is always the same, so that a run that goes on after a kill writes over what the kill left.
+    """
+    path = Path(path)
+    part = path.with_name(f".part-{path.name}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sha256(path):
+    """SHA-256 of a file as hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def start_run(out, args, inputs=(), free=("out", "workers", "device")):
+    """Make the output folder and write its args.json, or check that it belongs to the same command.
+
+    A stage that is run again takes up what lies in its output folder. That is right only if flags and inputs are the
+    same, so both are compared (`inputs` by the SHA-256 of each file); a difference ends the script and names it.
+    `free` flags may differ. A folder that holds nothing but args.json binds nobody.
+    """
+    settings = {"script": Path(sys.argv[0]).name,
+                "flags": {k: json.loads(json.dumps(v, default=str)) for k, v in sorted(vars(args).items()) if k not in free},
+                "inputs": {str(path): sha256(path) for path in inputs}}
+    out, file = Path(out), Path(out) / "args.json"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"cannot make the output folder {out}: {error.strerror}")
+    if file.exists() and any(name != "args.json" and not name.startswith(".part-") for name in os.listdir(out)):
+        try:
+            before = json.loads(file.read_text())
+            pairs = [(k, before[g].get(k, "not there"), settings[g].get(k, "not there")) for g in ("flags", "inputs")
+                     for k in sorted({*before[g], *settings[g]})]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            fail(f"{file} is damaged: delete {out} and run again")
+        changed = [f"{k} was {a}, is {b}" if k in settings["flags"] else f"{k} has changed" for k, a, b in pairs if a != b]
+        if before.get("script") != settings["script"]:
+            changed = [f"it was written by {before.get('script')}"]
+        if changed:
+            fail(f"{out} holds the result of another run ({'; '.join(changed)}): give another --out, or delete it to start over")
+    else:
+        with write_whole(file) as part:
+            part.write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def folder_names(folders):
+    """{NAME: folder} for folders given on the command line; ends the script if two have the same name."""
+    named = {}
+    for folder in folders:
+        name = Path(folder).resolve().name
+        if name in named:
+            fail(f"{named[name]} and {folder} have the same name, and results are kept by name: rename one")
+        named[name] = Path(folder)
+    return named
+
+
+# ---------------------------------------------------------------- CSV files
+
+def write_table(path, columns, rows):
+    """Write a CSV file with a header, whole or not at all; makes its folder."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def read_table(path, required):
+    """Read a CSV file with a header as {column: list of str}; ends the script if a required column is missing."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            missing = [name for name in required if name not in header]
+            if missing:
+                fail(f"{path}: no column {', '.join(missing)} (needed: {', '.join(required)}; found: {', '.join(header) or 'nothing'})")
+            columns = [[] for _ in header]
+            for row in reader:
+                if len(row) != len(header):
+                    if not row:
+                        continue
+                    fail(f"{path}, line {reader.line_num}: {len(row)} values under {len(header)} columns")
+                for column, value in zip(columns, row):
+                    column.append(value)
+    except FileNotFoundError:
+        fail(f"{path} does not exist")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        fail(f"{path} cannot be read as CSV: {error}")
+    return dict(zip(header, columns))
+
+
+def numbers(path, name, values, kind):
+    """A column of text as a numpy array of `kind` (int or float); ends the script at the first value that is not one."""
+    try:
+        return np.array([kind(value) for value in values], dtype=np.int64 if kind is int else np.float64)
+    except (ValueError, OverflowError):
+        for line, value in enumerate(values, 2):
+            try:
+                np.int64(int(value)) if kind is int else float(value)
+            except (ValueError, OverflowError):
+                fail(f"{path}, data row {line - 1}: {name} is {value[:40]!r}, not {'a whole number' if kind is int else 'a number'}")
+        raise
+
+
+def check_labels(path, videos, labels):
+    """End the script unless every label is 0 or 1 and no video has both."""
+    bad = np.flatnonzero((labels != 0) & (labels != 1))
+    if len(bad):
+        fail(f"{path}, data row {bad[0] + 1}: label is {labels[bad[0]]}; 0 is real, 1 is fake, nothing else is allowed")
+    seen = {}
+    for video, label in zip(videos, labels.tolist()):
+        if seen.setdefault(video, label) != label:
+            fail(f"{path}: video {video} is labelled real in one row and fake in another")
+
+
+def read_index(folder):
+    """Read FOLDER/index.csv: {column: list or array}; `frame`, `clip` (-1 = none) and `label` are integer arrays."""
+    folder, path = Path(folder), Path(folder) / "index.csv"
+    if not folder.is_dir():
+        fail(f"{folder} is not a folder")
+    if not path.exists():
+        fail(f"{folder} holds no index.csv: it is not the finished output of an earlier stage")
+    index = read_table(path, INDEX_COLUMNS)
+    if not index["path"]:
+        fail(f"{path} has no rows")
+    for name in index["path"]:
+        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or ":" in name[:2]:
+            fail(f"{path}: {name!r} leads out of its folder")
+    index["frame"] = numbers(path, "frame", index["frame"], int)
+    index["clip"] = numbers(path, "clip", [value or "-1" for value in index["clip"]], int)
+    index["label"] = numbers(path, "label", index["label"], int)
+    check_labels(path, index["video"], index["label"])
+    return index
+
+
+def rows_of_split(index, split, folder):
+    """Row numbers of a split ("train", "val", "test" or "all"). An index without any split belongs to "test" as a whole.
+
+    Returns an int64 array, empty only for "val"; ends the script if there is nothing to train or test on.
+    """
+    splits = np.array(index["split"])
+    if split == "all" or (split == "test" and not (splits != "").any()):
+        return np.arange(len(splits))
+    rows = np.flatnonzero(splits == split)
+    if not len(rows) and split != "val":
+        found = sorted(set(index["split"]) - {""})
+        fail(f"{folder} has no {split} split ({'it has ' + ', '.join(found) if found else 'it has none at all'}): "
+             f"give 01_extract_faces.py the data set's split files, or --random-split")
+    return rows
+
+
+def read_scores(path):
+    """Read a score file: (videos: list of str, labels: int array, scores: float array), one entry an image or clip."""
+    table = read_table(path, SCORE_COLUMNS)
+    labels, scores = numbers(path, "label", table["label"], int), numbers(path, "score", table["score"], float)
+    check_labels(path, table["video"], labels)
+    bad = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
+    if len(bad):
+        fail(f"{path}, data row {bad[0] + 1}: score is {scores[bad[0]]}; a score is P(fake), from 0 to 1")
+    return table["video"], labels, scores
+
+
+def write_scores(path, index, rows, scores):
+    """Write the P(fake) of index rows `rows` as scores/DETECTOR/NAME.csv; 6 decimals more than float32 can tell apart."""
+    write_table(path, SCORE_COLUMNS, ((index["video"][r], int(index["frame"][r]), int(index["label"][r]), f"{s:.8f}")
+                                      for r, s in zip(rows.tolist(), np.asarray(scores, np.float64).tolist())))
+
+
+# ---------------------------------------------------------------- face images and clips
+
+def load_face(path, size):
+    """Read an image file as RGB, resized to size x size: uint8 tensor (3, size, size). Raises OSError if it cannot."""
+    import torch
+    from PIL import Image
+    try:
+        with Image.open(path) as image:
+            image = image.convert("RGB")
+            if image.size != (size, size):
+                image = image.resize((size, size), Image.Resampling.BICUBIC)
+            pixels = np.array(image)
+    except Image.DecompressionBombError as error:
+        raise OSError(str(error)) from error
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+class Faces:
+    """Face images or clips as a torch data set: item k is uint8 (3, S, S), or (T, 3, S, S) where item k is T rows.
+
+    `items` is a list of tuples of paths. An unreadable file comes back as its error message, so that `load_batches`
+    can end the run with one line instead of a worker's traceback.
+    """
+
+    def __init__(self, items, size):
+        self.items, self.size = items, size
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, k):
+        import torch
+        try:
+            frames = [load_face(path, self.size) for path in self.items[k]]
+        except (OSError, ValueError) as error:
+            return f"face image cannot be read ({error}): extract the faces again with 01_extract_faces.py"
+        return frames[0] if len(frames) == 1 else torch.stack(frames)
+
+
+def collate(items):
+    """Stack the items of a batch, or hand on the first error message among them."""
+    import torch
+    errors = [item for item in items if isinstance(item, str)]
+    return errors[0] if errors else torch.stack(items)
+
+
+def load_batches(faces, batches, workers, pin=False):
+    """Yield the batches (lists of item numbers) of a `Faces` data set as stacked uint8 tensors, in order."""
+    import torch
+    # A generator of its own: the loader would otherwise draw from the global one, and a resumed run would differ.
+    loader = torch.utils.data.DataLoader(faces, batch_sampler=batches, num_workers=min(workers, len(batches)),
+                                         collate_fn=collate, pin_memory=pin, generator=torch.Generator())
+    for batch in loader:
+        if isinstance(batch, str):
+            fail(batch)
+        yield batch
+
+
+def group_clips(index, rows, folder):
+    """Group rows into clips, frames in order: (list of tuples of paths, row number of each clip's first frame).
+
+    Ends the script if the folder holds single frames, or clips of different lengths.
+    """
+    if (index["clip"][rows] < 0).any():
+        fail(f"{folder} holds single frames, not clips: run 01_extract_faces.py with --sampling clips")
+    clips = {}
+    for row in rows.tolist():
+        clips.setdefault((index["video"][row], int(index["clip"][row])), []).append(row)
+    for members in clips.values():
+        members.sort(key=lambda row: index["frame"][row])
+    lengths = {len(members) for members in clips.values()}
+    if len(lengths) > 1:
+        fail(f"{folder} has clips of {min(lengths)} and of {max(lengths)} frames: extract the faces again with 01_extract_faces.py")
+    return ([tuple(str(Path(folder) / index["path"][row]) for row in members) for members in clips.values()],
+            np.array([members[0] for members in clips.values()]))
+
+
+def epoch_batches(count, batch, seed, epoch):
+    """The batches of one training epoch: a permutation of 0..count-1 that depends on seed and epoch alone, cut up.
+
+    An incomplete last batch is left out (batch norm would weigh its few images too much); what is left out differs
+    from epoch to epoch. Fewer items than a batch make one smaller batch.
+    """
+    batch = min(batch, count)
+    order = np.random.default_rng((seed, epoch)).permutation(count).tolist()
+    return [order[k:k + batch] for k in range(0, count - batch + 1, batch)]
+
+
+# ---------------------------------------------------------------- metrics
+
+def auc(labels, scores):
+    """Area under the ROC curve, 0..1; nan if only one class is there."""
+    from sklearn.metrics import roc_auc_score
+    return float(roc_auc_score(labels, scores)) if len(np.unique(labels)) == 2 else float("nan")
+
+
+def eer(labels, scores):
+    """Equal error rate, 0..1: where the false positive rate equals the false negative rate, the ROC curve's points
+    joined by straight lines; nan if only one class is there."""
+    from sklearn.metrics import roc_curve
+    if len(np.unique(labels)) < 2:
+        return float("nan")
+    fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
+    gap = (1 - tpr) - fpr                                     # falls from 1 to -1 along the curve
+    after = int(np.argmax(gap <= 0))
+    if gap[after] == 0:
+        return float(fpr[after])
+    step = gap[after - 1] / (gap[after - 1] - gap[after])
+    return float(fpr[after - 1] + step * (fpr[after] - fpr[after - 1]))
+
+
+def percent(value):
+    """A rate for the terminal: 0.5 -> "50.0 %", nan -> "undefined"."""
+    return "undefined" if np.isnan(value) else f"{100 * value:.1f} %"
+
+
+# ---------------------------------------------------------------- checkpoints
+
+def canonical(value):
+    """Rebuild nested containers with interned keys and tensors of their own, so that equal contents give equal bytes."""
+    import torch
+    if isinstance(value, dict):
+        return {sys.intern(k) if isinstance(k, str) else k: canonical(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(canonical(v) for v in value)
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().clone()
+    return sys.intern(value) if isinstance(value, str) else value
+
+
+def save_checkpoint(path, **content):
+    """Write a checkpoint: tensors, numbers and text in nested dicts and lists, whole or not at all."""
+    import torch
+    with write_whole(path) as part, open(part, "wb") as file:
+        torch.save(canonical(content), file)
+
+
+def load_checkpoint(path, stage):
+    """Read a checkpoint that `stage` ("02", "04" or "05") wrote, onto the CPU; ends the script if it is another thing."""
+    import pickle
+    import torch
+    path = Path(path)
+    if not path.is_file():
+        fail(f"no checkpoint {path}" + (f" (in that folder: {path / 'model.pt'}?)" if path.is_dir() else ""))
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        fail(f"{path} is not a checkpoint of this project, or is damaged ({(str(error).splitlines() or ['no reason given'])[0][:100]})")
+    found = content.get("stage") if isinstance(content, dict) else None
+    if found != stage:
+        fail(f"{path} is {f'a checkpoint of stage {found}' if found else 'not a checkpoint of this project'}; one of stage {stage} is needed")
+    return content
+
+
+def random_state():
+    """The state of torch's random generators, to be stored in a checkpoint."""
+    import torch
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def set_random_state(state):
+    """Put back what `random_state` gave."""
+    import torch
+    torch.set_rng_state(state["cpu"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
