@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Stage 00: draw talking-head videos, real and manipulated, to try every other stage without a data set.
 
-    python 00_make_demo_videos.py --out demo/videos                          # about 1 minute on 2 cores
+    python 00_make_demo_videos.py --out demo/videos                          # 1 to 2 minutes on 2 cores
     python 00_make_demo_videos.py --out /tmp/v --identities 4 --frames 10    # a few seconds
 
 They are a DEMONSTRATION: cartoon-like heads with planted traces. No result on them says anything about real videos.
@@ -25,7 +25,6 @@ All randomness comes from --seed, so the same seed gives the same pixels before 
 """
 import argparse
 import json
-import os
 from concurrent.futures import as_completed
 from pathlib import Path
 
@@ -41,7 +40,7 @@ FACE_CENTRE = (128, 140)
 # blur in pixels, gain of the red, green and blue channel, gamma, and x264's constant rate factor.
 CONDITIONS = {
     "studio": dict(size=(320, 240), noise=2.0, blur=0.0, gain=(1.00, 1.00, 1.00), gamma=1.0, crf=18),
-    "phone": dict(size=(240, 320), noise=5.0, blur=0.7, gain=(1.08, 0.98, 0.84), gamma=1.2, crf=26),
+    "phone": dict(size=(240, 320), noise=8.0, blur=0.9, gain=(1.08, 0.98, 0.84), gamma=1.2, crf=30),
 }
 
 
@@ -225,7 +224,7 @@ def real_frames(who, motion, condition, rng):
         bx, by = size[0] / 2 + pose["x"] * 0.5, size[1] * 0.5 + pose["y"] * 0.3
         draw.ellipse((bx - 105, by + 78, bx + 105, by + 300), fill=colour(who["cloth"]))
         draw.rectangle((bx - 27, by + 40, bx + 27, by + 96), fill=colour(who["skin"], 0.66))
-        scene = np.asarray(scene.filter(ImageFilter.GaussianBlur(1.2)), np.float32)
+        scene = np.asarray(scene, np.float32)
         mask = warp(who["static"][1], pose, size)[..., None] / 255
         frame = scene * (1 - mask) + warp(draw_face(who, pose), pose, size) * mask
         yield capture(frame, condition, rng), pose
@@ -233,11 +232,15 @@ def real_frames(who, motion, condition, rng):
 
 def capture(frame, condition, rng):
     """Lens, sensor and processing of a capture condition: float frame -> uint8 frame."""
-    frame = 255 * (np.clip(frame, 0, 255) / 255) ** condition["gamma"] * np.array(condition["gain"], np.float32)
+    frame = np.clip(frame, 0, 255)
+    if condition["gamma"] != 1:
+        frame = 255 * (frame / 255) ** np.float32(condition["gamma"])
+    frame = frame * np.array(condition["gain"], np.float32)
     if condition["blur"]:
         image = Image.fromarray(np.clip(frame, 0, 255).astype(np.uint8))
         frame = np.asarray(image.filter(ImageFilter.GaussianBlur(condition["blur"])), np.float32)
-    frame = frame + rng.normal(0, condition["noise"], frame.shape).astype(np.float32)
+    if condition["noise"]:
+        frame = frame + condition["noise"] * rng.standard_normal(frame.shape, np.float32)
     return np.clip(np.rint(frame), 0, 255).astype(np.uint8)
 
 
@@ -270,7 +273,7 @@ def manipulate(method, frame, pose, who, other, other_pose, condition, rng):
     """
     size = condition["size"]
     clean = dict(condition, noise=0.0)
-    jump = (rng.normal(0, 1.0), rng.normal(0, 1.0), 1 + rng.normal(0, 0.012))
+    jump = (rng.normal(0, 1.5), rng.normal(0, 1.5), 1 + rng.normal(0, 0.015))
     gain = 1 + rng.normal(0, 0.02)                                        # flicker of brightness
     driven = dict(pose, mouth=other_pose["mouth"], smile=other_pose["smile"])
     if method == "Deepfakes":
@@ -279,7 +282,7 @@ def manipulate(method, frame, pose, who, other, other_pose, condition, rng):
         mask = warp(region(who, "face", 7), pose, size)[..., None] / 255
         weight = mask / mask.sum()
         fake += (frame * weight).sum((0, 1)) - (fake * weight).sum((0, 1))                # colours matched
-        fake = rescale(fake * gain, 3.0, Image.Resampling.BICUBIC)
+        fake = rescale(fake * gain, 4.0, Image.Resampling.BICUBIC)
     elif method == "FaceSwap":
         fake = capture(warp(draw_face(other, pose) * gain, pose, size, jump), clean, rng).astype(np.float32)
         mask = (warp(region(who, "face", 0), pose, size, jump)[..., None] > 127).astype(np.float32)
@@ -298,26 +301,28 @@ def manipulate(method, frame, pose, who, other, other_pose, condition, rng):
 
 # ---------------------------------------------------------------- files
 
-def video_frames(seed, condition_name, number, frames, partner=None, method=None):
-    """Yield the frames of one video before encoding, (height, width, 3) uint8; a pure function of its arguments."""
-    condition = CONDITIONS[condition_name]
-    where = list(CONDITIONS).index(condition_name)
-    who, other = (make_identity(np.random.default_rng((seed, where, n)), condition["size"]) for n in
-                  (number, number if partner is None else partner))
-    motion, other_motion = (make_motion(np.random.default_rng((seed, where, n, 1)), frames) for n in
-                            (number, number if partner is None else partner))
-    jumps = np.random.default_rng((seed, where, number, 2 + METHODS.index(method))) if method else None
-    camera = np.random.default_rng((seed, where, number, 99))
-    for k, (frame, pose) in enumerate(real_frames(who, motion, condition, camera)):
-        if method:
-            other_pose = {name: float(values[k]) for name, values in other_motion.items()}
-            frame = manipulate(method, frame, pose, who, other, other_pose, condition, jumps)
-        yield frame
+def record(seed, condition_name, number, frames):
+    """What the camera records of one person: a list of (frame, pose); a pure function of its arguments."""
+    condition, where = CONDITIONS[condition_name], list(CONDITIONS).index(condition_name)
+    who = make_identity(np.random.default_rng((seed, where, number)), condition["size"])
+    motion = make_motion(np.random.default_rng((seed, where, number, 1)), frames)
+    return list(real_frames(who, motion, condition, np.random.default_rng((seed, where, number, 99))))
+
+
+def forge(recording, seed, condition_name, number, partner, method):
+    """Yield the frames of a recording of person `number`, manipulated by `method` with person `partner` as the source."""
+    condition, where = CONDITIONS[condition_name], list(CONDITIONS).index(condition_name)
+    who, other = (make_identity(np.random.default_rng((seed, where, n)), condition["size"]) for n in (number, partner))
+    motion = make_motion(np.random.default_rng((seed, where, partner, 1)), len(recording))
+    rng = np.random.default_rng((seed, where, number, 2 + METHODS.index(method)))
+    for k, (frame, pose) in enumerate(recording):
+        yield manipulate(method, frame, pose, who, other, {name: float(values[k]) for name, values in motion.items()}, condition, rng)
 
 
 def encode(path, frames, size, crf):
     """Write frames as H.264 (yuv420p, 25 frames a second); the file appears whole or not at all."""
     import imageio_ffmpeg
+    path.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(path) as part:
         writer = imageio_ffmpeg.write_frames(str(part), size, fps=25, codec="libx264", macro_block_size=1, quality=None,
                                              output_params=["-crf", str(crf), "-preset", "veryfast", "-threads", "1"])
@@ -329,16 +334,19 @@ def encode(path, frames, size, crf):
             writer.close()
 
 
-def make_video(job):
-    """Draw and encode one video of the plan."""
-    path, seed, condition, number, frames, partner, method = job
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    encode(Path(path), video_frames(seed, condition, number, frames, partner, method),
-           CONDITIONS[condition]["size"], CONDITIONS[condition]["crf"])
+def make_videos(job):
+    """Draw and encode the missing videos of one person: the real one, and the fakes made from it. Returns their number."""
+    seed, condition_name, number, partner, frames, paths = job
+    condition, missing = CONDITIONS[condition_name], [method for method, path in paths.items() if not path.exists()]
+    recording = record(seed, condition_name, number, frames)
+    for method in missing:
+        images = forge(recording, seed, condition_name, number, partner, method) if method else (frame for frame, _ in recording)
+        encode(paths[method], images, condition["size"], condition["crf"])
+    return len(missing)
 
 
 def plan(out, seed, identities, frames):
-    """All videos as jobs, and the split files as {path: pairs}."""
+    """The jobs of `make_videos`, one a person, and the split files as {path: pairs}."""
     jobs, splits = [], {}
     pairs = [(n, n + 1) for n in range(0, identities, 2)]
     held_out = max(1, round(len(pairs) * 0.2))                            # 60 : 20 : 20
@@ -348,11 +356,10 @@ def plan(out, seed, identities, frames):
         for name, chosen in parts.items():
             splits[root / "splits" / f"{name}.json"] = [[f"{a:03d}", f"{b:03d}"] for a, b in chosen]
         for a, b in [pair for a, b in pairs for pair in ((a, b), (b, a))]:
-            path = root / "original_sequences" / "youtube" / "c23" / "videos" / f"{a:03d}.mp4"
-            jobs.append((str(path), seed, condition, a, frames, None, None))
+            paths = {None: root / "original_sequences" / "youtube" / "c23" / "videos" / f"{a:03d}.mp4"}
             for method in METHODS:
-                path = root / "manipulated_sequences" / method / "c23" / "videos" / f"{a:03d}_{b:03d}.mp4"
-                jobs.append((str(path), seed, condition, a, frames, b, method))
+                paths[method] = root / "manipulated_sequences" / method / "c23" / "videos" / f"{a:03d}_{b:03d}.mp4"
+            jobs.append((seed, condition, a, b, frames, paths))
     return jobs, splits
 
 
@@ -363,7 +370,7 @@ def main():
     data.add_argument("--out", type=Path, required=True, help="folder to write to")
     data.add_argument("--identities", type=int, default=40, metavar="N",
                       help="people a capture condition, even, 6 or more; each gives 1 real and 4 fake videos (default 40)")
-    data.add_argument("--frames", type=int, default=40, metavar="N", help="frames a video, 25 a second (default 40)")
+    data.add_argument("--frames", type=int, default=30, metavar="N", help="frames a video, 25 a second (default 30)")
     add_system_arguments(parser, workers="processes", seed=True)
     args = parser.parse_args()
     if args.identities < 6 or args.identities % 2:
@@ -377,15 +384,14 @@ def main():
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_whole(path) as part:
             part.write_text(json.dumps(pairs, indent=1) + "\n")
-    missing = [job for job in jobs if not os.path.exists(job[0])]
-    print(f"{len(jobs)} videos of {args.frames} frames in {len(CONDITIONS)} capture conditions "
-          f"({', '.join(CONDITIONS)}), {len(METHODS)} methods; {len(jobs) - len(missing)} are there already; "
-          f"{args.workers} processes", flush=True)
-    with worker_pool(args.workers) as pool:
-        futures = [pool.submit(make_video, job) for job in missing]
-        for future in progress(as_completed(futures), total=len(missing), unit="video"):
-            future.result()
-    print(f"done: {len(jobs)} videos in {args.out}. They are a demonstration: nothing measured on them holds for real videos.")
+    videos, missing = (sum(test(path) for *_, paths in jobs for path in paths.values()) for test in
+                       (lambda path: True, lambda path: not path.exists()))
+    print(f"{videos} videos of {args.frames} frames in {len(CONDITIONS)} capture conditions "
+          f"({', '.join(CONDITIONS)}), {len(METHODS)} methods; {videos - missing} are there already; {args.workers} processes", flush=True)
+    with worker_pool(args.workers) as pool, progress(total=missing, unit="video", iterable=None) as bar:
+        for future in as_completed([pool.submit(make_videos, job) for job in jobs if not all(path.exists() for path in job[-1].values())]):
+            bar.update(future.result())
+    print(f"done: {videos} videos in {args.out}. They are a demonstration: nothing measured on them holds for real videos.")
 
 
 if __name__ == "__main__":

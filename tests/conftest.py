@@ -1,0 +1,110 @@
+"""What the tests share: running a script as a user does, comparing folders, and small data made once a session.
+
+The small data: 6 people and 10 frames a video from stage 00, and what stages 01 to 03 make of them. Tests that use the authors'
+reference outputs or real clips look for them in the folder that SHARED names (../shared beside the project), and are
+skipped, saying so, where it is missing.
+"""
+import importlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("SHARED", ROOT.parent / "shared"))
+sys.path.insert(0, str(ROOT))
+SMALL_EXTRACTOR = ("--arch", "resnet18", "--weights", "none", "--image-size", "64", "--batch", "8", "--device", "cpu")
+SMALL_CLRNET = ("--filters", "4", "--repetitions", "1", "1", "--image-size", "48", "--batch", "4", "--device", "cpu")
+
+
+def stage(name):
+    """Import a numbered script, e.g. stage("05_train_clrnet")."""
+    return importlib.import_module(name)
+
+
+def command(script, *args):
+    return [sys.executable, str(ROOT / script), *map(str, args)]
+
+
+def run(script, *args, fails=False):
+    """Run a script to its end; returns its output, standard error included. Fails the test on the wrong exit status."""
+    done = subprocess.run(command(script, *args), capture_output=True, text=True, timeout=600)
+    output = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, output
+    if fails:
+        assert "Traceback" not in output, output
+        assert len(done.stderr.strip().splitlines()) == 1 and ": error: " in done.stderr, f"not one clear line:\n{done.stderr}"
+    return output
+
+
+def run_and_kill(ready, script, *args):
+    """Start a script, kill it with SIGKILL as soon as `ready()` is true, and wait for its workers to go too."""
+    process = subprocess.Popen(command(script, *args), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 300
+    while not ready():
+        assert process.poll() is None, "the script ended before it could be killed"
+        assert time.time() < deadline, "the script never got to the point where it should be killed"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(0.5)
+
+
+def tree(folder):
+    """{relative path: bytes} of all files below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+
+def assert_same_tree(a, b):
+    a, b = tree(a), tree(b)
+    assert sorted(a) == sorted(b)
+    assert [name for name in a if a[name] != b[name]] == []
+
+
+def shared(*parts):
+    """A path in the shared folder; skips the test where it is missing."""
+    path = SHARED.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"{path.name} is not there: set SHARED to the folder that holds {'/'.join(parts)}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """A folder with videos/, faces/{frames,clips,clips-FS} of the studio condition, faces/phone."""
+    folder = tmp_path_factory.mktemp("small")
+    run("00_make_demo_videos.py", "--out", folder / "videos", "--identities", 6, "--frames", 10)
+    common = ("--layout", "ffpp", "--videos", folder / "videos" / "studio")
+    run("01_extract_faces.py", *common, "--method", "Deepfakes", "--num-frames", 4, "--out", folder / "faces/frames")
+    run("01_extract_faces.py", "--layout", "ffpp", "--videos", folder / "videos/phone", "--method", "Deepfakes", "--num-frames", 4,
+        "--out", folder / "faces/phone")
+    for name, method in (("clips", "Deepfakes"), ("clips-FS", "FaceSwap")):
+        run("01_extract_faces.py", *common, "--method", method, "--sampling", "clips", "--num-clips", 2, "--size", 48,
+            "--out", folder / "faces" / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def extractor(small):
+    """model.pt of a small extractor, trained for one epoch."""
+    run("02_pretrain_extractor.py", "--faces", small / "faces/frames", "--out", small / "runs/extractor", "--epochs", 1, *SMALL_EXTRACTOR)
+    return small / "runs/extractor/model.pt"
+
+
+@pytest.fixture(scope="session")
+def features(small, extractor):
+    """Folder with the features of faces/frames and faces/phone."""
+    run("03_extract_features.py", "--checkpoint", extractor, "--faces", small / "faces/frames", small / "faces/phone",
+        "--out", small / "features", "--scores", small / "scores/direct", "--device", "cpu")
+    return small / "features"
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """copy(folder) -> a copy of it in this test's own folder."""
+    return lambda folder: Path(shutil.copytree(folder, tmp_path / Path(folder).name))

@@ -1,0 +1,78 @@
+"""Stage 00: layout, counts, same seed same pixels, faces that a detector finds, traces where they belong."""
+import json
+
+import numpy as np
+from conftest import run, stage
+
+demo = stage("00_make_demo_videos")
+faces = stage("01_extract_faces")
+
+
+def frames(seed, condition, number, count, partner=None, method=None):
+    recording = demo.record(seed, condition, number, count)
+    return np.stack(list(demo.forge(recording, seed, condition, number, partner, method)) if method else [f for f, _ in recording])
+
+
+def test_layout_counts_and_splits(small):
+    for condition in demo.CONDITIONS:
+        root = small / "videos" / condition
+        assert len(list(root.glob("original_sequences/youtube/c23/videos/*.mp4"))) == 6
+        for method in demo.METHODS:
+            names = sorted(path.stem for path in root.glob(f"manipulated_sequences/{method}/c23/videos/*.mp4"))
+            assert names == ["000_001", "001_000", "002_003", "003_002", "004_005", "005_004"]
+        pairs = {split: json.loads((root / "splits" / f"{split}.json").read_text()) for split in ("train", "val", "test")}
+        assert pairs == {"train": [["000", "001"]], "val": [["002", "003"]], "test": [["004", "005"]]}
+    assert len(list((small / "videos").rglob("*.mp4"))) == 2 * 6 * 5
+    assert not list((small / "videos").rglob(".part-*"))
+
+
+def test_videos_have_the_frames_and_size_of_their_condition(small):
+    for condition, settings in demo.CONDITIONS.items():
+        path = small / "videos" / condition / "original_sequences/youtube/c23/videos/000.mp4"
+        assert faces.count_frames(path) == 10
+        (_, frame), = faces.read_frames(path, [9])
+        assert frame.shape == (settings["size"][1], settings["size"][0], 3)
+
+
+def test_same_seed_same_pixels():
+    for method in (None, *demo.METHODS):
+        one, again, other = (frames(seed, "phone", 2, 3, 3 if method else None, method) for seed in (5, 5, 6))
+        assert np.array_equal(one, again)
+        assert not np.array_equal(one, other)
+
+
+def test_a_manipulation_changes_the_face_and_nothing_else():
+    real = frames(0, "studio", 0, 3)
+    for method in demo.METHODS:
+        fake = frames(0, "studio", 0, 3, 1, method)
+        changed = (real != fake).any((0, 3))
+        assert 0.01 < changed.mean() < 0.35, method
+        assert not changed[:20].any() and not changed[-20:].any() and not changed[:, :60].any() and not changed[:, -60:].any(), method
+
+
+def test_the_detector_finds_the_faces(small):
+    """At least 99 % of the frames, real and fake, both conditions, after encoding (about 600 frames)."""
+    found = asked = 0
+    for path in sorted((small / "videos").rglob("*.mp4")):
+        for _, frame in faces.read_frames(path, range(10)):
+            asked += 1
+            found += faces.largest_face(frame) is not None
+    assert asked == 600
+    assert found >= 0.99 * asked
+
+
+def test_it_goes_on_where_it_was(small, tmp_path):
+    args = ("--out", tmp_path / "v", "--identities", 6, "--frames", 2)
+    run("00_make_demo_videos.py", *args)
+    victim = next((tmp_path / "v").rglob("*.mp4"))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "v").rglob("*.mp4") if path != victim}
+    content = victim.read_bytes()
+    victim.unlink()
+    assert "59 are there already" in run("00_make_demo_videos.py", *args)
+    assert victim.read_bytes() == content
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_bad_numbers():
+    for flags in (("--identities", 7), ("--identities", 4), ("--frames", 0)):
+        run("00_make_demo_videos.py", "--out", "unused", *flags, fails=True)

@@ -1,0 +1,138 @@
+"""Stage 06 and the metrics: against scikit-learn, on known answers, on degenerate input."""
+import csv
+import warnings
+
+import numpy as np
+import pytest
+from conftest import run, stage
+from hypothesis import given, settings, strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+import common
+
+evaluate = stage("06_evaluate")
+scores_with_ties = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8).map(lambda k: k / 8)), min_size=1, max_size=60)
+
+
+def eer_by_search(labels, scores):
+    """The crossing of the two error rates, found by walking along the ROC curve in small steps."""
+    fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
+    t = np.linspace(0, len(fpr) - 1, 200_001)
+    x, y = np.interp(t, np.arange(len(fpr)), fpr), np.interp(t, np.arange(len(fpr)), tpr)
+    return x[np.argmin(np.abs(1 - y - x))]
+
+
+@given(scores_with_ties)
+@settings(max_examples=150, deadline=None)
+def test_auc_and_eer_agree_with_sklearn(pairs):
+    labels, scores = np.array([y for y, _ in pairs]), np.array([s for _, s in pairs])
+    if len(set(labels)) < 2:
+        assert np.isnan(common.auc(labels, scores)) and np.isnan(common.eer(labels, scores))
+        return
+    assert common.auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert common.eer(labels, scores) == pytest.approx(eer_by_search(labels, scores), abs=2e-4)
+
+
+@given(scores_with_ties, st.integers(0, 1000))
+@settings(max_examples=150, deadline=None)
+def test_a_resample_gives_what_measuring_its_copies_gives(pairs, seed):
+    """The weighted metrics of a resample equal scikit-learn's on the scores repeated as often as their weight says."""
+    labels, scores = np.array([y for y, _ in pairs]), np.array([s for _, s in pairs])
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, 5, len(labels))
+    weights = rng.integers(0, 3, (1, 5))
+    weights[0, groups[0]] = 1
+    times = weights[0][groups]
+    expected = evaluate.measure(np.repeat(labels, times), np.repeat(scores, times))
+    found = evaluate.measure_resampled(labels, scores, groups, weights)
+    assert list(found) == list(expected) == list(evaluate.METRICS)
+    for name in expected:
+        assert found[name][0] == pytest.approx(expected[name], abs=1e-9, nan_ok=True), name
+
+
+def test_known_answers():
+    labels, scores = np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.4, 0.9])
+    found = evaluate.measure(labels, scores)
+    assert found["auc"] == 0.75 and found["eer"] == 0.5 and found["accuracy"] == 0.5
+    assert found["precision"] == found["recall"] == found["f1"] == found["f1_macro"] == 0.5
+    assert found["average_precision"] == pytest.approx(average_precision_score(labels, scores))
+    assert evaluate.measure(labels, np.array([0.1, 0.2, 0.8, 0.9]))["eer"] == 0
+    assert evaluate.measure(labels, np.full(4, 0.5))["auc"] == 0.5
+
+
+def test_no_warnings_and_no_crash_on_one_class():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = evaluate.measure(np.ones(3, int), np.array([0.2, 0.7, 0.9]))
+    assert np.isnan(found["auc"]) and np.isnan(found["eer"]) and np.isnan(found["average_precision"])
+    assert found["recall"] == pytest.approx(2 / 3) and found["precision"] == 1
+
+
+def write(path, rows, header="video,frame,label,score"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(header + "\n" + "\n".join(rows) + "\n")
+
+
+def test_tables_and_figures(tmp_path):
+    good = [f"v{k},{f},{k % 2},{0.2 + 0.6 * (k % 2) + 0.01 * f}" for k in range(6) for f in range(3)]
+    write(tmp_path / "s/ours/A.csv", good)
+    write(tmp_path / "s/ours/B.csv", [row for row in good if row.split(",")[2] == "1"])
+    write(tmp_path / "s/theirs/A.csv", [f"{r.rsplit(',', 1)[0]},0.5" for r in good])
+    output = run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 50)
+    assert "100.00 / 0.00" in output and "50.00 / 50.00" in output and "undefined" in output
+    rows = {(r["detector"], r["set"], r["level"]): r for r in csv.DictReader(open(tmp_path / "r/results.csv"))}
+    assert len(rows) == 6
+    assert rows["ours", "A", "image"]["rows"] == "18" and rows["ours", "A", "video"]["rows"] == "6"
+    assert rows["ours", "A", "video"]["real"] == rows["ours", "A", "video"]["fake"] == "3"
+    assert float(rows["ours", "A", "image"]["auc"]) == 1 and rows["ours", "B", "image"]["auc"] == "nan"
+    text = (tmp_path / "r/tables.md").read_text()
+    assert "| ours | 100.00 [100.0, 100.0] | undefined |" in text
+    assert text.count("## ") == 2 * len(evaluate.METRICS)
+    for name in ("roc_A", "roc_B", "auc"):
+        assert (tmp_path / "r" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_video_level_is_the_mean_of_the_image_scores(tmp_path):
+    # Image by image real 0.9 beats everything; its video's mean is below the fake's.
+    write(tmp_path / "s/d/A.csv", ["r,0,0,0.9", "r,1,0,0.1", "f,0,1,0.6", "f,1,1,0.8"])
+    run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 20)
+    rows = {r["level"]: r for r in csv.DictReader(open(tmp_path / "r/results.csv"))}
+    assert float(rows["image"]["auc"]) == 0.5 and float(rows["video"]["auc"]) == 1
+
+
+def test_intervals_resample_videos_not_images():
+    """Two videos of 500 images each carry the information of two videos: the interval must stay wide."""
+    rng = np.random.default_rng(0)
+    videos = [f"v{k}" for k in range(4) for _ in range(500)]
+    labels = np.repeat([0, 0, 1, 1], 500)
+    scores = np.clip(np.repeat([0.3, 0.6, 0.5, 0.8], 500) + rng.normal(0, 0.02, 2000), 0, 1)
+    (_, _, image), _ = evaluate.evaluate(videos, labels, scores, 500, 0)
+    value, low, high = image["auc"]
+    assert value == pytest.approx(0.75, abs=0.02) and low < 0.05 and high > 0.95
+
+
+@pytest.mark.parametrize("rows, header, says", [
+    (["a,0,1"], "video,frame,label", "no column score"),
+    (["a,0,1,x"], "video,frame,label,score", "not a number"),
+    (["a,0,1,nan"], "video,frame,label,score", "score is nan"),
+    (["a,0,1,1.5"], "video,frame,label,score", "score is 1.5"),
+    (["a,0,2,0.5"], "video,frame,label,score", "label is 2"),
+    (["a,0,1,0.5", "a,1,0,0.5"], "video,frame,label,score", "real in one row and fake in another"),
+    (["a,0,1"], "video,frame,label,score", "3 values under 4 columns"),
+    ([], "", "no column"),
+])
+def test_bad_score_files(tmp_path, rows, header, says):
+    write(tmp_path / "s/d/A.csv", rows, header)
+    output = run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", fails=True)
+    assert says in output and "A.csv" in output
+
+
+def test_windows_line_ends_and_byte_order_mark(tmp_path):
+    (tmp_path / "s/d").mkdir(parents=True)
+    (tmp_path / "s/d/A.csv").write_bytes("\ufeffvideo,frame,label,score\r\na,0,0,0.1\r\nb,0,1,0.9\r\n".encode())
+    assert "100.00 / 0.00" in run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 10)
+
+
+def test_missing_and_empty_folders(tmp_path):
+    assert "not a folder" in run("06_evaluate.py", "--scores", tmp_path / "none", "--out", tmp_path / "r", fails=True)
+    assert "no score files" in run("06_evaluate.py", "--scores", tmp_path, "--out", tmp_path / "r", fails=True)
