@@ -244,7 +244,8 @@ def main():
         value = auc(index["label"][val_rows], scores) if len(val) else float("nan")
         mean = state["loss"] / state["batch"]
         better = not len(val) or np.isnan(value) or value > state["best"]
-        print(f"epoch {state['epoch'] + 1}: loss {mean:.4f}, validation AUC {percent(value)}{', the best' if better else ''}; "
+        checked = f"validation AUC {percent(value)}{', the best' if better else ''}" if len(val) else "no validation"
+        print(f"epoch {state['epoch'] + 1}: loss {mean:.4f}, {checked}; "
               f"{sum(map(len, batches)) / seconds:.1f} images a second, {100 * waited / seconds:.0f} % of the time waiting for data", flush=True)
         state["log"].append([state["epoch"] + 1, state["step"], round(mean, 6), round(value, 6)])
         state.update(epoch=state["epoch"] + 1, batch=0, loss=0.0, best=max(state["best"], value) if value == value else state["best"])

@@ -34,10 +34,10 @@ def load_extractor(path):
     return model.eval()
 
 
-def extract(model, folder, index, out, batch, workers, device):
+def extract(model, folder, index, out, batch, workers, device, save_every=100):
     """Write OUT/features.npy for the images of an index and return their P(fake): (N,) float32.
 
-    Every hundredth batch the state is on disk (.part-features.npy, .part-scores.npy, .part-rows); an interrupted run goes
+    Every `save_every` batches the state is on disk (.part-features.npy, .part-scores.npy, .part-rows); an interrupted run goes
     on from there, batches cut at the same places, so that the result is the same.
     """
     n, names = len(index["path"]), [out / f".part-{name}" for name in ("features.npy", "scores.npy", "rows")]
@@ -54,7 +54,7 @@ def extract(model, folder, index, out, batch, workers, device):
             rows = slice(batches[k - 1][0], batches[k - 1][-1] + 1)
             features[rows], scores[rows] = vectors.cpu().numpy(), model.head(vectors).softmax(1)[:, 1].cpu().numpy()
             bar.update(len(images))
-            if k % 100 == 0:
+            if k % save_every == 0:
                 features.flush()
                 scores.flush()
                 with write_whole(names[2]) as part:

@@ -110,7 +110,8 @@ def start_run(out, args, inputs=(), free=("out", "workers", "device")):
 
     A stage that is run again takes up what lies in its output folder. That is right only if flags and inputs are the
     same, so both are compared (`inputs` by the SHA-256 of each file); a difference ends the script and names it.
-    `free` flags may differ. A folder that holds nothing but args.json binds nobody.
+    `free` flags may differ. A folder that holds nothing but args.json binds nobody. While this process lives no other one
+    can start a run in the folder.
     """
     settings = {"script": Path(sys.argv[0]).name,
                 "flags": {k: json.loads(json.dumps(v, default=str)) for k, v in sorted(vars(args).items()) if k not in free},
@@ -120,6 +121,8 @@ def start_run(out, args, inputs=(), free=("out", "workers", "device")):
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         fail(f"cannot make the output folder {out}: {error.strerror}")
+    if file.exists():
+        lock(file)
     if file.exists() and any(name != "args.json" and not name.startswith(".part-") for name in os.listdir(out)):
         try:
             before = json.loads(file.read_text())
@@ -135,6 +138,24 @@ def start_run(out, args, inputs=(), free=("out", "workers", "device")):
     else:
         with write_whole(file) as part:
             part.write_text(json.dumps(settings, indent=1) + "\n")
+        lock(file)
+
+
+_locked = []
+
+
+def lock(file):
+    """Lock a file for the life of this process; ends the script if another process holds it."""
+    try:
+        import fcntl
+    except ImportError:                                       # Windows: no lock
+        return
+    handle = open(file, "r+")
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)    # a record lock: workers do not inherit it
+    except OSError:
+        fail(f"another process is at work in {file.parent}: wait for it, or give another --out")
+    _locked.append(handle)
 
 
 def folder_names(folders):

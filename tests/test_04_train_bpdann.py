@@ -127,3 +127,18 @@ def test_other_flags_on_the_same_folder_are_refused(features, tmp_path):
     args = ("--source", features / "frames", "--target", features / "phone", "--batch", 4, "--out", tmp_path / "r", "--scores", tmp_path / "s")
     run("04_train_bpdann.py", *args, "--epochs", 1)
     assert "epochs was 1, is 2" in run("04_train_bpdann.py", *args, "--epochs", 2, fails=True)
+
+
+def test_two_processes_on_one_folder(features, tmp_path):
+    import subprocess
+    from conftest import command
+    args = ("04_train_bpdann.py", "--source", features / "frames", "--target", features / "phone", "--epochs", 2000, "--batch", 4,
+            "--device", "cpu", "--out", tmp_path / "r", "--scores", tmp_path / "s")
+    first = subprocess.Popen(command(*args), stdout=subprocess.DEVNULL)
+    try:
+        while not (tmp_path / "r/last.pt").exists():
+            assert first.poll() is None
+        assert "another process is at work" in run(*args, fails=True)
+    finally:
+        first.kill()
+        first.wait()

@@ -1,0 +1,292 @@
+"""Stage 01: which videos, which frames, which box; unreadable input; kill and resume."""
+import csv
+import os
+import shutil
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from conftest import assert_same_tree, run, run_and_kill, shared, stage
+from hypothesis import given, strategies as st
+from PIL import Image
+
+faces = stage("01_extract_faces")
+
+
+def rows_of(path):
+    return list(csv.DictReader(open(path)))
+
+
+def write_video(path, frames, fps=25):
+    """A video of gray frames; frames: list of (height, width) or brightness values."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = frames[0].shape[:2]
+    writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=fps, codec="libx264", quality=None, macro_block_size=1,
+                                         output_params=["-crf", "1", "-preset", "ultrafast"])
+    writer.send(None)
+    for frame in frames:
+        writer.send(np.ascontiguousarray(frame))
+    writer.close()
+
+
+def flat(*values):
+    return [np.full((32, 48, 3), value, np.uint8) for value in values]
+
+
+# ---------------------------------------------------------------- which frames
+
+@given(st.integers(1, 5000), st.integers(1, 200))
+def test_equal_intervals(frames, count):
+    chosen = faces.equal_intervals(frames, count)
+    assert len(chosen) == len(set(chosen)) == min(frames, count) and chosen == sorted(chosen)
+    assert 0 <= chosen[0] and chosen[-1] < frames
+    gaps = np.diff(chosen)
+    assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
+
+
+def test_equal_intervals_known():
+    assert faces.equal_intervals(300, 30) == list(range(5, 300, 10))
+    assert faces.equal_intervals(3, 30) == [0, 1, 2]
+
+
+@given(st.integers(0, 5000), st.integers(1, 30), st.integers(1, 20))
+def test_clips_never_overlap_and_stay_inside(frames, clips, length):
+    starts = faces.clip_starts(frames, clips, length)
+    assert len(starts) == min(clips, frames // length)
+    assert all(b - a >= length for a, b in zip(starts, starts[1:]))
+    assert not starts or (starts[0] >= 0 and starts[-1] + length <= frames)
+
+
+def test_clips_known():
+    assert faces.clip_starts(80, 16, 5) == list(range(0, 80, 5))
+    assert faces.clip_starts(24, 16, 5) == [0, 6, 12, 18] or len(faces.clip_starts(24, 16, 5)) == 4
+    assert faces.clip_starts(4, 16, 5) == []
+
+
+def test_the_right_frames_leave_ffmpeg(tmp_path):
+    """Each frame's brightness is its number times 4: what comes out must be the frames that were asked for."""
+    write_video(tmp_path / "v.mp4", flat(*(4 * k for k in range(60))))
+    assert faces.count_frames(tmp_path / "v.mp4") == 60
+    wanted = [0, 7, 8, 9, 30, 58, 59]
+    got = [(n, frame.mean()) for n, frame in faces.read_frames(tmp_path / "v.mp4", wanted)]
+    assert [n for n, _ in got] == wanted
+    assert all(abs(mean - 4 * n) < 2 for n, mean in got)
+
+
+def test_many_single_frames(tmp_path):
+    write_video(tmp_path / "v.mp4", flat(*(k % 60 * 4 for k in range(320))))
+    wanted = faces.equal_intervals(320, 150)
+    assert [n for n, _ in faces.read_frames(tmp_path / "v.mp4", wanted)] == wanted
+
+
+# ---------------------------------------------------------------- which box
+
+@given(st.integers(1, 400), st.integers(1, 400), st.floats(-50, 400), st.floats(-50, 400), st.floats(1, 300), st.floats(1, 300),
+       st.floats(0.5, 3))
+def test_square_box_is_square_and_inside(width, height, x, y, w, h, scale):
+    left, top, right, bottom = faces.square_box((x, y, x + w, y + h), scale, width, height)
+    assert 0 <= left < right <= width and 0 <= top < bottom <= height and right - left == bottom - top
+    assert right - left == max(1, min(round(scale * max((x + w) - x, (y + h) - y)), width, height))
+
+
+def test_square_box_known():
+    assert faces.square_box((100, 100, 200, 200), 1.2, 640, 480) == (90, 90, 210, 210)
+    assert faces.square_box((0, 100, 100, 200), 1.2, 640, 480) == (0, 90, 120, 210)
+
+
+def test_the_largest_face_is_taken(small):
+    path = small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4"
+    (_, face), = faces.read_frames(path, [0])
+    little = np.asarray(Image.fromarray(face).resize((240, 180)))
+    scene = np.full((240, 640, 3), 90, np.uint8)
+    scene[:180, 20:260], scene[:, 320:] = little, face
+    left, _, right, _ = faces.largest_face(scene)
+    assert left > 320 and right - left > 80
+
+
+# ---------------------------------------------------------------- layouts
+
+def test_ffpp_index(small):
+    index = rows_of(small / "faces/frames/index.csv")
+    assert list(index[0])[:7] == ["path", "video", "frame", "clip", "label", "method", "split"]
+    assert len(index) == 12 * 4
+    assert {(r["method"], r["label"]) for r in index} == {("youtube", "0"), ("Deepfakes", "1")}
+    for split, people in (("train", "01"), ("val", "23"), ("test", "45")):
+        videos = {r["video"] for r in index if r["split"] == split}
+        a, b = (f"00{p}" for p in people)
+        assert videos == {f"youtube_{a}", f"youtube_{b}", f"Deepfakes_{a}_{b}", f"Deepfakes_{b}_{a}"}
+    for row in index:
+        image = Image.open(small / "faces/frames" / row["path"])
+        assert image.size == (int(row["right"]) - int(row["left"]), int(row["bottom"]) - int(row["top"]))
+        assert row["path"] == f"{row['video']}/{int(row['frame']):06d}.png" and row["clip"] == ""
+    assert {int(r["frame"]) for r in index} == {1, 3, 6, 8}
+    assert len(list((small / "faces/frames").rglob("*.png"))) == len(index)
+
+
+def test_clips_index(small):
+    index = rows_of(small / "faces/clips/index.csv")
+    assert len(index) == 12 * 2 * 5
+    for row in index:
+        assert int(row["frame"]) // 5 == int(row["clip"])
+        assert Image.open(small / "faces/clips" / row["path"]).size == (48, 48)
+    boxes = {(r["video"], r["clip"]): set() for r in index}
+    for row in index:
+        boxes[row["video"], row["clip"]].add((row["left"], row["top"], row["right"], row["bottom"]))
+    assert all(len(found) == 1 for found in boxes.values()), "one box a clip"
+
+
+def test_a_video_is_method_and_name(small, tmp_path):
+    """000_001 exists for each of four methods (trap: grouping frames by name alone)."""
+    run("01_extract_faces.py", "--layout", "ffpp", "--videos", small / "videos/studio", "--num-frames", 1, "--out", tmp_path / "f")
+    index = rows_of(tmp_path / "f/index.csv")
+    assert len({r["video"] for r in index}) == len({r["path"] for r in index}) == len(index) == 30
+    assert {r["method"] for r in index} == {"youtube", "Deepfakes", "FaceSwap", "Face2Face", "NeuralTextures"}
+
+
+def link(small, path, method=None, name="000"):
+    source = small / "videos/studio" / (f"manipulated_sequences/{method}/c23/videos/{name}.mp4" if method else
+                                        f"original_sequences/youtube/c23/videos/{name}.mp4")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, path)
+
+
+def test_folders_layout(small, tmp_path):
+    root = tmp_path / "v"
+    link(small, root / "train/real/a.mp4")
+    link(small, root / "train/fake/swap/a.mp4", "Deepfakes", "000_001")
+    link(small, root / "test/real/deep/er/b.mp4", name="001")
+    link(small, root / "test/fake/b.mp4", "FaceSwap", "001_000")
+    (root / "test/fake/notes.txt").write_text("not a video")
+    run("01_extract_faces.py", "--layout", "folders", "--videos", root, "--num-frames", 2, "--num-frames-real", 3, "--out", tmp_path / "f")
+    found = {(r["video"], r["label"], r["method"], r["split"], r["faces"], r["asked"]) for r in rows_of(tmp_path / "f/videos.csv")}
+    assert found == {("real_a", "0", "real", "train", "3", "3"), ("swap_a", "1", "swap", "train", "2", "2"),
+                     ("deep_b", "0", "deep", "test", "3", "3"), ("fake_b", "1", "fake", "test", "2", "2")}
+
+
+def test_list(small, tmp_path):
+    link(small, tmp_path / "x/a b.mp4")
+    link(small, tmp_path / "x/c.mp4", "Deepfakes", "000_001")
+    (tmp_path / "list.csv").write_text("path,label,method,split\nx/a b.mp4,0,,train\nx/c.mp4,1,swap,test\nx/none.mp4,1,swap,test\n")
+    output = run("01_extract_faces.py", "--list", tmp_path / "list.csv", "--num-frames", 2, "--out", tmp_path / "f")
+    assert "3 videos = 2 with faces + 1 skipped" in output
+    assert [(r["label"], r["method"], r["split"]) for r in rows_of(tmp_path / "f/index.csv")] == [("0", "real", "train")] * 2 + [("1", "swap", "test")] * 2
+    (skip,) = rows_of(tmp_path / "f/skipped.csv")
+    assert skip["video"] == "swap_none" and "no such file" in skip["reason"]
+
+
+def test_random_split_keeps_pairs_together_and_both_labels():
+    videos = [dict(path=faces.Path(f"{n:03d}.mp4"), label=0) for n in range(40)]
+    videos += [dict(path=faces.Path(f"{n:03d}_{n ^ 1:03d}.mp4"), label=1) for n in range(40)]
+    faces.random_split(videos, (60, 20, 20), 0, connected=True)
+    split_of = {}
+    for video in videos:
+        for name in video["path"].stem.split("_"):
+            assert split_of.setdefault(name, video["split"]) == video["split"]
+    counts = [sum(v["split"] == s for v in videos) for s in ("train", "val", "test")]
+    assert counts == [48, 16, 16]
+
+
+def test_names_are_safe_and_unique():
+    stems = ["a", "a", "A", "../../etc/x", "ü" * 90, "x\ny", "-rf", ".hidden", "a b", "a_b", os.fsdecode(b"\xff\xfe")]
+    videos = [dict(path=faces.Path(f"/data/{k}") / (s.replace("/", "_") + ".mp4"), method="../m") for k, s in enumerate(stems)]
+    faces.name_videos(videos)
+    names = [video["name"] for video in videos]
+    assert len({name.lower() for name in names}) == len(names)
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") and not name.startswith(".")
+               and len(name) < 100 for name in names)
+
+
+# ---------------------------------------------------------------- what cannot be read
+
+def test_unreadable_and_faceless_videos_are_counted(small, tmp_path):
+    root = tmp_path / "v/real"
+    link(small, root / "good.mp4")
+    whole = (root / "good.mp4").read_bytes()
+    (root / "empty.mp4").write_bytes(b"")
+    (root / "text.mp4").write_text("<html>not here</html>")
+    (root / "cut.mp4").write_bytes(whole[:len(whole) // 2])
+    (root / "playlist.mp4").write_text("#EXTM3U\n#EXTINF:1,\n" + str(root / "good.mp4") + "\n#EXT-X-ENDLIST\n")
+    (root / "script.mp4").write_text(f"ffconcat version 1.0\nfile '{root / 'good.mp4'}'\n")
+    write_video(root / "gray.mp4", flat(*range(20)))
+    os.mkfifo(root / "pipe.mp4")
+    (root / "folder.mp4").mkdir()
+    (root / "gone.mp4").symlink_to("nowhere")
+    link(small, root / "-odd %d 'name'\n.mp4", name="001")
+    output = run("01_extract_faces.py", "--layout", "folders", "--videos", tmp_path / "v", "--num-frames", 3, "--out", tmp_path / "f")
+    assert "8 videos = 2 with faces + 6 skipped" in output
+    reasons = {r["video"]: r["reason"] for r in rows_of(tmp_path / "f/skipped.csv")}
+    assert set(reasons) == {f"real_{n}" for n in ("empty", "text", "cut", "playlist", "script", "gray")}
+    assert reasons["real_gray"] == "no face found in 3 frames"
+    assert all(reasons[v].startswith("unreadable: ") for v in reasons if v != "real_gray")
+    assert "moov atom not found" in reasons["real_cut"]
+    assert len(rows_of(tmp_path / "f/index.csv")) == 6
+
+
+def test_fewer_faces_than_asked_are_counted(small, tmp_path):
+    face = [frame for _, frame in faces.read_frames(small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4", range(10))]
+    write_video(tmp_path / "v/real/half.mp4", face[:5] + [np.full_like(face[0], 90)] * 5)
+    output = run("01_extract_faces.py", "--layout", "folders", "--videos", tmp_path / "v", "--num-frames", 10, "--out", tmp_path / "f")
+    assert "1 gave fewer faces than asked; 5 images" in output
+    assert [(r["frame"], r["reason"]) for r in rows_of(tmp_path / "f/skipped.csv")] == [(str(n), "no face found") for n in range(5, 10)]
+    (video,) = rows_of(tmp_path / "f/videos.csv")
+    assert (video["faces"], video["asked"]) == ("5", "10")
+
+
+def test_nothing_but_faceless_videos_is_an_error(tmp_path):
+    write_video(tmp_path / "v/real/gray.mp4", flat(*range(20)))
+    assert "no face in any" in run("01_extract_faces.py", "--layout", "folders", "--videos", tmp_path / "v", "--out", tmp_path / "f", fails=True)
+
+
+def test_errors(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "no.csv").write_text("file,label\na.mp4,0\n")
+    (tmp_path / "bad.csv").write_text("path,label\na.mp4,fake\n")
+    out = ("--out", tmp_path / "f")
+    for flags, says in ((("--layout", "folders", "--videos", tmp_path / "none"), "not a folder"),
+                        (("--layout", "folders", "--videos", tmp_path / "empty"), "no videos"),
+                        (("--layout", "ffpp", "--videos", tmp_path / "empty"), "not a FaceForensics++ tree"),
+                        (("--layout", "ffpp", "--videos", tmp_path / "empty", "--method", "X"), "has no X"),
+                        (("--list", tmp_path / "no.csv"), "no column path"), (("--list", tmp_path / "bad.csv"), "label is 'fake'"),
+                        (("--list", tmp_path / "none.csv"), "does not exist"), ((), "give either")):
+        assert says in run("01_extract_faces.py", *flags, *out, fails=True)
+    assert not (tmp_path / "f").exists()
+
+
+# ---------------------------------------------------------------- killed and run again
+
+def test_killed_and_run_again(small, tmp_path):
+    args = ("--layout", "ffpp", "--videos", small / "videos/studio", "--num-frames", 5)
+    run("01_extract_faces.py", *args, "--out", tmp_path / "whole")
+    part = tmp_path / "part"
+    run_and_kill(lambda: len(list(part.glob("*/faces.json"))) >= 5, "01_extract_faces.py", *args, "--out", part)
+    assert not (part / "index.csv").exists() and len(list(part.glob("*/faces.json"))) < 30
+    output = run("01_extract_faces.py", *args, "--out", part)
+    assert " 0 done already" not in output
+    assert_same_tree(tmp_path / "whole", part)
+
+
+def test_other_flags_on_the_same_folder_are_refused(small, copy):
+    folder = copy(small / "faces/frames")
+    output = run("01_extract_faces.py", "--layout", "ffpp", "--videos", small / "videos/studio", "--method", "Deepfakes",
+                 "--num-frames", 5, "--out", folder, fails=True)
+    assert "num_frames was 4, is 5" in output
+
+
+# ---------------------------------------------------------------- real clips, where they are
+
+@pytest.mark.parametrize("sampling, images", [("frames", 348), ("clips", 840)])
+def test_real_clips(tmp_path, sampling, images):
+    """A face in each of the twelve videos; 24 frames of two of them, 30 (or 16 x 5) of the others."""
+    output = run("01_extract_faces.py", "--list", shared("data", "videos.csv"), "--sampling", sampling, "--out", tmp_path / "f")
+    assert f"12 videos = 12 with faces + 0 skipped; 2 gave fewer faces than asked; {images} images" in output
+
+
+def test_broken_clips(tmp_path):
+    shutil.copytree(shared("data", "broken"), tmp_path / "v/real")
+    output = run("01_extract_faces.py", "--layout", "folders", "--videos", tmp_path / "v", "--num-frames", 6, "--out", tmp_path / "f")
+    assert "8 videos = 4 with faces + 4 skipped" in output
+    videos = {r["video"].removeprefix("real_"): int(r["faces"]) for r in rows_of(tmp_path / "f/videos.csv")}
+    assert videos == dict(audio_only=0, hevc_10bit=6, phone_portrait_rot90=6, single_frame=1, text=0, trunc_faststart_50=6,
+                          trunc_moovend_50=0, zero=0)
+    box = next(r for r in rows_of(tmp_path / "f/index.csv") if r["video"] == "real_phone_portrait_rot90")
+    assert int(box["bottom"]) > int(box["top"])

@@ -1,0 +1,216 @@
+"""Stages 02 and 03: the extractor's network, its training, kill and resume, features and scores."""
+import csv
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL_EXTRACTOR, assert_same_tree, run, run_and_kill, stage
+from PIL import Image
+
+import common
+
+pretrain = stage("02_pretrain_extractor")
+features_ = stage("03_extract_features")
+
+
+@pytest.mark.parametrize("arch, size, dimensions", [("resnet18", 96, 512), ("se_resnext50_32x4d", 64, 2048), ("squeezenet1_1", 64, 512),
+                                                    ("xception", 96, 2048)])
+def test_networks_of_pretrainedmodels(arch, size, dimensions):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")                                    # nothing a user can do nothing about
+        model = pretrain.Extractor(arch, size).eval()
+    images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
+    assert model.features(images).shape == (2, dimensions) and model(images).shape == (2, 2)
+    assert not hasattr(model.backbone, "last_linear")
+    rebuilt = pretrain.Extractor(arch, size).eval()
+    rebuilt.load_state_dict(model.state_dict())
+    assert torch.equal(rebuilt(images), model(images))
+
+
+def test_preprocessing_is_the_networks_own():
+    model = pretrain.Extractor("resnet18", 32)
+    seen = []
+    model.backbone.features = lambda x: seen.append(x) or torch.zeros(len(x), 512, 1, 1)
+    model.features(torch.full((1, 3, 32, 32), 255, dtype=torch.uint8))
+    expected = (1 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    assert np.allclose(seen[0][0, :, 0, 0].numpy(), expected, atol=1e-6)
+
+
+def test_unknown_network_and_impossible_size(small, tmp_path):
+    for flags, says in ((("--arch", "resnet19"), "no network resnet19"), (("--arch", "vgg11", "--image-size", "64"), "cannot take images")):
+        output = run("02_pretrain_extractor.py", "--faces", small / "faces/frames", "--weights", "none", "--out", tmp_path / "r", *flags, fails=True)
+        assert says in output
+
+
+def test_training_writes_what_it_says(small, extractor):
+    folder = extractor.parent
+    assert {path.name for path in folder.iterdir()} == {"model.pt", "last.pt", "log.csv", "args.json"}
+    checkpoint = torch.load(extractor, weights_only=True)
+    assert checkpoint["stage"] == "02" and checkpoint["kwargs"] == dict(arch="resnet18", image_size=64)
+    assert checkpoint["step"] == 2 and checkpoint["args"]["lr"] == 2e-3    # 16 training images of 48, batch 8
+    settings = json.loads((folder / "args.json").read_text())
+    assert settings["flags"]["batch"] == 8 and settings["flags"]["weight_decay"] == 4e-5
+    (row,) = csv.DictReader(open(folder / "log.csv"))
+    assert list(row) == ["epoch", "step", "train_loss", "val_auc"] and 0 <= float(row["val_auc"]) <= 1
+
+
+def test_best_epoch_is_kept_not_the_last(small, tmp_path):
+    run("02_pretrain_extractor.py", "--faces", small / "faces/frames", "--out", tmp_path / "r", "--epochs", 4, *SMALL_EXTRACTOR)
+    log = list(csv.DictReader(open(tmp_path / "r/log.csv")))
+    best = max(range(4), key=lambda k: float(log[k]["val_auc"]))
+    model, last = (torch.load(tmp_path / "r" / name, weights_only=True) for name in ("model.pt", "last.pt"))
+    assert model["epoch"] == best + 1 and last["epoch"] == 4
+    # The validation AUC in the log is that of the stored network on the validation images.
+    index = common.read_index(small / "faces/frames")
+    rows = common.rows_of_split(index, "val", small)
+    network = features_.load_extractor(tmp_path / "r/model.pt")
+    faces = common.Faces([(str(small / "faces/frames" / index["path"][r]),) for r in rows], 64)
+    scores = pretrain.score(network, faces, 8, 0, "cpu")
+    assert common.auc(index["label"][rows], scores) == pytest.approx(float(log[best]["val_auc"]), abs=1e-6)
+
+
+def test_training_learns(small, tmp_path):
+    """The loss on 16 images falls to a fraction: gradients, labels and optimizer fit together."""
+    run("02_pretrain_extractor.py", "--faces", small / "faces/frames", "--out", tmp_path / "r", "--epochs", 12, *SMALL_EXTRACTOR, "--lr", "1e-3")
+    losses = [float(row["train_loss"]) for row in csv.DictReader(open(tmp_path / "r/log.csv"))]
+    assert losses[-1] < 0.4 * losses[0]
+
+
+def test_killed_and_run_again(small, tmp_path):
+    args = ("--faces", small / "faces/frames", "--epochs", 6, "--save-every", 1, *SMALL_EXTRACTOR, "--workers", 1)
+    run("02_pretrain_extractor.py", *args, "--out", tmp_path / "whole")
+    part = tmp_path / "part"
+    run_and_kill((part / "last.pt").exists, "02_pretrain_extractor.py", *args, "--out", part)
+    assert torch.load(part / "last.pt", weights_only=True)["epoch"] < 6
+    run("02_pretrain_extractor.py", *args, "--out", part)
+    assert_same_tree(tmp_path / "whole", part)
+
+
+def test_resumes_in_the_middle_of_an_epoch(small, tmp_path):
+    args = ("--faces", small / "faces/frames", "--epochs", 3, *SMALL_EXTRACTOR, "--batch", 3)
+    run("02_pretrain_extractor.py", *args, "--out", tmp_path / "whole")
+    part = tmp_path / "part"
+    run_and_kill((part / "last.pt").exists, "02_pretrain_extractor.py", *args, "--save-every", 2, "--out", part)
+    state = torch.load(part / "last.pt", weights_only=True)
+    assert state["step"] % 5 != 0 or state["epoch"] < 3
+    run("02_pretrain_extractor.py", *args, "--out", part)
+    assert_same_tree(tmp_path / "whole", part)
+
+
+def test_max_steps(small, tmp_path):
+    run("02_pretrain_extractor.py", "--faces", small / "faces/frames", "--out", tmp_path / "r", "--epochs", 9, "--max-steps", 3, *SMALL_EXTRACTOR)
+    assert torch.load(tmp_path / "r/last.pt", weights_only=True)["step"] == 3
+
+
+def test_weights_from_a_file(small, tmp_path):
+    """A state dict with its classifier, as published weights have it; a wrong one is refused by name."""
+    import pretrainedmodels
+    net = pretrainedmodels.resnet18(num_classes=1000, pretrained=None)
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    model = pretrain.Extractor("resnet18", 64)
+    pretrain.load_weights(model, "resnet18", str(tmp_path / "w.pth"))
+    assert torch.equal(model.backbone.conv1.weight, net.conv1.weight)
+    state = net.state_dict()
+    del state["conv1.weight"]
+    torch.save(state, tmp_path / "short.pth")
+    (tmp_path / "text.pth").write_text("no")
+    for name, says in (("short.pth", "conv1.weight"), ("text.pth", "text.pth"), ("none.pth", "no such file")):
+        output = run("02_pretrain_extractor.py", "--faces", small / "faces/frames", "--out", tmp_path / "r", *SMALL_EXTRACTOR,
+                     "--weights", tmp_path / name, fails=True)
+        assert says in output
+    # A run that never began does not bind its folder.
+    run("02_pretrain_extractor.py", "--faces", small / "faces/frames", "--out", tmp_path / "r", *SMALL_EXTRACTOR, "--max-steps", 1)
+
+
+def test_no_network_names_the_three_ways(monkeypatch):
+    def down(*args, **kwargs):
+        raise OSError("host is down")
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", down)
+    with pytest.raises(SystemExit) as error:
+        pretrain.load_weights(None, "se_resnext101_32x4d", "imagenet")
+    assert str(error.value).count("host is down") == 2 and "--weights FILE" in str(error.value) and "--weights none" in str(error.value)
+
+
+def test_features_and_scores_are_the_networks(small, extractor, features):
+    network = features_.load_extractor(extractor)
+    for name in ("frames", "phone"):
+        index = common.read_index(features / name)
+        stored = np.load(features / name / "features.npy")
+        assert stored.shape == (len(index["path"]), 512) and stored.dtype == np.float32
+        assert (features / name / "index.csv").read_bytes() == (small / "faces" / name / "index.csv").read_bytes()
+        for row in (0, len(stored) - 1):
+            image = np.array(Image.open(small / "faces" / name / index["path"][row]).convert("RGB").resize((64, 64), Image.Resampling.BICUBIC))
+            with torch.no_grad():
+                vector = network.features(torch.from_numpy(image).permute(2, 0, 1)[None])
+                p_fake = network.head(vector).softmax(1)[0, 1].item()
+            assert np.allclose(stored[row], vector[0].numpy(), atol=1e-4)
+            assert np.load(features / name / "scores.npy")[row] == pytest.approx(p_fake, abs=1e-4)
+    scores = list(csv.DictReader(open(small / "scores/direct/frames.csv")))
+    index = common.read_index(features / "frames")
+    assert [r["video"] for r in scores] == [v for v, s in zip(index["video"], index["split"]) if s == "test"]
+
+
+def test_features_go_on_after_a_kill(small, extractor, features, tmp_path, monkeypatch):
+    """Stopped between two saves, the next run starts at the last save and ends with the same file."""
+    folder, model = small / "faces/frames", features_.load_extractor(extractor)
+    index, out, whole = common.read_index(folder), tmp_path / "a", tmp_path / "b"
+    for path in (out, whole):
+        path.mkdir()
+    features_.extract(model, folder, index, whole, 8, 0, torch.device("cpu"))
+    monkeypatch.setattr(features_, "load_batches", lambda *a, **k: (b for n, b in enumerate(common.load_batches(*a, **k)) if n < 3 or 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        features_.extract(model, folder, index, out, 8, 0, torch.device("cpu"), save_every=2)
+    assert (out / ".part-rows").read_text() == "16"
+    monkeypatch.undo()
+    features_.extract(model, folder, index, out, 8, 0, torch.device("cpu"))
+    assert (out / "features.npy").read_bytes() == (whole / "features.npy").read_bytes()
+
+
+def test_running_03_again_changes_nothing_and_another_checkpoint_is_refused(small, extractor, features, tmp_path):
+    before = (features / "frames/features.npy").stat().st_mtime_ns
+    args = ("--faces", small / "faces/frames", "--out", features, "--device", "cpu")
+    run("03_extract_features.py", "--checkpoint", extractor, *args)
+    assert (features / "frames/features.npy").stat().st_mtime_ns == before
+    run("02_pretrain_extractor.py", "--faces", small / "faces/frames", "--out", tmp_path / "r", "--max-steps", 1, *SMALL_EXTRACTOR, "--seed", 7)
+    assert "another run" in run("03_extract_features.py", "--checkpoint", tmp_path / "r/model.pt", *args, fails=True)
+
+
+def test_errors(small, extractor, features, copy, tmp_path):
+    (tmp_path / "empty").mkdir()
+    out = ("--out", tmp_path / "o")
+    for folder, says in ((tmp_path / "none", "not a folder"), (tmp_path / "empty", "no index.csv")):
+        assert says in run("02_pretrain_extractor.py", "--faces", folder, "--out", tmp_path / "r", *SMALL_EXTRACTOR, fails=True)
+        assert says in run("03_extract_features.py", "--checkpoint", extractor, "--faces", folder, *out, fails=True)
+    (tmp_path / "empty/index.csv").write_text("path,video,frame,label\na.png,a,0,0\n")
+    assert "no column clip" in run("02_pretrain_extractor.py", "--faces", tmp_path / "empty", "--out", tmp_path / "r", fails=True)
+    torch.save({"stage": "05"}, tmp_path / "other.pt")
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "stranger.pt")
+    (tmp_path / "cut.pt").write_bytes(extractor.read_bytes()[:1000])
+    for name, says in (("other.pt", "stage 05; one of stage 02"), ("stranger.pt", "not a checkpoint"), ("cut.pt", "damaged"), ("none.pt", "no checkpoint")):
+        assert says in run("03_extract_features.py", "--checkpoint", tmp_path / name, "--faces", small / "faces/frames", *out, fails=True)
+    faces = copy(small / "faces/frames")
+    victim = next(faces.glob("*/*.png"))
+    victim.write_bytes(victim.read_bytes()[:60])
+    assert victim.name in run("02_pretrain_extractor.py", "--faces", faces, "--out", tmp_path / "r", *SMALL_EXTRACTOR, fails=True)
+    victim.unlink()
+    assert victim.name in run("03_extract_features.py", "--checkpoint", extractor, "--faces", faces, *out, fails=True)
+
+
+def test_a_pickle_bomb_is_not_run(tmp_path, small):
+    class Bomb:
+        def __reduce__(self):
+            return open, (str(tmp_path / "boom"), "w")
+    torch.save({"stage": "02", "x": Bomb()}, tmp_path / "bomb.pt")
+    assert "damaged" in run("03_extract_features.py", "--checkpoint", tmp_path / "bomb.pt", "--faces", small / "faces/frames",
+                            "--out", tmp_path / "o", fails=True)
+    assert not (tmp_path / "boom").exists()
+
+
+def test_an_index_cannot_lead_out_of_its_folder(small, copy, tmp_path):
+    faces = copy(small / "faces/frames")
+    text = (faces / "index.csv").read_text()
+    for path in ("../secret.png", "/etc/passwd", "a/../../b.png", "C:\\x.png"):
+        (faces / "index.csv").write_text(text + f"{path},v,0,,0,youtube,train,0,0,1,1\n")
+        assert "leads out" in run("02_pretrain_extractor.py", "--faces", faces, "--out", tmp_path / "r", *SMALL_EXTRACTOR, fails=True)

@@ -1,0 +1,276 @@
+"""Stage 05: the authors' outputs, a plain loop over frames, the strategies, kill and resume."""
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL_CLRNET, assert_same_tree, run, run_and_kill, shared, stage
+from pathlib import Path
+
+import common
+
+clrnet = stage("05_train_clrnet")
+
+
+# ---------------------------------------------------------------- the network
+
+def load_fixture(path):
+    """A network with the fixture's weights, its input (N, T, 3, H, W), and the file."""
+    data = np.load(path)
+    config = json.loads(str(data["config"]))
+    model = clrnet.CLRNet(filters=config["initial_filters"], repetitions=config["repetitions"]).eval()
+    names = sorted(name for name in data.files if name[0] == "w" and name[1:].isdigit())
+    clrnet.load_keras_weights(model, [data[name] for name in names])
+    return model, torch.from_numpy(data["input"]).permute(0, 1, 4, 2, 3), data
+
+
+def check_parity(path):
+    """Probabilities and the output of every stage against the authors' network, to 1e-4."""
+    model, frames, data = load_fixture(path)
+    with torch.no_grad():
+        theirs = data["probs"][:, ::-1]                                    # fake, real -> real, fake
+        assert np.abs(model(frames).softmax(1).numpy() - theirs).max() < 1e-4
+        assert np.abs(model.features(frames).numpy() - data["out_head_gap"]).max() < 1e-4
+        outputs = []
+        for stage_ in model.stages:
+            stage_.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+        model(frames)
+    for k, output in enumerate(outputs):
+        assert np.abs(output.permute(0, 1, 3, 4, 2).numpy() - data[f"out_stage{k}"]).max() < 1e-4, f"stage {k}"
+
+
+def test_parity_with_the_authors_network():
+    check_parity(Path(__file__).parent / "data" / "clrnet_a.npz")
+
+
+@pytest.mark.parametrize("name", ["clrnet_a", "clrnet_b", "clrnet_d"])
+def test_parity_with_all_reference_outputs(name):
+    check_parity(shared("parity", f"{name}.npz"))
+
+
+def test_gradients_of_the_authors_network():
+    """In training mode, without dropout: loss and the gradient of every array, within 1e-3 of the largest entry."""
+    path = shared("parity", "clrnet_train.npz")
+    model, frames, data = load_fixture(path)
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    fake = torch.from_numpy(data["target"][:, 0]).long()
+    loss = torch.nn.functional.cross_entropy(model(frames), fake)
+    l2 = 1e-4 * sum(layer.input.weight.square().sum() for layer in model.modules() if isinstance(layer, clrnet.ConvLSTM))
+    assert (loss + l2).item() == pytest.approx(float(data["total_loss"]), rel=1e-4)
+    (loss + l2).backward()
+    names = [str(name) for name in json.loads(str(data["trainable_names"]))]
+    mine = []
+    for layer in model.layers():
+        if isinstance(layer, clrnet.ConvLSTM):
+            mine += [layer.input.weight, layer.recurrent.weight, layer.input.bias]
+        elif isinstance(layer, clrnet.FrameNorm):
+            mine += [layer.weight, layer.bias]
+    mine += [model.head.weight, model.head.bias]
+    assert len(mine) == len(names)
+    for k, (parameter, name) in enumerate(zip(mine, names)):
+        if name.startswith("batch_normalization_v1_15/beta"):             # exactly zero in theory
+            continue
+        theirs = data[f"grad{k:03d}"][..., ::-1] if k >= len(names) - 2 else data[f"grad{k:03d}"]
+        theirs = theirs.transpose(3, 2, 0, 1) if theirs.ndim == 4 else theirs.T
+        assert np.abs(parameter.grad.numpy() - theirs).max() <= 1e-3 * np.abs(theirs).max() + 1e-7, name
+
+
+def test_full_size():
+    with torch.device("meta"):
+        model = clrnet.CLRNet()
+    assert sum(v.numel() for k, v in model.state_dict().items() if "num_batches" not in k) == 248_160_514
+    assert len(model.layers()) == 207
+    assert sum(isinstance(layer, clrnet.ConvLSTM) for layer in model.layers()) == 53
+    assert sum(isinstance(layer, clrnet.ConvLSTM) for layer in model.frozen_part(87 / 207)) == 23    # the authors' cut
+    half = model.frozen_part(0.5)
+    assert half[-1] is model.stages[2][0].norm_shortcut and model.stages[2][0].c not in half
+
+
+@pytest.mark.parametrize("channels, filters, kernel, stride, size", [(3, 4, 7, 2, (12, 15)), (5, 2, 3, 1, (6, 5)), (4, 3, 1, 2, (7, 8)),
+                                                                     (4, 3, 3, 2, (9, 10))])
+def test_cell_equals_a_plain_loop(channels, filters, kernel, stride, size):
+    """The equations as they stand in the paper, a frame at a time, state from zero: outputs and gradients."""
+    torch.manual_seed(0)
+    layer = clrnet.ConvLSTM(channels, filters, kernel, stride).double()
+    x = torch.randn(2, 4, channels, *size, dtype=torch.double, requires_grad=True)
+    h = c = torch.zeros(2, filters, -(-size[0] // stride), -(-size[1] // stride), dtype=torch.double)
+    outputs = []
+    for t in range(4):
+        z = layer.input(clrnet.pad_same(x[:, t], kernel, stride)) + layer.recurrent(h)
+        i, f, g, o = z.chunk(4, 1)
+        c = clrnet.hard_sigmoid(f) * c + clrnet.hard_sigmoid(i) * torch.tanh(g)
+        h = clrnet.hard_sigmoid(o) * torch.tanh(c)
+        outputs.append(h)
+    plain, ours = torch.stack(outputs, 1), layer(x)
+    weight = torch.randn_like(plain)
+    parameters = [x, *layer.parameters()]
+    expected = torch.autograd.grad((plain * weight).sum(), parameters)
+    found = torch.autograd.grad((ours * weight).sum(), parameters)
+    assert torch.allclose(ours, plain, atol=1e-12)
+    assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(found, expected))
+
+
+def test_same_padding_is_tensorflows():
+    x = torch.ones(1, 1, 240, 240)
+    assert clrnet.pad_same(x, 7, 2).shape[-1] == 245 and clrnet.pad_same(x, 7, 2)[0, 0, 2, 2] == 1 and clrnet.pad_same(x, 7, 2)[0, 0, 1, 2] == 0
+    assert clrnet.pad_same(torch.ones(1, 1, 5, 4), 3, 3).shape[2:] == (6, 6)
+
+
+def test_hard_sigmoid_is_keras():
+    assert clrnet.hard_sigmoid(torch.tensor([-3.0, -2.5, 0.0, 1.0, 2.5, 9.0])).tolist() == pytest.approx([0, 0, 0.5, 0.7, 1, 1])
+
+
+def test_initial_values():
+    torch.manual_seed(0)
+    model = clrnet.CLRNet(8, (1, 1))
+    clrnet.initialise(model)
+    layer = model.stages[0][0].b
+    weight = layer.input.weight.detach()
+    assert weight.std().item() == pytest.approx((2 / weight[0].numel()) ** 0.5, rel=0.1)
+    flat = layer.recurrent.weight.detach().permute(2, 3, 1, 0).reshape(-1, 32)
+    assert torch.allclose(flat.T @ flat, torch.eye(32), atol=1e-5)
+    assert layer.input.bias.tolist() == [0.0] * 8 + [1.0] * 8 + [0.0] * 16
+
+
+def test_wrong_weights_are_refused():
+    model = clrnet.CLRNet(2, (1,))
+    with pytest.raises(ValueError, match="3 arrays"):
+        clrnet.load_keras_weights(model, [np.zeros(1)] * 3)
+
+
+# ---------------------------------------------------------------- augmentation (5.1.3)
+
+def test_augmentation_is_one_draw_a_clip():
+    clip = torch.rand(3, 1, 3, 24, 24).expand(3, 5, 3, 24, 24)
+    out = clrnet.augment(clip, torch.Generator().manual_seed(0))
+    assert out.shape == clip.shape and 0 <= out.min() and out.max() <= 1
+    assert torch.equal(out[:, :1].expand_as(out), out)
+    assert not torch.allclose(out[0], out[1])
+    again = clrnet.augment(clip, torch.Generator().manual_seed(0))
+    assert torch.equal(out, again) and not torch.equal(out, clrnet.augment(clip, torch.Generator().manual_seed(1)))
+
+
+def test_augmentation_ranges():
+    """On a flat gray clip only brightness and shift act: 0.5 * (0.7..1.3) + (-50..50) / 255, both ends nearly reached."""
+    out = clrnet.augment(torch.full((4000, 1, 3, 2, 2), 0.5), torch.Generator().manual_seed(0))[:, 0, :, 0, 0]
+    assert torch.allclose(out.std(1), torch.zeros(4000), atol=1e-6)
+    assert 0.35 - 50 / 255 <= out.min() < 0.20 and 0.80 < out.max() <= 0.65 + 50 / 255
+
+
+def test_augmentation_moves_by_30_degrees_and_20_percent_and_mirrors():
+    size, n = 101, 600
+    image = torch.zeros(n, 1, 3, size, size)
+    image[..., 50 - 2:50 + 3, 80 - 2:80 + 3] = 1                          # a spot 30 pixels right of the centre
+    out = clrnet.augment(image, torch.Generator().manual_seed(3))[:, 0, 0]
+    out = out - out.amin((1, 2), keepdim=True)
+    y, x = torch.meshgrid(torch.arange(size) - 50.0, torch.arange(size) - 50.0, indexing="ij")
+    total = out.sum((1, 2))
+    x, y = (out * x).sum((1, 2)) / total, (out * y).sum((1, 2)) / total
+    radius, angle = (x ** 2 + y ** 2).sqrt(), torch.rad2deg(torch.atan2(y, x.abs()))
+    assert 24 <= radius.min() < 26 and 36 < radius.max() <= 38.5          # zoom 0.8..1.2 of the view: 30 / 1.2 .. 30 / 0.8
+    assert -31 < angle.min() < -27 and 27 < angle.max() < 31
+    assert 0.4 < (x < 0).float().mean() < 0.6
+
+
+# ---------------------------------------------------------------- training
+
+def train(small, out, *flags, source="clips", epochs=2, fails=False):
+    return run("05_train_clrnet.py", "--strategy", "single", "--source", small / "faces" / source, "--epochs", epochs, *SMALL_CLRNET,
+               "--out", out, *flags, fails=fails)
+
+
+@pytest.fixture(scope="module")
+def single(small, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("single")
+    train(small, folder / "r", "--test", small / "faces/clips", small / "faces/clips-FS", "--scores", folder / "s")
+    return folder
+
+
+def test_single(small, single):
+    checkpoint = torch.load(single / "r/model.pt", weights_only=True)
+    assert checkpoint["kwargs"] == dict(filters=4, repetitions=[1, 1], image_size=48, frames=5)
+    rows = list(csv.DictReader(open(single / "s/clips.csv")))
+    assert len(rows) == 4 * 2 and {r["frame"] for r in rows} == {"0", "5"}
+    # The scores are P(fake) of the stored network on those clips.
+    model = clrnet.CLRNet(**checkpoint["kwargs"]).eval()
+    model.load_state_dict(checkpoint["model"])
+    items, index, first, _ = clrnet.read_clips(small / "faces/clips", "test")
+    with torch.no_grad():
+        p_fake = model(common.Faces(items, 48)[0][None] / 255).softmax(1)[0, 1].item()
+    assert float(rows[0]["score"]) == pytest.approx(p_fake, abs=1e-5) and rows[0]["video"] == index["video"][first[0]]
+
+
+def test_l2_is_on_the_input_kernels_alone(single):
+    groups = torch.load(single / "r/last.pt", weights_only=True)["optimizer"]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [2e-4, 0]
+    assert len(groups[0]["params"]) == 1 + 2 * 4                          # stem; a, b, c and the shortcut of two blocks
+
+
+def test_merge_takes_as_many_from_each(small, copy, tmp_path):
+    faces = copy(small / "faces/clips-FS")
+    lines = (faces / "index.csv").read_text().splitlines(keepends=True)
+    (faces / "index.csv").write_text("".join(line for line in lines if "youtube_000" not in line))
+    output = run("05_train_clrnet.py", "--strategy", "merge", "--source", small / "faces/clips", faces, "--epochs", 1, *SMALL_CLRNET,
+                 "--out", tmp_path / "r")
+    assert "clips: 6 of 8 training clips" in output and "clips-FS: 6 of 6" in output and "12 training clips" in output
+
+
+def test_transfer_freezes_the_first_half(small, single, tmp_path):
+    args = ("--strategy", "transfer", "--checkpoint", single / "r/model.pt", "--target", small / "faces/clips-FS", "--few-shot", 1,
+            "--epochs", 2, "--batch", 2, "--device", "cpu")
+    run("05_train_clrnet.py", *args, "--out", tmp_path / "r", "--test", small / "faces/clips-FS", "--scores", tmp_path / "s")
+    before = torch.load(single / "r/model.pt", weights_only=True)["model"]
+    content = torch.load(tmp_path / "r/model.pt", weights_only=True)
+    model = clrnet.CLRNet(4, (1, 1))
+    frozen = {name for name, module in model.named_modules() if any(module is part for part in model.frozen_part(0.5))}
+    changed = {key.rsplit(".", 1)[0] for key, value in content["model"].items() if not torch.equal(value, before[key])}
+    prefixes = {name for name in frozen if "dropout" not in name}
+    assert prefixes and not any(key == name or key.startswith(name + ".") for key in changed for name in prefixes)
+    assert "head" in changed and "stages.1.0.c.input" in changed and "norm_head" in changed
+    drawn = content["args"]["few_shot_videos"]["clips-FS"]
+    assert len(drawn) == 2 and drawn[0].startswith("youtube_") and drawn[1].startswith("FaceSwap_")
+    index = common.read_index(small / "faces/clips-FS")
+    assert {s for v, s in zip(index["video"], index["split"]) if v in drawn} == {"train"}
+
+
+def test_killed_and_run_again(small, tmp_path):
+    args = ("--strategy", "single", "--source", small / "faces/clips", "--test", small / "faces/clips", "--epochs", 12, "--save-every", 1,
+            *SMALL_CLRNET)
+    run("05_train_clrnet.py", *args, "--out", tmp_path / "whole", "--scores", tmp_path / "s1")
+    part = tmp_path / "part"
+    run_and_kill((part / "last.pt").exists, "05_train_clrnet.py", *args, "--out", part, "--scores", tmp_path / "s2")
+    assert torch.load(part / "last.pt", weights_only=True)["epoch"] < 12
+    run("05_train_clrnet.py", *args, "--out", part, "--scores", tmp_path / "s2")
+    assert_same_tree(tmp_path / "whole", part)
+    assert_same_tree(tmp_path / "s1", tmp_path / "s2")
+
+
+def test_training_learns(small, tmp_path):
+    train(small, tmp_path / "r", "--lr", "3e-3", epochs=40)
+    losses = [float(row["train_loss"]) for row in csv.DictReader(open(tmp_path / "r/log.csv"))]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(small, tmp_path):
+    output = train(small, tmp_path / "r", "--lr", "1e30", epochs=20, fails=True)
+    assert "the loss is" in output and "at step" in output
+
+
+def test_errors(small, extractor, tmp_path):
+    clips, out = small / "faces/clips", ("--out", tmp_path / "r")
+    (tmp_path / "empty").mkdir()
+    for flags, says in ((("--strategy", "single", "--source", tmp_path / "none"), "not a folder"),
+                        (("--strategy", "single", "--source", tmp_path / "empty"), "no index.csv"),
+                        (("--strategy", "single", "--source", small / "faces/frames"), "single frames, not clips"),
+                        (("--strategy", "single", "--source", clips, clips), "one --source"),
+                        (("--strategy", "merge", "--source", clips), "two or more"),
+                        (("--strategy", "merge", "--source", clips, clips), "same name"),
+                        (("--strategy", "transfer", "--target", clips), "needs --checkpoint"),
+                        (("--strategy", "transfer", "--checkpoint", extractor, "--target", clips, "--few-shot", 1), "stage 02; one of stage 05"),
+                        (("--strategy", "transfer", "--checkpoint", extractor, "--target", clips), "--few-shot asks for 10"),
+                        (("--strategy", "single", "--source", clips, "--test", clips), "go together")):
+        assert says in run("05_train_clrnet.py", *flags, *out, fails=True)

@@ -1,0 +1,47 @@
+"""Every script: a cheap --help; every command of the README takes the flags it is given."""
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, run, stage
+
+SCRIPTS = sorted(path.name for path in ROOT.glob("0*.py"))
+HEAVY = {"torchvision", "pretrainedmodels", "sklearn", "scipy", "matplotlib", "dlib", "imageio_ffmpeg"}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_is_cheap_and_readable(script):
+    code = ("import runpy, sys\n"
+            f"sys.argv = [{script!r}, '--help']\n"
+            f"try: runpy.run_path({str(ROOT / script)!r}, run_name='__main__')\n"
+            "except SystemExit as end: assert not end.code\n"
+            f"print('LOADED', sorted({HEAVY!r} & set(sys.modules)))\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert "LOADED []" in done.stdout, done.stdout + done.stderr
+    assert f"python {script}" in done.stdout and "--out" in done.stdout
+    assert len(done.stdout.splitlines()) <= 100
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_nothing_runs_on_import(script):
+    stage(script.removesuffix(".py"))
+
+
+def test_no_arguments_is_a_usage_line():
+    for script in SCRIPTS:
+        done = subprocess.run([sys.executable, ROOT / script], capture_output=True, text=True)
+        assert done.returncode == 2 and "usage:" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_commands_in_the_readme_parse(tmp_path):
+    """Each `python 0N_...` line of the README, with its folders made up, fails for the missing folder and not for a flag."""
+    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    commands = [shlex.split(line.strip()) for line in text.splitlines() if re.match(r"\s*python 0\d_", line)]
+    assert {words[1] for words in commands} == set(SCRIPTS)
+    for words in commands:
+        if words[1].startswith("00"):
+            continue
+        done = subprocess.run([sys.executable, ROOT / words[1], *words[2:]], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 1 and ": error: " in done.stderr and "usage:" not in done.stderr, (words, done.stderr)
