@@ -46,8 +46,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from common import (INDEX_COLUMNS, add_system_arguments, fail, progress, read_table, start_run, worker_pool, write_table,
-                    write_whole)
+from common import INDEX_COLUMNS, add_system_arguments, fail, progress, read_table, start_run, worker_pool, write_table
 
 ENDINGS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp", ".gif"}
 # What ffmpeg may take a file for. Playlists and scripts are left out: they would make it open other files.
@@ -331,7 +330,7 @@ def square_box(box, scale, width, height):
 
 def extract_video(video, out, settings):
     """Write the crops of one video to OUT/NAME, with faces.json: all at once, by renaming the finished folder."""
-    part, rows, skipped = Path(out) / f".part-{video['name']}", [], []
+    part, rows, skipped = out / f".part-{video['name']}", [], []
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
 
@@ -341,46 +340,54 @@ def extract_video(video, out, settings):
         image.save(part / name, **options)
         rows.append([f"{video['name']}/{name}", number, clip, *box])
 
-    asked, length = video["asked"], settings["clip_length"]
+    asked, length, seen, buffer = video["asked"], settings["clip_length"], set(), []
     try:
         if not video["path"].is_file():
             raise Unreadable("no such file")
         frames = count_frames(video["path"])
         if settings["sampling"] == "frames":
-            for number, frame in read_frames(video["path"], equal_intervals(frames, asked)):
+            wanted = equal_intervals(frames, asked)
+        else:
+            starts = clip_starts(frames, asked // length, length)
+            wanted = [start + k for start in starts for k in range(length)]
+            if not wanted:
+                raise Unreadable(f"{frames} frames are too few for a clip of {length}")
+        for number, frame in read_frames(video["path"], wanted):
+            seen.add(number)
+            if settings["sampling"] == "frames":
                 face = largest_face(frame)
                 if face is None:
                     skipped.append([number, "no face found"])
                     continue
                 box = square_box(face, settings["scale"], frame.shape[1], frame.shape[0])
                 save(number, "", Image.fromarray(frame).crop(box), box)
-        else:
-            starts = clip_starts(frames, asked // length, length)
-            if not starts:
-                raise Unreadable(f"{frames} frames are too few for a clip of {length}")
-            buffer = []
-            for number, frame in read_frames(video["path"], [s + k for s in starts for k in range(length)]):
-                buffer.append((number, frame))
-                if len(buffer) < length:
+                continue
+            buffer.append((number, frame))
+            if len(buffer) < length:
+                continue
+            middle_first = sorted(range(length), key=lambda k: (abs(k - length // 2), k))
+            face = next((face for k in middle_first if (face := largest_face(buffer[k][1]))), None)
+            for number, frame in buffer:
+                if face is None:
+                    skipped.append([number, "no face found in its clip"])
                     continue
-                middle_first = sorted(range(length), key=lambda k: (abs(k - length // 2), k))
-                face = next((face for k in middle_first if (face := largest_face(buffer[k][1]))), None)
-                clip = starts.index(buffer[0][0])
-                for number, frame in buffer:
-                    if face is None:
-                        skipped.append([number, "no face found in its clip"])
-                        continue
-                    box = square_box(face, settings["scale"], frame.shape[1], frame.shape[0])
-                    image = Image.fromarray(frame).resize((settings["size"],) * 2, Image.Resampling.BICUBIC, box=box)
-                    save(number, clip, image, box)
-                buffer = []
+                box = square_box(face, settings["scale"], frame.shape[1], frame.shape[0])
+                image = Image.fromarray(frame).resize((settings["size"],) * 2, Image.Resampling.BICUBIC, box=box)
+                save(number, starts.index(buffer[0][0]), image, box)
+            buffer = []
+        skipped += [[number, "its clip could not be decoded whole"] for number, _ in buffer]
+        skipped += [[number, "could not be decoded"] for number in wanted if number not in seen]
         if not rows:
             skipped = [["", f"no face found in {len(skipped)} frames"]]
     except Unreadable as error:
         skipped = [["", f"unreadable: {error}"]]
+    except (ValueError, RuntimeError, MemoryError) as error:              # of Pillow or dlib; one video never ends a run
+        for image in part.iterdir():
+            image.unlink()
+        rows, skipped = [], [["", ascii(f"failed: {type(error).__name__}: {error}")[1:-1]]]
     (part / "faces.json").write_text(json.dumps(dict(rows=rows, skipped=skipped)) + "\n")
-    shutil.rmtree(Path(out) / video["name"], ignore_errors=True)
-    os.rename(part, Path(out) / video["name"])
+    shutil.rmtree(out / video["name"], ignore_errors=True)
+    os.rename(part, out / video["name"])
 
 
 def read_record(out, video):

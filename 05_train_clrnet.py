@@ -249,7 +249,7 @@ def few_shot(items, index, first, count, seed, folder):
         if len(videos) < count:
             fail(f"{folder}: {len(videos)} {('real', 'fake')[label]} videos in the train split, --few-shot asks for {count}")
         names += np.random.default_rng((seed, label)).permutation(videos)[:count].tolist()
-    chosen = [k for k, r in enumerate(first) if index["video"][r] in set(names)]
+    chosen = [k for k, r in enumerate(first) if index["video"][r] in names]
     return [items[k] for k in chosen], index["label"][first[chosen]], names
 
 
