@@ -246,7 +246,12 @@ def read_frames(path, wanted):
             runs[-1][1] = n
         else:
             runs.append([n, n])
-    choose = "select='" + "+".join(f"between(n,{a},{b})" for a, b in runs) + "'"
+
+    def any_of(runs):                                                     # a balanced tree: ffmpeg takes 100 levels, not 150 terms
+        half = len(runs) // 2
+        return f"({any_of(runs[:half])}+{any_of(runs[half:])})" if half else f"between(n,{runs[0][0]},{runs[0][1]})"
+
+    choose = f"select='{any_of(runs)}'"
     command = ffmpeg_command(path, "-vf", choose, "-fps_mode", "passthrough", "-frames:v", str(len(wanted)),
                              "-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "pipe:1")
     came, late = 0, False

@@ -59,7 +59,8 @@ class Extractor(nn.Module):
         with warnings.catch_warnings():                                   # torchvision's, about how pretrainedmodels calls it
             warnings.simplefilter("ignore")
             self.backbone = pretrainedmodels.__dict__[arch](num_classes=1000, pretrained=None)
-        del self.backbone.last_linear
+        if hasattr(self.backbone, "last_linear"):                         # squeezenets have another classifier, and keep it
+            del self.backbone.last_linear
         options = pretrainedmodels.pretrained_settings[arch]
         settings = options.get("imagenet") or next(iter(options.values()))
         self.image_size = image_size or settings["input_size"][-1]

@@ -158,23 +158,32 @@ def draw_roc(path, name, curves):
 
 
 def draw_auc(path, results, detectors, sets):
-    """AUC of each detector on each data set with its interval, one panel a level."""
+    """AUC of each detector on each data set with its interval, one panel a level, a band a data set."""
     import matplotlib.pyplot as plt
-    figure, panels = plt.subplots(1, 2, figsize=(10, 0.9 + 0.22 * len(sets) * (len(detectors) + 1)), sharey=True)
+    place, bands, y = {}, [], 0.0                                         # place: {(detector, set): height in the figure}
+    for name in sets:
+        top = y
+        for detector in detectors:
+            if (detector, name) in results:
+                place[detector, name], y = y, y + 1
+        bands.append((top - 0.9, y - 0.1))
+        y += 0.8
+    figure, panels = plt.subplots(1, 2, figsize=(10, 1.1 + 0.24 * y), sharey=True)
     for k, (axes, title) in enumerate(zip(panels, ("image or clip level", "video level"))):
         axes.axvline(50, color="0.75", linewidth=1)
+        for top, bottom in bands[::2]:
+            axes.axhspan(top, bottom, color="0.96", zorder=0)
         for d, detector in enumerate(detectors):
-            found = [(j, results[detector, name][k][2]["auc"]) for j, name in enumerate(sets) if (detector, name) in results]
-            found = [(j, *(100 * v for v in values)) for j, values in found if not np.isnan(values[0])]
-            y = [-j * (len(detectors) + 1) - d for j, *_ in found]
-            x = np.array([value for _, value, _, _ in found])
+            found = [(place[detector, name], *(100 * v for v in results[detector, name][k][2]["auc"])) for name in sets if (detector, name) in place]
+            found = np.array([values for values in found if not np.isnan(values[1])]).reshape(-1, 4)
+            y, value, low, high = found.T
             # A percentile interval need not hold the value itself.
-            error = np.clip([[v - low, high - v] for _, v, low, high in found], 0, None).T if found else None
-            axes.errorbar(x, y, xerr=error, fmt="os^D"[d % 4], color=COLOURS[d % len(COLOURS)], markersize=5, capsize=2, label=detector)
-        axes.set(xlabel="AUC (%)", xlim=(-2, 102))
+            axes.errorbar(value, y, xerr=np.clip([value - low, high - value], 0, None), fmt="os^D"[d % 4], color=COLOURS[d % len(COLOURS)],
+                          markersize=5, capsize=2, label=detector)
+        axes.set(xlabel="AUC (%)", xlim=(-2, 102), ylim=(bands[-1][1], bands[0][0]))
         axes.set_title(title, fontsize=11)
-        axes.grid(axis="x", color="0.92")
-    panels[0].set_yticks([-j * (len(detectors) + 1) - (len(detectors) - 1) / 2 for j in range(len(sets))], sets)
+        axes.grid(axis="x", color="0.9")
+    panels[0].set_yticks([(top + bottom) / 2 for top, bottom in bands], sets)
     panels[1].legend(loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=8, frameon=False)
     save_figure(figure, path)
 
