@@ -386,7 +386,7 @@ def main():
         batches = epoch_batches(len(train), args.batch, args.seed, state["epoch"])[state["batch"]:]
         bar = progress(total=per_epoch, initial=state["batch"], desc=f"epoch {state['epoch'] + 1}", unit="step", iterable=None)
         start = time.perf_counter()
-        waited, mark = 0.0, start
+        waited, mark, done = 0.0, start, 0
         for batch, clips in zip(batches, load_batches(train, batches, args.workers, pin=device.type == "cuda")):
             waited += time.perf_counter() - mark
             # Augmentation depends on seed and step alone, so that a resumed run draws the same.
@@ -402,6 +402,7 @@ def main():
             state.update(batch=state["batch"] + 1, step=state["step"] + 1, loss=state["loss"] + value)
             bar.set_postfix(loss=f"{value:.3f}", refresh=False)
             bar.update()
+            done += 1
             if state["step"] == args.max_steps:
                 break
             if state["step"] % args.save_every == 0:
@@ -414,7 +415,7 @@ def main():
         mean, better = state["loss"] / state["batch"], not len(val) or np.isnan(value) or value > state["best"]
         checked = f"validation AUC {percent(value)}{', the best' if better else ''}" if len(val) else "no validation"
         print(f"epoch {state['epoch'] + 1}: loss {mean:.4f}, {checked}; "
-              f"{sum(map(len, batches)) / seconds:.1f} clips a second, {100 * waited / seconds:.0f} % of the time waiting for data", flush=True)
+              f"{done * len(batch) / seconds:.1f} clips a second, {100 * waited / seconds:.0f} % of the time waiting for data", flush=True)
         state["log"].append([state["epoch"] + 1, state["step"], round(mean, 6), round(value, 6)])
         state.update(epoch=state["epoch"] + 1, batch=0, loss=0.0, best=max(state["best"], value) if value == value else state["best"])
         state["finished"] = state["epoch"] == args.epochs or state["step"] == args.max_steps

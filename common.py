@@ -313,10 +313,12 @@ class Faces:
 
     def __getitem__(self, k):
         import torch
-        try:
-            frames = [load_face(path, self.size) for path in self.items[k]]
-        except (OSError, ValueError) as error:
-            return f"face image cannot be read ({error}): extract the faces again with 01_extract_faces.py"
+        frames = []
+        for path in self.items[k]:
+            try:
+                frames.append(load_face(path, self.size))
+            except (OSError, ValueError) as error:
+                return f"{path} cannot be read ({error}): extract the faces again with 01_extract_faces.py"
         return frames[0] if len(frames) == 1 else torch.stack(frames)
 
 
