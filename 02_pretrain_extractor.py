@@ -233,7 +233,7 @@ def main():
             state.update(batch=state["batch"] + 1, step=state["step"] + 1, loss=state["loss"] + value)
             bar.set_postfix(loss=f"{value:.3f}", refresh=False)
             bar.update()
-            done += 1
+            done += len(batch)
             if state["step"] == args.max_steps:
                 break
             if state["step"] % args.save_every == 0:
@@ -248,7 +248,7 @@ def main():
         better = not len(val) or np.isnan(value) or value > state["best"]
         checked = f"validation AUC {percent(value)}{', the best' if better else ''}" if len(val) else "no validation"
         print(f"epoch {state['epoch'] + 1}: loss {mean:.4f}, {checked}; "
-              f"{done * len(batch) / seconds:.1f} images a second, {100 * waited / seconds:.0f} % of the time waiting for data", flush=True)
+              f"{done / seconds:.1f} images a second, {100 * waited / seconds:.0f} % of the time waiting for data", flush=True)
         state["log"].append([state["epoch"] + 1, state["step"], round(mean, 6), round(value, 6)])
         state.update(epoch=state["epoch"] + 1, batch=0, loss=0.0, best=max(state["best"], value) if value == value else state["best"])
         state["finished"] = state["epoch"] == args.epochs or state["step"] == args.max_steps
