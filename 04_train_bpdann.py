@@ -70,9 +70,9 @@ class BPDANN(nn.Module):
         return self.y(self.f(x))
 
 
-def read_features(folder):
+def read_features(folder, one_label=False):
     """Features and index of a folder of stage 03: ((N, D) float32 memory map, index); ends the script if they do not fit."""
-    index, path = read_index(folder), Path(folder) / "features.npy"
+    index, path = read_index(folder, one_label), Path(folder) / "features.npy"
     if not path.exists():
         fail(f"{folder} holds no features.npy: run 03_extract_features.py on it first")
     try:
@@ -129,7 +129,7 @@ def main():
 
     # Data. Everything lies on the device; a batch is an index look-up.
     tests = folder_names([args.target, *args.test])
-    source, source_index = read_features(args.source)
+    source, source_index = read_features(args.source, one_label=True)
     target, target_index = read_features(args.target)
     for folder, features in [(args.target, target), *((folder, read_features(folder)[0]) for folder in args.test)]:
         if features.shape[1] != source.shape[1]:

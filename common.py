@@ -228,8 +228,11 @@ def check_labels(path, videos, labels):
             fail(f"{path}: video {video} is labelled real in one row and fake in another")
 
 
-def read_index(folder):
-    """Read FOLDER/index.csv: {column: list or array}; `frame`, `clip` (-1 = none) and `label` are integer arrays."""
+def read_index(folder, one_label=True):
+    """Read FOLDER/index.csv: {column: list or array}; `frame`, `clip` (-1 = none) and `label` are integer arrays.
+
+    With `one_label`, two labels for one video end the script; a target set is read without, for its labels say nothing.
+    """
     folder, path = Path(folder), Path(folder) / "index.csv"
     if not folder.is_dir():
         fail(f"{folder} is not a folder")
@@ -244,7 +247,7 @@ def read_index(folder):
     index["frame"] = numbers(path, "frame", index["frame"], int)
     index["clip"] = numbers(path, "clip", [value or "-1" for value in index["clip"]], int)
     index["label"] = numbers(path, "label", index["label"], int)
-    check_labels(path, index["video"], index["label"])
+    check_labels(path, index["video"] if one_label else (), index["label"])
     return index
 
 
