@@ -2,35 +2,42 @@
 """Stage 01: find the face in the frames of every video of a data set and save the crops.
 
     python 01_extract_faces.py --layout ffpp --videos DIR --method Deepfakes --compression c23 --out faces/FF-DF
-    python 01_extract_faces.py --layout folders --videos DIR --sampling clips --out faces/MINE-clips
-    python 01_extract_faces.py --list videos.csv --random-split 60 20 20 --out faces/LISTED
+    python 01_extract_faces.py --layout celebdf --videos DIR --out faces/Celeb-DF
+    python 01_extract_faces.py --list videos.csv --random-split 60 20 20 --sampling clips --out faces/MINE-clips
 
 What comes out, in OUT:
 
     VIDEO/FRAME.png   the crops of one video, and faces.json, what was found in it
     index.csv         path, video, frame, clip, label, method, split, and the crop's box in pixels of the frame
     skipped.csv       video, frame, reason: frames without a face; frame is empty where the whole video is missing
-    videos.csv        one row a video: where it came from, how many faces it gave and how many were asked for
+    videos.csv        one row a video: where it came from, its frames' size, how many faces it gave and how many were asked for
 
-Layouts, labels and splits:
+Layouts (layouts.py has one function each; every layout prints what it found beside what the data set should hold):
 
-    folders   [train|val|test/]real/**  and  [train|val|test/]fake/**; a folder inside fake/ names the method
-    ffpp      original_sequences/youtube/COMPRESSION/videos, manipulated_sequences/METHOD/COMPRESSION/videos; splits from
-              train.json, val.json, test.json in DIR or DIR/splits, as FaceForensics++ ships them
-    --list    a CSV with the columns path (relative to the CSV), label (0 = real, 1 = fake), and if you like method, split
+    folders       [train|val|test/]real/**  and  [train|val|test/]fake/**; a folder inside fake/ names the method
+    ffpp          FaceForensics++; splits from train.json, val.json, test.json in DIR or DIR/splits
+    dfd           DeepFakeDetection, in the same tree as FaceForensics++; no splits
+    celebdf       Celeb-DF v1 or v2; List_of_testing_videos.txt is the test split, the rest train
+    dfdc          DFDC; all parts below DIR with their metadata.json, the public test set with its labels.csv
+    dfdc-preview  DFDC-Preview with its dataset.json
+    dftimit       DeepfakeTIMIT at --quality lq or hq, and --vidtimit for the originals' image folders; no splits
+    --list        a CSV with the columns path (relative to the CSV), label (0 = real, 1 = fake), and if you like method, split
+
+Splits never share a video, an original or a pair of swapped people: what would leak loses its split, with a warning.
 
 Deviations from the papers (theirs -> ours):
 
-    detector            MTCNN (FeatureTransfer 3.3, CLRNet 5.1.3) -> dlib's HOG detector, as a wheel on every system
+    detector            MTCNN (FeatureTransfer 3.3, CLRNet 5.1.3) -> dlib's HOG detector, as a wheel on every system; --detector mtcnn
     alignment           CLRNet 5.1.3 aligns by landmarks -> the box is centred on the detected face; no rotation
     box                 expanded 1.2 times (FeatureTransfer 3.3) -> the same, made square and moved into the frame
     several faces       not said -> the largest
+    fakes' boxes        detected as the originals' are -> the same; --boxes-from takes the originals' boxes, which is ours
     "equal intervals"   not said where they start -> the middle of each of N equal parts of the video
     clips of a video    16 x 5 (CLRNet 5.1.3), place not said -> the middle of each of 16 equal parts, never overlapping;
                         one box a clip, so that the face does not jump where the detector does
 """
 import argparse
-import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -38,153 +45,21 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections import Counter
+import warnings
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from common import INDEX_COLUMNS, add_system_arguments, fail, progress, read_table, start_run, worker_pool, write_table
+import layouts
+from common import (INDEX_COLUMNS, add_system_arguments, choose_device, fail, numbers, progress, read_index, read_table, start_run,
+                    worker_pool, write_table)
 
-ENDINGS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp", ".gif"}
 # What ffmpeg may take a file for. Playlists and scripts are left out: they would make it open other files.
 CONTAINERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,gif,h264,hevc,m4v,mjpeg,mxf,ivf,dv,rm,nut,wtv"
-
-
-# ---------------------------------------------------------------- which videos: label, method, split
-
-def find_videos(folder):
-    """Video files below a folder in order of their paths; follows links, but into no folder twice."""
-    found, seen = [], set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(root)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        found += [Path(root) / name for name in files if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS]
-    return sorted(path for path in found if path.is_file())
-
-
-def layout_folders(root):
-    """Videos of `[split/]real/**` and `[split/]fake/**` as dicts of path, label, method, split."""
-    videos = []
-    for split in ("", "train", "val", "test"):
-        for label, kind in enumerate(("real", "fake")):
-            base = root / split / kind
-            for path in find_videos(base):
-                inside = path.relative_to(base).parts
-                videos.append(dict(path=path, label=label, method=inside[0] if len(inside) > 1 else kind, split=split))
-    if not videos:
-        fail(f"{root} has no videos in real/ and fake/ (or train/real/, train/fake/, val/..., test/...)")
-    return videos
-
-
-def layout_ffpp(root, methods, compression):
-    """Videos of a FaceForensics++ tree as dicts of path, label, method, split; methods=None takes all that are there."""
-    fakes = root / "manipulated_sequences"
-    there = sorted(path.name for path in fakes.glob("*") if (path / compression / "videos").is_dir())
-    for method in methods or ():
-        if method not in there:
-            fail(f"{fakes} has no {method} at {compression} (it has: {', '.join(there) or 'nothing'})")
-    split_of, files = {}, 0
-    for split in ("train", "val", "test"):
-        for file in (root / "splits" / f"{split}.json", root / f"{split}.json"):
-            if file.is_file():
-                try:
-                    pairs = [(str(a), str(b)) for a, b in json.loads(file.read_text())]
-                except (OSError, ValueError, TypeError):
-                    fail(f"{file} is not a list of pairs of names, as FaceForensics++ ships it")
-                files += 1
-                for name in [name for pair in pairs for name in pair]:
-                    if split_of.setdefault(name, split) != split:
-                        fail(f"{file} puts {name} into {split}, but it is in {split_of[name]} already")
-                break
-    videos = []
-    for label, base, names in ((0, root / "original_sequences", ["youtube"]), (1, fakes, methods or there)):
-        for name in names:
-            for path in find_videos(base / name / compression / "videos"):
-                splits = {split_of.get(part, "") for part in path.stem.split("_")}
-                videos.append(dict(path=path, label=label, method=name, split=splits.pop() if len(splits) == 1 else ""))
-    if not videos:
-        fail(f"{root} is not a FaceForensics++ tree at {compression}: no original_sequences/youtube/{compression}/videos, "
-             f"no manipulated_sequences/METHOD/{compression}/videos")
-    outside = sum(video["split"] == "" for video in videos)
-    if not files:
-        print("no split files (train.json, val.json, test.json) in this tree")
-    elif outside:
-        print(f"warning: {outside} of {len(videos)} videos are in no split file, or between two splits: their split stays empty")
-    return videos
-
-
-def layout_list(file):
-    """Videos of a CSV with path, label and if given method and split, as dicts of path, label, method, split."""
-    table = read_table(file, ("path", "label"))
-    videos = []
-    for k, (path, label) in enumerate(zip(table["path"], table["label"])):
-        if label not in ("0", "1"):
-            fail(f"{file}, data row {k + 1}: label is {label[:20]!r}; 0 is real, 1 is fake")
-        split = table["split"][k] if "split" in table else ""
-        if split not in ("", "train", "val", "test"):
-            fail(f"{file}, data row {k + 1}: split is {split[:20]!r}; it can be train, val, test or empty")
-        videos.append(dict(path=file.parent / path, label=int(label), split=split,
-                           method=(table["method"][k] if "method" in table else "") or ("real", "fake")[int(label)]))
-    if not videos:
-        fail(f"{file} has no rows")
-    return videos
-
-
-def random_split(videos, parts, seed, connected):
-    """Draw train, val and test in the proportion of `parts`, in place, the reals and the fakes each.
-
-    With `connected`, videos that share a name's part stay together (FaceForensics++: 519_515 belongs to 519 and to 515).
-    """
-    group = {}                                                            # name -> its representative
-
-    def find(name):
-        while group.setdefault(name, name) != name:
-            name = group[name]
-        return name
-
-    names = [video["path"].stem.split("_") if connected else [str(video["path"])] for video in videos]
-    for first, *others in names:
-        for other in others:
-            group[find(other)] = find(first)
-    kinds = {}                                                            # labels in a group -> its groups
-    labels = {}
-    for video, (first, *_) in zip(videos, names):
-        labels.setdefault(find(first), set()).add(video["label"])
-    for name, found in labels.items():
-        kinds.setdefault(tuple(sorted(found)), []).append(name)
-    split_of = {}
-    bounds = np.cumsum(parts) / np.sum(parts)
-    for found in sorted(kinds):
-        order = np.random.default_rng((seed, len(found), found[0])).permutation(sorted(kinds[found])).tolist()
-        for k, name in enumerate(order):
-            split_of[name] = ("train", "val", "test")[int(np.searchsorted(bounds, (k + 0.5) / len(order)))]
-    for video, (first, *_) in zip(videos, names):
-        video["split"] = split_of[find(first)]
-
-
-def name_videos(videos):
-    """Give each video its unique name, `METHOD_STEM` in letters that every file system takes; in place.
-
-    Where letters had to go or two names meet (000_003 of four methods, a.mp4 and a.avi), a hash of the path sets them apart.
-    """
-    plain = [f"{video['method']}_{video['path'].stem}" for video in videos]
-    names = [re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:80].strip(".") for name in plain]
-    times = Counter(name.lower() for name in names)
-    root = os.path.commonpath([os.path.abspath(video["path"].parent) for video in videos])
-    for video, name, before in zip(videos, names, plain):
-        video["source"] = os.path.relpath(os.path.abspath(video["path"]), root)
-        if name != before or times[name.lower()] > 1:
-            name += "-" + hashlib.sha1(os.fsencode(video["source"])).hexdigest()[:8]
-        video["name"] = name
-    twice = [name for name, n in Counter(video["name"] for video in videos).items() if n > 1]
-    if twice:
-        fail(f"the same video is listed twice: {[v['source'] for v in videos if v['name'] == twice[0]][0]!r}")
 
 
 # ---------------------------------------------------------------- which frames of a video
@@ -221,7 +96,11 @@ def reason(stderr):
 
 
 def count_frames(path):
-    """Number of frames (packets, without decoding them) of a video's first picture stream. Raises Unreadable."""
+    """Number of frames (packets, without decoding them) of a video's first picture stream, or images in a folder. Raises Unreadable."""
+    if path.is_dir():
+        if not layouts.image_files(path):
+            raise Unreadable("a folder without images")
+        return len(layouts.image_files(path))
     limit = 60 + os.path.getsize(path) / 5e6                              # seconds
     try:
         done = subprocess.run(ffmpeg_command(path, "-c", "copy", "-f", "null", "-progress", "pipe:1", "-"),
@@ -234,12 +113,30 @@ def count_frames(path):
     return int(counts[-1])
 
 
+def read_images(folder, wanted):
+    """The same as `read_frames` for a folder of images; one that cannot be read does not come."""
+    files, came = layouts.image_files(folder), 0
+    for number in wanted:
+        try:
+            with Image.open(files[number]) as image:
+                frame = np.asarray(image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            continue
+        came += 1
+        yield number, frame
+    if not came:
+        raise Unreadable("none of its images can be read")
+
+
 def read_frames(path, wanted):
     """Decode a video and yield (number, frame) for the frame numbers in `wanted` (rising): (height, width, 3) uint8 RGB.
 
     Only the wanted frames are converted and leave ffmpeg, as PPM, which carries its own size: rotated phone videos
     come the right way up, and nothing has to be read from ffmpeg's messages. Raises Unreadable if no frame comes.
     """
+    if path.is_dir():
+        yield from read_images(path, wanted)
+        return
     runs = []                                                             # 7, 8, 9, 20 -> [7, 9], [20, 20]
     for n in wanted:
         if runs and n == runs[-1][1] + 1:
@@ -319,6 +216,29 @@ def largest_face(frame):
     return None
 
 
+def load_mtcnn(device):
+    """facenet-pytorch's MTCNN (its weights come with the package) on a device."""
+    import torch
+    from facenet_pytorch import MTCNN
+    torch.set_num_threads(1)
+    return MTCNN(keep_all=True, device=device)
+
+
+def largest_faces_mtcnn(frames, device):
+    """The largest face that MTCNN finds in each of the frames, in batches: a list of boxes or None."""
+    global _detector
+    _detector = _detector or load_mtcnn(device)
+    found = []
+    for _, same in groupby(frames, key=lambda frame: frame.shape):        # a batch has one size
+        with warnings.catch_warnings():                                   # numpy's, about how facenet-pytorch builds its arrays
+            warnings.simplefilter("ignore")
+            boxes, _ = _detector.detect(np.stack(list(same)))
+        for of_frame in boxes:
+            found.append(None if of_frame is None else
+                         max((tuple(map(float, box)) for box in of_frame), key=lambda b: (b[2] - b[0]) * (b[3] - b[1])))
+    return found
+
+
 def square_box(box, scale, width, height):
     """A square of `scale` times the longer side around the box's centre, moved and if need be shrunk into the frame.
 
@@ -331,72 +251,109 @@ def square_box(box, scale, width, height):
     return x, y, x + side, y + side
 
 
+def read_boxes(folder):
+    """The crops' boxes of the originals in a folder of stage 01: {original: (width, height, {frame: box or None})}.
+
+    None stands for a frame in which no face was found. Ends the script if the folder holds no originals.
+    """
+    index, table = read_index(folder), read_table(folder / "videos.csv", ("video", "label", "original", "width", "height"))
+    sizes = {name: numbers(folder / "videos.csv", name, [value or "0" for value in table[name]], int) for name in ("width", "height")}
+    boxes = {video: (original, int(w), int(h), {}) for video, label, original, w, h in
+             zip(table["video"], table["label"], table["original"], sizes["width"], sizes["height"]) if label == "0" and original}
+    sides = [numbers(folder / "index.csv", name, index.get(name, [""] * len(index["path"])), int) for name in ("left", "top", "right", "bottom")]
+    for video, frame, *box in zip(index["video"], index["frame"].tolist(), *(side.tolist() for side in sides)):
+        if video in boxes:
+            boxes[video][3][frame] = tuple(box)
+    skipped = read_table(folder / "skipped.csv", ("video", "frame"))
+    for video, frame in zip(skipped["video"], skipped["frame"]):
+        if video in boxes and frame.isdecimal():
+            boxes[video][3].setdefault(int(frame), None)
+    if not boxes:
+        fail(f"{folder} holds no originals of FaceForensics++ or DFD: make it with --layout ffpp --method originals, or --layout dfd")
+    return {original: tuple(rest) for original, *rest in boxes.values()}
+
+
 # ---------------------------------------------------------------- one video
 
 def extract_video(video, out, settings):
     """Write the crops of one video to OUT/NAME, with faces.json: all at once, by renaming the finished folder."""
-    part, rows, skipped = out / f".part-{video['name']}", [], []
+    part, rows, skipped, size = out / f".part-{video['name']}", [], [], (0, 0)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
+    frames_only, length = settings["sampling"] == "frames", 1 if settings["sampling"] == "frames" else settings["clip_length"]
+    middle_first = sorted(range(length), key=lambda k: (abs(k - length // 2), k))
 
-    def save(number, clip, image, box):
-        name = f"{number:06d}.{settings['format']}"
-        options = dict(quality=settings["quality"], subsampling=0) if settings["format"] == "jpg" else dict(compress_level=1)
-        image.save(part / name, **options)
-        rows.append([f"{video['name']}/{name}", number, clip, *box])
+    def choose_boxes(group):
+        """One box for each clip (or frame: a clip of one) of a group, or None; the middle frame decides, then its neighbours."""
+        if "boxes" in video:                                              # of the original: its nearest sampled frame
+            width, height, known = video["boxes"]
+            if (width, height) != size:
+                raise Unreadable(f"its frames are {size[0]} x {size[1]}, its original's {width} x {height}: boxes do not carry over")
+            return [known[min(known, key=lambda n: (abs(n - clip[length // 2][0]), n))] if known else None for clip in group]
+        boxes = [None] * len(group)
+        for k in middle_first:
+            open_ = [c for c, box in enumerate(boxes) if box is None]
+            images = [group[c][k][1] for c in open_]
+            found = map(largest_face, images) if settings["detector"] == "dlib" else largest_faces_mtcnn(images, settings["device"]) if images else ()
+            for c, face in zip(open_, found):
+                boxes[c] = face and square_box(face, settings["scale"], *group[c][k][1].shape[1::-1])
+        return boxes
 
-    asked, length, seen, buffer = video["asked"], settings["clip_length"], set(), []
+    def save(group):
+        for clip, box in zip(group, choose_boxes(group)):
+            for number, frame in clip:
+                if box is None:
+                    skipped.append([number, "no face found" + (" in its original" if "boxes" in video else "" if frames_only else " in its clip")])
+                    continue
+                image = Image.fromarray(frame)
+                image = image.crop(box) if frames_only else image.resize((settings["size"],) * 2, Image.Resampling.BICUBIC, box=box)
+                name = f"{number:06d}.{settings['format']}"
+                image.save(part / name, **(dict(quality=settings["jpg_quality"], subsampling=0) if settings["format"] == "jpg" else dict(compress_level=1)))
+                rows.append([f"{video['name']}/{name}", number, "" if frames_only else starts.index(clip[0][0]), *box])
+
     try:
-        if not video["path"].is_file():
+        if not video["path"].is_file() and not video["path"].is_dir():
             raise Unreadable("no such file")
+        if video.get("boxes", True) is None:
+            raise Unreadable(f"its original {video['original']} is not in the folder of --boxes-from")
         frames = count_frames(video["path"])
-        if settings["sampling"] == "frames":
-            wanted = equal_intervals(frames, asked)
-        else:
-            starts = clip_starts(frames, asked // length, length)
-            wanted = [start + k for start in starts for k in range(length)]
-            if not wanted:
-                raise Unreadable(f"{frames} frames are too few for a clip of {length}")
+        starts = equal_intervals(frames, video["asked"]) if frames_only else clip_starts(frames, video["asked"] // length, length)
+        wanted = [start + k for start in starts for k in range(length)]
+        if not wanted:
+            raise Unreadable(f"{frames} frames are too few for a clip of {length}")
+        seen, clip, group = set(), [], []
         for number, frame in read_frames(video["path"], wanted):
+            size = size if seen else frame.shape[1::-1]
             seen.add(number)
-            if settings["sampling"] == "frames":
-                face = largest_face(frame)
-                if face is None:
-                    skipped.append([number, "no face found"])
-                    continue
-                box = square_box(face, settings["scale"], frame.shape[1], frame.shape[0])
-                save(number, "", Image.fromarray(frame).crop(box), box)
-                continue
-            buffer.append((number, frame))
-            if len(buffer) < length:
-                continue
-            middle_first = sorted(range(length), key=lambda k: (abs(k - length // 2), k))
-            face = next((face for k in middle_first if (face := largest_face(buffer[k][1]))), None)
-            for number, frame in buffer:
-                if face is None:
-                    skipped.append([number, "no face found in its clip"])
-                    continue
-                box = square_box(face, settings["scale"], frame.shape[1], frame.shape[0])
-                image = Image.fromarray(frame).resize((settings["size"],) * 2, Image.Resampling.BICUBIC, box=box)
-                save(number, starts.index(buffer[0][0]), image, box)
-            buffer = []
-        skipped += [[number, "its clip could not be decoded whole"] for number, _ in buffer]
-        skipped += [[number, "could not be decoded"] for number in wanted if number not in seen]
+            if clip and number != clip[-1][0] + 1:                        # an image of the clip did not come
+                clip = []
+            if clip or number in starts:
+                clip.append((number, frame))
+            if len(clip) == length:
+                group.append(clip)
+                clip = []
+                # MTCNN takes as many frames at once as make 16 million pixels; dlib takes one.
+                if settings["detector"] == "dlib" or (len(group) + 1) * frame.shape[0] * frame.shape[1] > 16e6:
+                    save(group)
+                    group = []
+        save(group)
+        done = {row[1] for row in rows} | {number for number, _ in skipped}
+        skipped += [[number, "its clip could not be decoded whole" if number in seen else "could not be decoded"] for number in wanted if number not in done]
         if not rows:
             skipped = [["", f"no face found in {len(skipped)} frames"]]
     except Unreadable as error:
         skipped = [["", f"unreadable: {error}"]]
-    except (ValueError, RuntimeError, MemoryError) as error:              # of Pillow or dlib; one video never ends a run
+    except (ValueError, RuntimeError, MemoryError) as error:              # of Pillow, dlib or MTCNN; one video never ends a run
         for image in part.iterdir():
             image.unlink()
         rows, skipped = [], [["", ascii(f"failed: {type(error).__name__}: {error}")[1:-1]]]
-    (part / "faces.json").write_text(json.dumps(dict(rows=rows, skipped=skipped)) + "\n")
+    (part / "faces.json").write_text(json.dumps(dict(rows=rows, skipped=sorted(skipped), size=size)) + "\n")
     shutil.rmtree(out / video["name"], ignore_errors=True)
     os.rename(part, out / video["name"])
 
 
 def read_record(out, video):
-    """What an earlier run found in a video ({rows, skipped}), or None if it has to be done."""
+    """What an earlier run found in a video ({rows, skipped, size}), or None if it has to be done."""
     try:
         return json.loads((out / video["name"] / "faces.json").read_text())
     except (OSError, ValueError):
@@ -405,15 +362,22 @@ def read_record(out, video):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
+                                     usage="%(prog)s (--layout NAME --videos DIR | --list CSV) --out DIR [options]",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("data")
-    data.add_argument("--layout", choices=("folders", "ffpp"), help="how the data set lies on disk, see below")
+    data.add_argument("--layout", choices=("folders", "ffpp", "dfd", "celebdf", "dfdc", "dfdc-preview", "dftimit"),
+                      help="how the data set lies on disk, see below")
     data.add_argument("--videos", type=Path, metavar="DIR", help="the data set's folder")
     data.add_argument("--list", type=Path, metavar="CSV", help="instead of both: a CSV of videos, see below")
-    data.add_argument("--method", nargs="+", help="ffpp: manipulation methods to take beside the originals (default: all)")
-    data.add_argument("--compression", choices=("raw", "c23", "c40"), default="c23", help="ffpp: compression (default c23)")
+    data.add_argument("--method", nargs="+", help="ffpp: manipulation methods to take beside the originals (default: all; originals: none)")
+    data.add_argument("--compression", choices=("raw", "c23", "c40"), default="c23", help="ffpp, dfd: compression (default c23)")
+    data.add_argument("--quality", choices=("lq", "hq"), default="lq", help="dftimit: lower_quality or higher_quality (default lq)")
+    data.add_argument("--vidtimit", type=Path, metavar="DIR", help="dftimit: VidTIMIT's folder, searched for the originals (default: --videos)")
     data.add_argument("--random-split", nargs=3, type=float, metavar=("TRAIN", "VAL", "TEST"),
-                      help="draw the splits by --seed in this proportion, over videos; for data sets that have none")
+                      help="draw the splits by --seed in this proportion, over videos; what has the same original or people stays together")
+    data.add_argument("--boxes-from", type=Path, metavar="FACES",
+                      help="ffpp, dfd: take the boxes of the originals in this folder of stage 01, for the originals and for the fakes made from "
+                           "them: both are cropped alike, and nothing is detected twice (not in the paper)")
     data.add_argument("--out", type=Path, required=True, help="folder to write to, e.g. faces/FF-DF")
     what = parser.add_argument_group("sampling")
     what.add_argument("--sampling", choices=("frames", "clips"), default="frames",
@@ -424,45 +388,65 @@ def main():
     what.add_argument("--num-clips", type=int, default=16, metavar="N", help="clips a video (default 16)")
     what.add_argument("--clip-length", type=int, default=5, metavar="T", help="consecutive frames a clip (default 5)")
     crop = parser.add_argument_group("crops")
+    crop.add_argument("--detector", choices=("dlib", "mtcnn"), default="dlib", help="dlib: its HOG detector (default); mtcnn: the papers', through "
+                                                                                    "facenet-pytorch, which is to be installed separately")
     crop.add_argument("--scale", type=float, default=1.2, help="side of the crop in sides of the detected box (default 1.2)")
     crop.add_argument("--size", type=int, default=240, metavar="PIXELS",
                       help="clips: side to resize to (default 240); frames keep their own size")
     crop.add_argument("--format", choices=("png", "jpg"), default="png", help="png adds no second compression (default)")
-    crop.add_argument("--quality", type=int, default=95, help="quality of jpg, 1 to 95 (default 95)")
-    add_system_arguments(parser, workers="processes, one thread each", seed=True)
+    crop.add_argument("--jpg-quality", type=int, default=95, help="quality of jpg, 1 to 95 (default 95)")
+    add_system_arguments(parser, workers="processes, one thread each", seed=True, device=True)
     args = parser.parse_args()
 
     if bool(args.list) == bool(args.layout) or bool(args.layout) != bool(args.videos):
         fail("give either --layout and --videos, or --list")
     if min(args.num_frames, args.num_frames_real or 1, args.num_clips, args.clip_length, args.size, args.workers) < 1 \
-            or not 0.1 <= args.scale <= 10 or not 1 <= args.quality <= 95:
-        fail("numbers of frames, clips, pixels and workers must be 1 or more, --scale 0.1 to 10, --quality 1 to 95")
+            or not 0.1 <= args.scale <= 10 or not 1 <= args.jpg_quality <= 95:
+        fail("numbers of frames, clips, pixels and workers must be 1 or more, --scale 0.1 to 10, --jpg-quality 1 to 95")
     if args.random_split and (min(args.random_split) < 0 or sum(args.random_split) <= 0):
         fail("--random-split needs three proportions, 0 or more, e.g. 80 10 10")
-    if args.videos and not args.videos.is_dir():
-        fail(f"--videos {args.videos} is not a folder")
+    for flag, folder in (("videos", args.videos), ("vidtimit", args.vidtimit), ("boxes-from", args.boxes_from)):
+        if folder and not folder.is_dir():
+            fail(f"--{flag} {folder} is not a folder")
+    if args.boxes_from and args.layout not in ("ffpp", "dfd"):
+        fail("--boxes-from is for --layout ffpp and dfd: their fakes keep the geometry of their originals")
+    if args.detector == "mtcnn" and not importlib.util.find_spec("facenet_pytorch"):
+        fail("--detector mtcnn needs facenet-pytorch: pip install --no-deps facenet-pytorch==2.6.0  (without --no-deps it would replace torch)")
 
     if args.list:
-        videos = layout_list(args.list)
+        videos, expected = layouts.layout_list(args.list)
     elif args.layout == "ffpp":
-        videos = layout_ffpp(args.videos, args.method, args.compression)
+        videos, expected = layouts.layout_ffpp(args.videos, args.method, args.compression)
+    elif args.layout == "dfd":
+        videos, expected = layouts.layout_dfd(args.videos, args.compression)
+    elif args.layout == "dftimit":
+        videos, expected = layouts.layout_dftimit(args.videos, args.vidtimit, args.quality)
     else:
-        videos = layout_folders(args.videos)
+        videos, expected = getattr(layouts, f"layout_{args.layout.replace('-', '_')}")(args.videos)
+    layouts.print_counts(videos, expected)
     if args.random_split:
-        random_split(videos, args.random_split, args.seed, connected=args.layout == "ffpp")
-    name_videos(videos)
+        layouts.random_split(videos, args.random_split, args.seed)
+    layouts.drop_leaks(videos)
+    if args.random_split:
+        print("drawn:")
+        layouts.print_counts(videos, {})
+    layouts.name_videos(videos)
+    boxes = read_boxes(args.boxes_from) if args.boxes_from else None
     for video in videos:
         frames = (args.num_frames_real or args.num_frames) if video["label"] == 0 else args.num_frames
         video["asked"] = frames if args.sampling == "frames" else args.num_clips * args.clip_length
-    counts = Counter((video["split"] or "no split", video["method"], ("real", "fake")[video["label"]]) for video in videos)
-    for (split, method, label), count in sorted(counts.items()):
-        print(f"  {split:<8} {label} {method:<20} {count:6d} videos")
+        if boxes:
+            video["boxes"] = boxes.get(ascii(video["original"])[1:-1])
 
-    start_run(args.out, args)
+    start_run(args.out, args, inputs=[args.boxes_from / "index.csv"] if args.boxes_from else [])
     todo = [video for video in videos if read_record(args.out, video) is None]
     per = f"{args.num_frames} frames" if args.sampling == "frames" else f"{args.num_clips} clips of {args.clip_length} frames"
     print(f"{len(videos)} videos, {per} each; {len(videos) - len(todo)} done already; {args.workers} processes", flush=True)
-    settings = {name: getattr(args, name) for name in ("sampling", "scale", "size", "format", "quality", "clip_length")}
+    settings = {name: getattr(args, name) for name in ("sampling", "scale", "size", "format", "jpg_quality", "clip_length", "detector")}
+    if args.detector == "mtcnn":
+        settings["device"] = str(choose_device(args.device))
+        load_mtcnn(settings["device"])                                    # a broken installation ends the run here, not in every video
+        print(f"MTCNN on {settings['device']}", flush=True)
     with worker_pool(args.workers) as pool:
         try:
             futures = [pool.submit(extract_video, video, args.out, settings) for video in todo]
@@ -477,8 +461,8 @@ def main():
     records = [read_record(args.out, video) for video in videos]
     index = [(row[0], v["name"], row[1], row[2], v["label"], v["method"], v["split"], *row[3:])
              for v, record in zip(videos, records) for row in record["rows"]]
-    write_table(args.out / "videos.csv", ("video", "source", "label", "method", "split", "faces", "asked"),
-                ((v["name"], ascii(v["source"])[1:-1], v["label"], v["method"], v["split"], len(record["rows"]), v["asked"])
+    write_table(args.out / "videos.csv", ("video", "source", "label", "method", "split", "original", "width", "height", "faces", "asked"),
+                ((v["name"], ascii(v["source"])[1:-1], v["label"], v["method"], v["split"], ascii(v["original"])[1:-1], *record["size"], len(record["rows"]), v["asked"])
                  for v, record in zip(videos, records)))
     write_table(args.out / "skipped.csv", ("video", "frame", "reason"),
                 ((v["name"], *row) for v, record in zip(videos, records) for row in record["skipped"]))

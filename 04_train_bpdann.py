@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """Stage 04: BP-DANN, adapt a classifier of source features to an unlabelled target set (FeatureTransfer 3.4, 3.5, 4.2).
 
-    python 04_train_bpdann.py --source features/FF-DF --target features/Celeb-DF --target-fraction 0.1 \\
-        --out runs/bpdann/FF-DF-to-Celeb-DF --scores scores/FT
-    python 04_train_bpdann.py --method source-only --source features/FF-DF --target features/Celeb-DF \\
-        --out runs/bpdann/FF-DF-only --scores scores/source-only
+    python 04_train_bpdann.py --source features/FF-DF --target features/DFD features/Celeb-DF --target-split all \\
+        --target-fraction 0.1 --target-balance --out runs/FT --scores scores/FT
+    python 04_train_bpdann.py --method source-only --source features/FF-DF --target features/DFD --out runs/only --scores scores/only
+    python 04_train_bpdann.py --grid --source features/FF-DF --target features/DFD --out runs/grid --scores scores/FT-grid
+    python 04_train_bpdann.py --end-to-end --source faces/FF-DF --target faces/FF-FS --target-split val --epochs 20 \\
+        --test faces/FF-FS faces/DFD --out runs/DANN --scores scores/DANN-20epochs
 
-What comes out: OUT/model.pt (the last epoch: nothing is chosen on target data), last.pt, log.csv, args.json, and
-SCORES/NAME.csv with P(fake) for all images of the target, and of each folder of --test.
+What comes out, for each target NAME: OUT/NAME/model.pt (the last epoch: nothing is chosen on target data), last.pt, log.csv,
+args.json; and SCORES/NAME.csv, P(fake) of the target's images, or of each folder of --test. With --grid, OUT/NAME/grid.csv holds all
+combinations, a folder beside it each run, and model.pt is that with the highest AUC on the source's validation split.
 
-Target labels are never used: not in a loss, not in the choice of images, epoch or setting. They are copied into the score
-file, for stage 06. `--method source-only` is the same network and the same batches with lambda = 0.
+Target labels are never used: not in a loss, not in the choice of epoch or setting. --target-balance, the paper's protocol, looks at
+them to draw images, and for nothing else. `--method source-only` is the same network and the same batches with lambda = 0.
 
 Paper settings are the defaults. Deviations and choices (paper -> ours):
 
@@ -19,13 +22,21 @@ Paper settings are the defaults. Deviations and choices (paper -> ours):
                         Gd always learns at full rate (what "gradient reversal layer" of Figure 1 means)
     p of equation 4     "linearly from 0 to 1" -> step / (steps - 1): exactly 0 at the first step, 1 at the last
     an epoch            not said -> once through the source; the target is shuffled and repeated beside it
-    10 % of a target    as many real as fake (4.2) -> drawn blindly: a balanced draw would look at target labels
+    10 % of a target    as many real as fake (4.2) -> drawn blindly, since an unlabelled set has no labels to look at, unless
+                        --target-balance is given
     target images       "all images" -> the test split, where the target has splits (--target-split all for all)
+    grid of N1, N2, p   values not given -> 256 512 1024, 32 64 128, 0.3 0.5 0.7; chosen by AUC, then loss, on the source's val split
+    end-to-end DANN     heads not given (4.6) -> the same Gf, Gy and Gd behind the backbone; Adam 1e-4 and batch 128 as in BP-DANN, ImageNet
+                        weights and horizontal flips as in stage 02
 """
 import argparse
+import copy
 import math
+import shutil
 import sys
 import time
+from importlib import import_module
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +44,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common import (add_system_arguments, auc, choose_device, epoch_batches, fail, folder_names, load_checkpoint, percent, progress,
-                    random_state, read_index, rows_of_split, save_checkpoint, set_random_state, start_run, write_scores,
-                    write_table)
+from common import (Faces, add_system_arguments, auc, choose_device, epoch_batches, fail, folder_names, load_batches, load_checkpoint,
+                    percent, progress, random_state, read_index, rows_of_split, save_checkpoint, set_random_state, start_run,
+                    write_scores, write_table, write_whole)
+
+GRID = dict(n1=[256, 512, 1024], n2=[32, 64, 128], dropout=[0.3, 0.5, 0.7])
+PAPER = dict(n1=[512], n2=[64], dropout=[0.5])
+COLUMNS = ("epoch", "step", "lambda", "label_loss", "domain_loss", "domain_accuracy", "source_val_auc", "source_val_loss")
 
 
 def lambda_at(p):
@@ -65,16 +80,39 @@ class BPDANN(nn.Module):
         self.y = nn.Sequential(nn.Dropout(dropout), nn.Linear(n2, 2))
         self.d = nn.Sequential(nn.Linear(n2, n2), nn.ReLU(), nn.Linear(n2, 2))
 
+    def embed(self, x):
+        """(N, dimensions) -> (N, n2): what label classifier and domain discriminator see."""
+        return self.f(x)
+
     def forward(self, x):
         """(N, dimensions) -> (N, 2) label logits: real, fake."""
-        return self.y(self.f(x))
+        return self.y(self.embed(x))
 
+
+class DANN(BPDANN):
+    """The end-to-end network of section 4.6: an `Extractor` of stage 02 without its head, then Gf, Gy and Gd.
+
+    Input is uint8 RGB (N, 3, image_size, image_size). Raises ValueError for an unknown network or a size that it cannot take.
+    """
+
+    def __init__(self, arch, image_size=None, n1=512, n2=64, dropout=0.5):
+        extractor = import_module("02_pretrain_extractor").Extractor(arch, image_size)
+        super().__init__(extractor.dimensions, n1, n2, dropout)
+        del extractor.head
+        self.extractor, self.image_size = extractor, extractor.image_size
+
+    def embed(self, x):
+        return self.f(self.extractor.features(x))
+
+
+# ---------------------------------------------------------------- data: features on the device, or face images on disk
 
 def read_features(folder, one_label=False):
     """Features and index of a folder of stage 03: ((N, D) float32 memory map, index); ends the script if they do not fit."""
     index, path = read_index(folder, one_label), Path(folder) / "features.npy"
     if not path.exists():
-        fail(f"{folder} holds no features.npy: run 03_extract_features.py on it first")
+        fail(f"{folder} holds no features.npy: run 03_extract_features.py on it first" +
+             (", or give --end-to-end to train from images" if any(Path(folder).glob("*/faces.json")) else ""))
     try:
         features = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -92,96 +130,104 @@ def load(folder, rows, features, device):
     return x
 
 
+def read_set(folder, split, args, device, labelled=False, rows=None):
+    """The inputs of a split: (tensor of features on the device, or list of image paths; index; rows; features an image or None)."""
+    features, index = (None, read_index(folder, labelled)) if args.end_to_end else read_features(folder, labelled)
+    rows = rows_of_split(index, split, folder) if rows is None else rows
+    if args.end_to_end:
+        return [(str(folder / index["path"][r]),) for r in rows], index, rows, None
+    return load(folder, rows, features, device), index, rows, features.shape[1]
+
+
+def draw_target(labels, count, balance, rng):
+    """Which target images to adapt with: positions, rising. Blind to `labels`, or with `balance` half real, half fake (4.2).
+
+    With `balance`, a class that has fewer than half of `count` bounds both. Raises ValueError where a class is missing.
+    """
+    order = rng.permutation(len(labels))
+    if not balance:
+        return np.sort(order[:count])
+    classes = [order[labels[order] == label] for label in (0, 1)]
+    half = min(count // 2, *map(len, classes))
+    if not half:
+        raise ValueError("as many real as fake images cannot be drawn from it")
+    return np.sort(np.concatenate([members[:half] for members in classes]))
+
+
 @torch.inference_mode()
-def score(model, x):
-    """P(fake) of each row of x: (N,) float32 array."""
+def score(model, x, args, device):
+    """P(fake) of each row of features, or of each image: (N,) float32 array; and the label logits, (N, 2) on the CPU."""
     model.eval()
-    return torch.cat([model(part).softmax(1)[:, 1] for part in x.split(65536)]).cpu().numpy()
+    if args.end_to_end:
+        faces, n = Faces(x, model.image_size), len(x)
+        batches = [list(range(k, min(k + args.batch, n))) for k in range(0, n, args.batch)]
+        parts = (images.to(device) for images in progress(load_batches(faces, batches, args.workers), total=len(batches), desc="scoring"))
+    else:
+        parts = x.split(65536)
+    logits = torch.cat([model(part).float() for part in parts]).cpu()
+    return logits.softmax(1)[:, 1].numpy(), logits
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    data = parser.add_argument_group("data")
-    data.add_argument("--source", type=Path, required=True, help="labelled features, a folder of stage 03; its train split is used")
-    data.add_argument("--target", type=Path, required=True, help="features to adapt to, without their labels")
-    data.add_argument("--target-split", choices=("train", "val", "test", "all"), default="test",
-                      help="the target's images; test takes all images of a set without splits (default test)")
-    data.add_argument("--target-fraction", type=float, default=1.0, metavar="SHARE",
-                      help="share of the target images to adapt with, drawn by --seed, blind to labels; 0.1 in the paper for DFD, "
-                           "DFDC-P and Celeb-DF (default 1); all are scored")
-    data.add_argument("--test", type=Path, nargs="+", default=[], help="more feature folders whose test split to score")
-    data.add_argument("--out", type=Path, required=True, help="folder of the run, e.g. runs/bpdann/FF-DF-to-Celeb-DF")
-    data.add_argument("--scores", type=Path, required=True, help="folder for the scores, e.g. scores/FT")
-    model_ = parser.add_argument_group("model")
-    model_.add_argument("--method", choices=("bp-dann", "source-only"), default="bp-dann", help="source-only: lambda = 0 (default bp-dann)")
-    model_.add_argument("--n1", type=int, default=512, help="width of Gf's first layer (default 512)")
-    model_.add_argument("--n2", type=int, default=64, help="width of Gf's second layer and of Gd (default 64)")
-    model_.add_argument("--dropout", type=float, default=0.5, help="p before Gy (default 0.5)")
-    training = parser.add_argument_group("training")
-    training.add_argument("--epochs", type=int, default=50, help="(default 50)")
-    training.add_argument("--batch", type=int, default=128, help="features a step from each domain (default 128)")
-    training.add_argument("--lr", type=float, default=1e-4, help="Adam's learning rate (default 1e-4)")
-    add_system_arguments(parser, seed=True, device=True)
-    args = parser.parse_args()
-    if min(args.epochs, args.batch, args.n1, args.n2) < 1 or not 0 < args.target_fraction <= 1 or not 0 <= args.dropout < 1:
-        fail("--epochs, --batch, --n1, --n2 must be 1 or more, --target-fraction above 0 and at most 1, --dropout 0 to below 1")
+def train_batches(xs, xt, batches, partners, model, args, device, step):
+    """Yield the inputs of each step of an epoch, source first: (2B, D) features, or (2B, 3, S, S) uint8 images, flipped at random."""
+    if not args.end_to_end:
+        for rows, partner in zip(batches, partners):
+            yield torch.cat([xs[rows], xt[partner]])
+        return
+    faces = Faces(xs + xt, model.image_size)
+    lists = torch.cat([batches, partners + len(xs)], 1).tolist()
+    for k, images in enumerate(load_batches(faces, lists, args.workers, pin=device.type == "cuda")):
+        # Flips depend on seed and step alone, so that a resumed run draws the same.
+        flip = torch.rand(len(images), generator=torch.Generator().manual_seed(args.seed * 1_000_003 + step + k)) < 0.5
+        yield torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images).to(device, non_blocking=True)
 
-    # Data. Everything lies on the device; a batch is an index look-up.
-    tests = folder_names([args.target, *args.test])
-    source, source_index = read_features(args.source, one_label=True)
-    target, target_index = read_features(args.target)
-    for folder, features in [(args.target, target), *((folder, read_features(folder)[0]) for folder in args.test)]:
-        if features.shape[1] != source.shape[1]:
-            fail(f"{folder} has {features.shape[1]} features an image, {args.source} has {source.shape[1]}: use one extractor for both")
-    source_rows, val_rows = (rows_of_split(source_index, split, args.source) for split in ("train", "val"))
-    target_rows = rows_of_split(target_index, args.target_split, args.target)
-    drawn = np.random.default_rng((args.seed, 1)).permutation(len(target_rows))[:max(1, round(args.target_fraction * len(target_rows)))]
-    device = choose_device(args.device)
-    # args.json of a feature folder holds the hashes of its checkpoint and faces, and is read faster than gigabytes of features.
-    inputs = sorted({folder / name for folder in (args.source, *tests.values())
-                     for name in ("index.csv", "args.json" if (folder / "args.json").exists() else "features.npy")})
-    start_run(args.out, args, inputs=inputs, free=("out", "device", "scores"))
-    xs, ys = load(args.source, source_rows, source, device), torch.from_numpy(source_index["label"][source_rows]).to(device)
-    xv = load(args.source, val_rows, source, device)
-    xt = load(args.target, target_rows[np.sort(drawn)], target, device)   # and no yt
-    if ys.min() == ys.max():
-        fail(f"the train split of {args.source} has only one class: real and fake images are needed")
 
+# ---------------------------------------------------------------- one training
+
+def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about):
+    """Train a network in OUT, or go on with it, and write model.pt, last.pt and log.csv.
+
+    kwargs: arguments of BPDANN or DANN; xs, xv, xt: source training, source validation and target inputs; ys: labels of xs on the
+    device, yv: of xv, an array. Returns (the network, the last row of its log as a dict).
+    """
     torch.manual_seed(args.seed)
-    kwargs = dict(dimensions=source.shape[1], n1=args.n1, n2=args.n2, dropout=args.dropout)
-    model = BPDANN(**kwargs).to(device)
+    try:
+        model = (DANN if args.end_to_end else BPDANN)(**kwargs)
+    except ValueError as error:
+        fail(error)
+    last, state = out / "last.pt", dict(epoch=0, step=0, log=[])
+    saved = content = load_checkpoint(last, "04") if last.exists() else None
+    if saved:
+        model.load_state_dict(saved["model"])
+    elif args.end_to_end:
+        import_module("02_pretrain_extractor").load_weights(model.extractor, args.arch, args.weights)
+    model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
-    steps = len(epoch_batches(len(xs), args.batch, args.seed, 0))
-    state = content = dict(epoch=0, step=0, log=[])
-    last = args.out / "last.pt"
-    if last.exists():
-        state = content = load_checkpoint(last, "04")
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        set_random_state(state["random"])
-    print(f"{args.method}: {len(xs)} source and {len(xt)} of {len(target_rows)} target images, {source.shape[1]} features, "
-          f"{(xs.nbytes + xt.nbytes + xv.nbytes) / 1e6:.0f} MB on {device}; {sum(p.numel() for p in model.parameters())} parameters; "
-          f"{args.epochs} epochs of {steps} steps, {min(args.batch, len(xs))} images of each domain a step", flush=True)
-
-    run = {k: str(v) for k, v in vars(args).items() if k not in ("out", "scores", "device")}
-    run["features_args"] = (args.source / "args.json").read_text() if (args.source / "args.json").exists() else ""
-    columns = ("epoch", "step", "lambda", "label_loss", "domain_loss", "domain_accuracy", "source_val_auc")
-    start, first, total = time.perf_counter(), state["epoch"], args.epochs * steps
-    for epoch in progress(range(first, args.epochs), total=args.epochs, initial=first, desc=args.method, unit="epoch"):
+    if saved:
+        optimizer.load_state_dict(saved["optimizer"])
+        set_random_state(saved["random"])
+        state = {k: saved[k] for k in state}
+    steps, first = len(epoch_batches(len(xs), args.batch, args.seed, 0)), state["epoch"]
+    if first < args.epochs:
+        print(f"{out.name}: {sum(p.numel() for p in model.parameters())} parameters, {args.epochs} epochs of {steps} steps, "
+              f"{min(args.batch, len(xs))} images of each domain a step; {about}" + (f"; going on after epoch {first}" if first else ""), flush=True)
+    run = {k: str(v) for k, v in vars(args).items() if k not in ("out", "scores", "device", "workers", "test", "test_split")}
+    start, total = time.perf_counter(), args.epochs * steps
+    for epoch in progress(range(first, args.epochs), total=args.epochs, initial=first, desc=out.name, unit="epoch"):
         model.train()
         # The order of both domains depends on seed and epoch alone, so that a resumed run sees the same batches.
-        batches = torch.tensor(epoch_batches(len(xs), args.batch, args.seed, epoch), device=device)
+        where = "cpu" if args.end_to_end else device
+        batches = torch.tensor(epoch_batches(len(xs), args.batch, args.seed, epoch), device=where)
         again = -(-batches.numel() // len(xt))
         order = torch.cat([torch.from_numpy(np.random.default_rng((args.seed, epoch, k)).permutation(len(xt))) for k in range(again)])
-        partners = order[:batches.numel()].view_as(batches).to(device)
-        sums = torch.zeros(3, device=device)
-        for rows, partner in zip(batches, partners):
+        partners = order[:batches.numel()].view_as(batches).to(where)
+        n, sums = batches.shape[1], torch.zeros(3, device=device)
+        domain = torch.arange(2, device=device).repeat_interleave(n)                      # d = 0 source, 1 target (3.2)
+        labels = ys[batches.to(device)]
+        for y, x in zip(labels, train_batches(xs, xt, batches, partners, model, args, device, state["step"])):
             weight = lambda_at(state["step"] / max(1, total - 1)) if args.method == "bp-dann" else 0.0
-            x, n = torch.cat([xs[rows], xt[partner]]), len(rows)
-            domain = torch.cat([torch.zeros_like(rows), torch.ones_like(partner)])        # d = 0 source, 1 target (3.2)
-            f = model.f(x)
-            label_loss = F.cross_entropy(model.y(f[:n]), ys[rows])                        # equation 1, first sum
+            f = model.embed(x)
+            label_loss = F.cross_entropy(model.y(f[:n]), y)                               # equation 1, first sum
             logits = model.d(GradientReversal.apply(f, weight))
             domain_loss = F.cross_entropy(logits, domain)                                 # equation 1, second sum
             optimizer.zero_grad()
@@ -192,28 +238,136 @@ def main():
         values = (sums / steps).tolist()
         if not all(map(math.isfinite, values)):
             fail(f"a loss is not finite in epoch {epoch + 1} (label {values[0]}, domain {values[1]}): lower --lr; {last} is the last good state")
-        value = auc(source_index["label"][val_rows], score(model, xv)) if len(xv) else float("nan")
-        state["log"].append([epoch + 1, state["step"], *(round(v, 6) for v in (weight, *values, value))])
+        checked = (float("nan"), float("nan"))
+        if len(xv):
+            p_fake, logits = score(model, xv, args, device)
+            checked = auc(yv, p_fake), F.cross_entropy(logits, torch.from_numpy(yv)).item()
+        state["log"].append([epoch + 1, state["step"], *(round(v, 6) for v in (weight, *values, *checked))])
         state["epoch"] = epoch + 1
         content = dict(stage="04", model=model.state_dict(), optimizer=optimizer.state_dict(), random=random_state(), kwargs=kwargs,
-                       args=run, epoch=state["epoch"], step=state["step"], log=state["log"])
+                       end_to_end=args.end_to_end, args=run, **state)
         save_checkpoint(last, **content)
     if first < args.epochs:
         seconds = time.perf_counter() - start
         print(f"{(args.epochs - first) * steps} steps in {seconds:.1f} s, "
-              f"{2 * batches.numel() * (args.epochs - first) / seconds:.0f} images a second")
-    save_checkpoint(args.out / "model.pt", **content)
-    write_table(args.out / "log.csv", columns, state["log"])
-    final = dict(zip(columns, state["log"][-1]))
-    print(f"last epoch: label loss {final['label_loss']:.4f}, domain loss {final['domain_loss']:.4f} (not told apart: {math.log(2):.4f}), "
-          f"domain accuracy {percent(final['domain_accuracy'])}, AUC on the source's validation split {percent(final['source_val_auc'])}")
+              f"{2 * batches.numel() * (args.epochs - first) / seconds:.0f} images a second", flush=True)
+    save_checkpoint(out / "model.pt", **content)
+    write_table(out / "log.csv", COLUMNS, state["log"])
+    return model, dict(zip(COLUMNS, state["log"][-1]))
 
-    for name, folder in tests.items():
-        features, index = read_features(folder)
-        rows = rows_of_split(index, args.target_split if folder == args.target else "test", folder)
-        scores = score(model, load(folder, rows, features, device))
-        write_scores(args.scores / f"{name}.csv", index, rows, scores)
-        print(f"{args.scores / (name + '.csv')}: {len(rows)} images, AUC {percent(auc(index['label'][rows], scores))}", flush=True)
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
+                                     usage="%(prog)s --source DIR --target DIR [DIR ...] --out DIR --scores DIR [options]",
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = parser.add_argument_group("data")
+    data.add_argument("--source", type=Path, required=True, help="labelled features, a folder of stage 03; its train split is used")
+    data.add_argument("--target", type=Path, nargs="+", required=True, help="features to adapt to, without their labels; several: to each in turn")
+    data.add_argument("--target-split", choices=("train", "val", "test", "all"), default="test",
+                      help="the target's images; test takes all images of a set without splits (default test)")
+    data.add_argument("--target-fraction", type=float, default=1.0, metavar="SHARE",
+                      help="share of the target images to adapt with, drawn by --seed; 0.1 in the paper for DFD, DFDC-P and Celeb-DF (default 1)")
+    data.add_argument("--target-balance", action=argparse.BooleanOptionalAction, default=False,
+                      help="draw as many real as fake target images: the paper's protocol, which LOOKS AT TARGET LABELS, for the draw only; "
+                           "--no-target-balance draws blindly (default)")
+    data.add_argument("--test", type=Path, nargs="+", default=[], help="folders to score (default: the targets' images of --target-split)")
+    data.add_argument("--test-split", choices=("train", "val", "test", "all"), default="test", help="of --test (default test)")
+    data.add_argument("--out", type=Path, required=True, help="folder of the runs, e.g. runs/FT; each target gets a folder in it")
+    data.add_argument("--scores", type=Path, required=True, help="folder for the scores, e.g. scores/FT")
+    model_ = parser.add_argument_group("model")
+    model_.add_argument("--method", choices=("bp-dann", "source-only"), default="bp-dann", help="source-only: lambda = 0 (default bp-dann)")
+    model_.add_argument("--n1", type=int, nargs="+", help="width of Gf's first layer (default 512; with --grid 256 512 1024)")
+    model_.add_argument("--n2", type=int, nargs="+", help="width of Gf's second layer and of Gd (default 64; with --grid 32 64 128)")
+    model_.add_argument("--dropout", type=float, nargs="+", help="p before Gy (default 0.5; with --grid 0.3 0.5 0.7)")
+    model_.add_argument("--grid", action="store_true", help="train every combination of --n1, --n2 and --dropout, and keep the one that is best on "
+                                                            "the SOURCE's validation split; a choice on target data is not offered")
+    model_.add_argument("--end-to-end", action="store_true", help="DANN from images: --source, --target and --test are folders of stage 01")
+    model_.add_argument("--arch", default="se_resnext101_32x4d", help="end-to-end: a network of pretrainedmodels (default se_resnext101_32x4d)")
+    model_.add_argument("--weights", default="imagenet", metavar="imagenet|none|FILE", help="end-to-end: where to start from (default imagenet)")
+    model_.add_argument("--image-size", type=int, metavar="PIXELS", help="end-to-end: side of the input (default: the network's own)")
+    training = parser.add_argument_group("training")
+    training.add_argument("--epochs", type=int, default=50, help="(default 50; Figure 3: 20)")
+    training.add_argument("--batch", type=int, default=128, help="images a step from each domain (default 128)")
+    training.add_argument("--lr", type=float, default=1e-4, help="Adam's learning rate (default 1e-4)")
+    add_system_arguments(parser, workers="end-to-end: processes that load images", seed=True, device=True)
+    args = parser.parse_args()
+    for name, values in (GRID if args.grid else PAPER).items():
+        setattr(args, name, getattr(args, name) or values)
+    points = list(product(args.n1, args.n2, args.dropout))
+    if min(args.epochs, args.batch, args.image_size or 1, *args.n1, *args.n2) < 1 or not 0 < args.target_fraction <= 1 \
+            or min(args.dropout) < 0 or max(args.dropout) >= 1 or args.workers < 0:
+        fail("--epochs, --batch, --n1, --n2 must be 1 or more, --target-fraction above 0 and at most 1, --dropout 0 to below 1")
+    if len(points) > 1 and not args.grid:
+        fail("several values of --n1, --n2 or --dropout need --grid")
+    if args.grid and args.end_to_end:
+        fail("--grid searches on features; --end-to-end takes one network")
+    targets, tests = folder_names(args.target), folder_names(args.test)
+    if len(targets) > 1 and tests:
+        fail("--test scores other sets with the network of one target: give one --target")
+
+    # Everything is read and checked before the first training begins.
+    device = choose_device(args.device)
+    xs, source_index, source_rows, width = read_set(args.source, "train", args, device, labelled=True)
+    xv, _, val_rows, _ = read_set(args.source, "val", args, device, labelled=True)
+    ys, yv = torch.from_numpy(source_index["label"][source_rows]).to(device), source_index["label"][val_rows]
+    if ys.min() == ys.max():
+        fail(f"the train split of {args.source} has only one class: real and fake images are needed")
+    if args.grid and len(np.unique(yv)) < 2:
+        fail(f"--grid needs real and fake images in a val split of {args.source}: the choice is made on it")
+    drawn = {}
+    for name, folder in targets.items():
+        index = read_index(folder, one_label=False)
+        rows = rows_of_split(index, args.target_split, folder)
+        count = max(1, round(args.target_fraction * len(rows)))
+        try:
+            drawn[name] = rows[draw_target(index["label"][rows], count, args.target_balance, np.random.default_rng((args.seed, 1)))]
+        except ValueError as error:
+            fail(f"--target-balance, {folder}: {error}")
+        print(f"{name}: {len(drawn[name])} of {len(rows)} target images, " +
+              ("as many real as fake" if args.target_balance else "drawn blindly" if len(drawn[name]) < len(rows) else "all"))
+    for folder in (*targets.values(), *tests.values()):
+        other = None if args.end_to_end else read_features(folder)[0].shape[1]
+        rows_of_split(read_index(folder, one_label=False), args.test_split if folder in tests.values() else args.target_split, folder)
+        if other != width:
+            fail(f"{folder} has {other} features an image, {args.source} has {width}: use one extractor for both")
+    size = "images from disk" if args.end_to_end else f"{width} features, {(xs.nbytes + xv.nbytes) / 1e6:.0f} MB"
+    print(f"{'end-to-end DANN' if args.end_to_end else args.method}: {len(xs)} source images for training, {len(xv)} for validation, {size}; device {device}"
+          + (f"; grid of {len(points)} for each of {len(targets)} targets" if args.grid else ""), flush=True)
+
+    for name, folder in targets.items():
+        xt, *_ = read_set(folder, None, args, device, rows=drawn[name])   # and no yt
+        # args.json of a feature folder holds the hashes of its checkpoint and faces, and is read faster than gigabytes of features.
+        inputs = sorted({f / file for f in (args.source, folder) for file in
+                         ("index.csv", *([] if args.end_to_end else ["args.json" if (f / "args.json").exists() else "features.npy"]))})
+        free, out = ("out", "device", "scores", "workers", "test", "test_split"), args.out / name
+        of_target = copy.copy(args)
+        of_target.target = folder
+        start_run(out, of_target, inputs=inputs, free=free)
+        results = []
+        for n1, n2, dropout in points:
+            here, of_point = out / f"{n1}-{n2}-{dropout:g}" if args.grid else out, copy.copy(of_target)
+            of_point.n1, of_point.n2, of_point.dropout = n1, n2, dropout
+            if args.grid:
+                start_run(here, of_point, inputs=inputs, free=free)
+            kwargs = dict(n1=n1, n2=n2, dropout=dropout) | (dict(arch=args.arch, image_size=args.image_size) if args.end_to_end else dict(dimensions=width))
+            model, final = adapt(here, of_point, kwargs, xs, ys, xv, yv, xt, device, f"to {name}, {len(xt)} images")
+            results.append((-final["source_val_auc"], final["source_val_loss"], here, (n1, n2, dropout), model, final))
+        if args.grid:
+            results.sort(key=lambda r: r[:2])
+            write_table(out / "grid.csv", ("n1", "n2", "dropout", "source_val_auc", "source_val_loss", "chosen"),
+                        ((*point, -minus, loss, int(k == 0)) for k, (minus, loss, _, point, *_) in enumerate(results)))
+            for file in ("model.pt", "log.csv"):
+                with write_whole(out / file) as part:
+                    shutil.copyfile(results[0][2] / file, part)
+            print("chosen on the source's validation split: N1 {}, N2 {}, p {:g}; all in {}".format(*results[0][3], out / "grid.csv"))
+        *_, model, final = results[0]
+        print(f"last epoch: label loss {final['label_loss']:.4f}, domain loss {final['domain_loss']:.4f} (not told apart: {math.log(2):.4f}), domain "
+              f"accuracy {percent(final['domain_accuracy'])}, AUC on the source's validation split {percent(final['source_val_auc'])}")
+        for scored, test in (tests or {name: folder}).items():
+            x, index, rows, _ = read_set(test, args.test_split if tests else args.target_split, args, device)
+            p_fake, _ = score(model, x, args, device)
+            write_scores(args.scores / f"{scored}.csv", index, rows, p_fake)
+            print(f"{args.scores / (scored + '.csv')}: {len(rows)} images, AUC {percent(auc(index['label'][rows], p_fake))}", flush=True)
 
 
 if __name__ == "__main__":

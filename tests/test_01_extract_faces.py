@@ -174,28 +174,6 @@ def test_list(small, tmp_path):
     assert skip["video"] == "swap_none" and "no such file" in skip["reason"]
 
 
-def test_random_split_keeps_pairs_together_and_both_labels():
-    videos = [dict(path=faces.Path(f"{n:03d}.mp4"), label=0) for n in range(40)]
-    videos += [dict(path=faces.Path(f"{n:03d}_{n ^ 1:03d}.mp4"), label=1) for n in range(40)]
-    faces.random_split(videos, (60, 20, 20), 0, connected=True)
-    split_of = {}
-    for video in videos:
-        for name in video["path"].stem.split("_"):
-            assert split_of.setdefault(name, video["split"]) == video["split"]
-    counts = [sum(v["split"] == s for v in videos) for s in ("train", "val", "test")]
-    assert counts == [48, 16, 16]
-
-
-def test_names_are_safe_and_unique():
-    stems = ["a", "a", "A", "../../etc/x", "ü" * 90, "x\ny", "-rf", ".hidden", "a b", "a_b", os.fsdecode(b"\xff\xfe")]
-    videos = [dict(path=faces.Path(f"/data/{k}") / (s.replace("/", "_") + ".mp4"), method="../m") for k, s in enumerate(stems)]
-    faces.name_videos(videos)
-    names = [video["name"] for video in videos]
-    assert len({name.lower() for name in names}) == len(names)
-    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") and not name.startswith(".")
-               and len(name) < 100 for name in names)
-
-
 # ---------------------------------------------------------------- what cannot be read
 
 def test_unreadable_and_faceless_videos_are_counted(small, tmp_path):
