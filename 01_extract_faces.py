@@ -37,7 +37,6 @@ Deviations from the papers (theirs -> ours):
                         one box a clip, so that the face does not jump where the detector does
 """
 import argparse
-import importlib.util
 import json
 import os
 import re
@@ -410,8 +409,13 @@ def main():
             fail(f"--{flag} {folder} is not a folder")
     if args.boxes_from and args.layout not in ("ffpp", "dfd"):
         fail("--boxes-from is for --layout ffpp and dfd: their fakes keep the geometry of their originals")
-    if args.detector == "mtcnn" and not importlib.util.find_spec("facenet_pytorch"):
-        fail("--detector mtcnn needs facenet-pytorch: pip install --no-deps facenet-pytorch==2.6.0  (without --no-deps it would replace torch)")
+    if args.detector == "mtcnn":
+        args.device = str(choose_device(args.device))
+        try:
+            load_mtcnn(args.device)
+        except ImportError as error:
+            fail(f"--detector mtcnn: {error}. Install it with: pip install requests && pip install --no-deps facenet-pytorch==2.6.0  (without "
+                 f"--no-deps it would replace torch)")
 
     if args.list:
         videos, expected = layouts.layout_list(args.list)
@@ -444,9 +448,8 @@ def main():
     print(f"{len(videos)} videos, {per} each; {len(videos) - len(todo)} done already; {args.workers} processes", flush=True)
     settings = {name: getattr(args, name) for name in ("sampling", "scale", "size", "format", "jpg_quality", "clip_length", "detector")}
     if args.detector == "mtcnn":
-        settings["device"] = str(choose_device(args.device))
-        load_mtcnn(settings["device"])                                    # a broken installation ends the run here, not in every video
-        print(f"MTCNN on {settings['device']}", flush=True)
+        settings["device"] = args.device
+        print(f"MTCNN on {args.device}")
     with worker_pool(args.workers) as pool:
         try:
             futures = [pool.submit(extract_video, video, args.out, settings) for video in todo]

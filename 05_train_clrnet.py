@@ -5,10 +5,12 @@
     python 05_train_clrnet.py --strategy merge --source faces/FS faces/DF faces/NT --test faces/F2F --out runs/clrnet/merge --scores scores/CLRNet-merge
     python 05_train_clrnet.py --strategy transfer --checkpoint runs/clrnet/FS/model.pt --target faces/DF faces/NT \\
         --test faces/DF faces/NT --out runs/clrnet/FS-to-DF-NT --scores scores/CLRNet-transfer
+    add  --save-features features/clips  to adapt the network's features to another set with 04_train_bpdann.py
     add  --filters 8 --repetitions 1 1 1 1 --image-size 64 --batch 8 --epochs 5  for minutes on a CPU
 
 What comes out, in OUT: model.pt (single, merge: the epoch with the highest AUC on the sources' validation splits; transfer:
 the last epoch), last.pt, log.csv, args.json; and SCORES/NAME.csv, P(fake) of every clip of the test split of each --test.
+With --save-features, DIR/NAME/features.npy and index.csv: 2048 numbers a clip, which 04 reads as they are; the two papers combined.
 
 The network is that of the paper's Figure 6, layer by layer as the authors' published code builds it. Deviations and choices
 (paper or, where named, the authors' code -> ours):
@@ -37,9 +39,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common import (Faces, add_system_arguments, auc, choose_device, epoch_batches, fail, folder_names, group_clips, load_batches,
+from common import (INDEX_COLUMNS, Faces, add_system_arguments, auc, choose_device, epoch_batches, fail, folder_names, group_clips, load_batches,
                     load_checkpoint, percent, progress, random_state, read_index, rows_of_split, save_checkpoint,
-                    set_random_state, start_run, write_scores, write_table)
+                    set_random_state, start_run, write_scores, write_table, write_whole)
 
 
 # ---------------------------------------------------------------- the network (CLRNet 4.1)
@@ -254,12 +256,29 @@ def few_shot(items, index, first, count, seed, folder):
 
 
 @torch.inference_mode()
-def score(model, faces, batch, workers, device, what):
-    """P(fake) of every clip: (N,) float32 array."""
+def predict(model, function, faces, batch, workers, device, what):
+    """`function` of every clip, a (N, T, 3, H, W) batch in 0..1 at a time, with `model` in evaluation mode: float32 array."""
     model.eval()
     batches = [list(range(k, min(k + batch, len(faces)))) for k in range(0, len(faces), batch)]
     loader = progress(load_batches(faces, batches, workers), total=len(batches), desc=what, unit="batch")
-    return np.concatenate([model(clips.to(device) / 255).softmax(1)[:, 1].float().cpu().numpy() for clips in loader])
+    return np.concatenate([function(clips.to(device) / 255).float().cpu().numpy() for clips in loader])
+
+
+def score(model, *args):
+    """P(fake) of every clip: (N,) float32 array; arguments as in `predict`."""
+    return predict(model, lambda clips: model(clips).softmax(1)[:, 1], *args)
+
+
+def save_features(model, folder, out, checkpoint, *args):
+    """Write the features of all clips of a folder as 03 writes those of images: OUT/features.npy (N, D) and index.csv, a row a clip."""
+    start_run(out, argparse.Namespace(checkpoint=checkpoint, faces=folder), inputs=[checkpoint, folder / "index.csv"])
+    if not (out / "index.csv").exists():                                  # written last: its being there means done
+        items, index, first, _ = read_clips(folder, "all")
+        with write_whole(out / "features.npy") as part, open(part, "wb") as file:
+            np.save(file, predict(model, model.features, Faces(items, model.image_size), *args, f"features of {folder.name}"))
+        index["clip"] = [str(clip) for clip in index["clip"]]
+        write_table(out / "index.csv", INDEX_COLUMNS, ([index[column][r] for column in INDEX_COLUMNS] for r in first.tolist()))
+    print(f"{out}: features of {folder}", flush=True)
 
 
 def main():
@@ -274,6 +293,7 @@ def main():
     data.add_argument("--test", type=Path, nargs="+", default=[], help="sets whose test split to score")
     data.add_argument("--out", type=Path, required=True, help="folder of the run, e.g. runs/clrnet/FS")
     data.add_argument("--scores", type=Path, help="folder for the scores, e.g. scores/CLRNet-FS")
+    data.add_argument("--save-features", type=Path, metavar="DIR", help="write features of all clips of every set named here, for stage 04, to DIR/NAME")
     model_ = parser.add_argument_group("model (transfer takes the checkpoint's)")
     model_.add_argument("--filters", type=int, default=64, help="of the stem and the first stage (default 64)")
     model_.add_argument("--repetitions", type=int, nargs="+", default=[3, 4, 6, 3], help="blocks of each stage (default 3 4 6 3)")
@@ -340,7 +360,7 @@ def main():
     if transfer:
         kwargs = origin["kwargs"]
     inputs = sorted({folder / "index.csv" for folder in (*sets.values(), *tests.values())}) + ([args.checkpoint] if transfer else [])
-    start_run(args.out, args, inputs=inputs, free=("out", "workers", "device", "save_every", "scores"))
+    start_run(args.out, args, inputs=inputs, free=("out", "workers", "device", "save_every", "scores", "save_features"))
     model = CLRNet(**kwargs)
     saved = load_checkpoint(last, "05") if last.exists() else None
     if saved or transfer:
@@ -372,7 +392,7 @@ def main():
           f"{args.workers} loading processes", flush=True)
 
     run = {k: [str(v) for v in value] if isinstance(value, list) else str(value) for k, value in vars(args).items()
-           if k not in ("out", "scores", "workers", "device", "save_every")} | {"few_shot_videos": drawn}
+           if k not in ("out", "scores", "workers", "device", "save_every", "save_features")} | {"few_shot_videos": drawn}
     run["faces_args"] = {name: (f / "args.json").read_text() for name, f in sets.items() if (f / "args.json").exists()}
 
     def save(name):
@@ -429,6 +449,8 @@ def main():
         scores = score(model, Faces(items, model.image_size), args.batch, args.workers, device, name)
         write_scores(args.scores / f"{name}.csv", index, first, scores)
         print(f"{args.scores / (name + '.csv')}: {len(y)} clips, AUC {percent(auc(y, scores))}", flush=True)
+    for name, folder in folder_names({path.resolve(): path for path in (*sets.values(), *tests.values())}.values()).items() if args.save_features else ():
+        save_features(model, folder, args.save_features / name, args.out / "model.pt", args.batch, args.workers, device)
     print(f"done: {args.out / 'model.pt'}")
 
 

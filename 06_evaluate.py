@@ -2,6 +2,7 @@
 """Stage 06: from scores to tables and figures. Needs no network, no GPU and no faces: only score files.
 
     python 06_evaluate.py --scores scores --out results
+    python 06_evaluate.py --faces faces/FF-DF faces/Celeb-DF --out results                      # Table 2: how many face images
 
 Reads every SCORES/DETECTOR/NAME.csv (video, frame, label, score: one row an image or clip, score = P(fake)). A detector of your
 own takes part by putting its CSV there. What comes out, in OUT:
@@ -10,6 +11,10 @@ own takes part by putting its CSV there. What comes out, in OUT:
     tables.md         a table a metric and level, detectors as rows, data sets as columns
     roc_NAME.png      ROC curves of all detectors on one data set, image or clip level
     auc.png           AUC of all detectors on all data sets with their intervals, image or clip level beside video level
+    figure2.png       image level against video level, one panel a detector (FeatureTransfer, Figure 2)
+    figure3.png       two training strategies, where scores of FT-20epochs and DANN-20epochs are there (FeatureTransfer, Figure 3)
+    table3.md         where detectors and data sets have the names of FeatureTransfer's Table 3 (papers.py): ours, the paper's, the difference
+    table2.md         with --faces: face images a data set and split beside the paper's Table 2
 
 Levels: image (one row of the score file: an image or a clip) and video (FeatureTransfer 4.5: the mean of its rows' scores).
 Metrics: AUC, EER, average precision; at the threshold 0.5, accuracy, precision, recall and F1 of the fake class and their means over
@@ -21,7 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
-from common import add_system_arguments, auc, eer, fail, progress, read_scores, write_table, write_whole
+import papers
+from common import (add_system_arguments, auc, eer, fail, folder_names, progress, read_index, read_scores, write_table,
+                    write_whole)
 
 METRICS = {"auc": "AUC", "eer": "EER", "average_precision": "Average precision", "accuracy": "Accuracy", "precision": "Precision (fake)",
            "recall": "Recall (fake)", "f1": "F1 (fake)", "precision_macro": "Precision (macro)", "recall_macro": "Recall (macro)",
@@ -188,17 +195,97 @@ def draw_auc(path, results, detectors, sets):
     save_figure(figure, path)
 
 
+def draw_bars(path, panels, sets, results, title):
+    """Bars of the AUC with their intervals over data sets; panels: [(panel title, [(legend, detector, level as 0 image, 1 video)])]."""
+    import matplotlib.pyplot as plt
+    figure, rows = plt.subplots(len(panels), 1, figsize=(max(5.0, 1.6 + 1.1 * len(sets)), 0.6 + 2.3 * len(panels)), squeeze=False)
+    for axes, (name, bars) in zip(rows[:, 0], panels):
+        for k, (legend, detector, level) in enumerate(bars):
+            found = [(x, *(100 * v for v in results[detector, s][level][2]["auc"])) for x, s in enumerate(sets) if (detector, s) in results]
+            x, value, low, high = np.array([row for row in found if not np.isnan(row[1])]).reshape(-1, 4).T
+            place = x + (k - (len(bars) - 1) / 2) * 0.36
+            axes.bar(place, value, 0.34, color=COLOURS[k], label=legend)
+            axes.errorbar(place, value, yerr=np.clip([value - low, high - value], 0, None), fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
+            for a, b, top in zip(place, value, high):
+                axes.text(a, max(b, top) + 1, f"{b:.1f}", ha="center", va="bottom", fontsize=6.5)
+        axes.axhline(50, color="0.6", linewidth=1, linestyle=":")
+        axes.set(ylabel="AUC (%)", ylim=(0, 112), xlim=(-0.6, len(sets) - 0.4), yticks=range(0, 101, 25))
+        axes.set_xticks(range(len(sets)), sets, fontsize=8, rotation=20 if max(map(len, sets)) > 10 else 0, ha="right" if max(map(len, sets)) > 10 else "center")
+        axes.set_title(name, fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=11)
+    figure.tight_layout()
+    save_figure(figure, path)
+
+
+def table_3(results):
+    """FeatureTransfer's Table 3 as rows of text: ours, the paper's, ours minus the paper's; None if there is nothing of ours to put into it."""
+    def cell(pair, sign=""):
+        return "-" if pair is None else " / ".join("-" if v is None or np.isnan(v) else f"{v:{sign}.2f}" for v in pair)
+
+    if not any((detector, name) in results for detector in papers.TABLE_3 for name in papers.TABLE_3_SETS):
+        return None
+    rows = [["", "", *papers.TABLE_3_SETS]]
+    for detector, paper in papers.TABLE_3.items():
+        ours = []
+        for name in papers.TABLE_3_SETS:
+            image = results[detector, name][0][2] if (detector, name) in results else None
+            ours.append(image and tuple(100 * image[metric][0] for metric in ("auc", "eer")))
+        difference = [a and b and tuple(None if v is None else u - v for u, v in zip(a, b)) for a, b in zip(ours, paper)]
+        if any(ours):
+            rows += [[detector, "ours", *map(cell, ours)], ["", "paper", *map(cell, paper)], ["", "difference", *(cell(pair, "+") for pair in difference)]]
+        else:
+            rows.append([detector, "paper", *map(cell, paper)])
+    return rows
+
+
+def table_2(folders):
+    """Face images, real / fake, of each folder of stage 01 and split beside FeatureTransfer's Table 2, as rows of text."""
+    rows = [["", "split", "real / fake", "paper", "difference"]]
+    for name, folder in folders.items():
+        index = read_index(folder)
+        split, label = np.array(index["split"]), index["label"]
+        wanted = [s for n, s in papers.TABLE_2 if n == name and s is not None] or [None]
+        for s in wanted:
+            chosen = label[split == s] if s else label
+            ours, paper = (int((chosen == 0).sum()), int((chosen == 1).sum())), papers.TABLE_2.get((name, s))
+            rows.append([name, s or "all", "{} / {}".format(*ours), "{} / {}".format(*paper) if paper else "-",
+                         "{:+d} / {:+d}".format(ours[0] - paper[0], ours[1] - paper[1]) if paper else "-"])
+    return rows
+
+
+def print_and_write(path, title, rows):
+    """Print rows of text as a table with aligned columns, and write them as Markdown."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    print(f"\n{title}\n")
+    for row in rows:
+        print("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths)).rstrip())
+    lines = [f"# {title}", "", "| " + " | ".join(rows[0]) + " |", "| --- " * len(rows[0]) + "|", *("| " + " | ".join(row) + " |" for row in rows[1:])]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(path) as part:
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("data")
-    data.add_argument("--scores", type=Path, required=True, help="folder of folders of score files: SCORES/DETECTOR/NAME.csv")
+    data.add_argument("--scores", type=Path, help="folder of folders of score files: SCORES/DETECTOR/NAME.csv")
+    data.add_argument("--faces", type=Path, nargs="+", default=[], help="folders of stage 01 whose images to count")
     data.add_argument("--out", type=Path, required=True, help="folder for tables and figures")
     data.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples for the intervals (default 1000)")
     add_system_arguments(parser, seed=True)
     args = parser.parse_args()
     if args.resamples < 1:
         fail("--resamples must be 1 or more")
+    if not args.scores and not args.faces:
+        fail("give --scores, --faces or both")
+    if args.faces:
+        rows = table_2(folder_names(args.faces))
+        print_and_write(args.out / "table2.md", "Number of face images, FeatureTransfer, Table 2", rows)
+        if not args.scores:
+            return
     if not args.scores.is_dir():
         fail(f"--scores {args.scores} is not a folder")
     files = sorted(path for path in args.scores.glob("*/*.csv") if not path.name.startswith("."))
@@ -228,6 +315,12 @@ def main():
     for name in sets:
         draw_roc(args.out / f"roc_{name}.png", name, curves[name])
     draw_auc(args.out / "auc.png", results, detectors, sets)
+    draw_bars(args.out / "figure2.png", [(d, [("image or clip level", d, 0), ("video level", d, 1)]) for d in detectors], sets, results,
+              "Image level against video level (FeatureTransfer, Figure 2)")
+    strategies = [(title, d, 0) for d, title in papers.FIGURE_3.items() if d in detectors]
+    if strategies:
+        draw_bars(args.out / "figure3.png", [("image level", strategies)], [s for s in sets if any((d, s) in results for _, d, _ in strategies)],
+                  results, "Two training strategies (FeatureTransfer, Figure 3)")
 
     for k, level in enumerate(("image or clip level", "video level")):
         print(f"\nAUC / EER in percent, {level}\n")
@@ -242,6 +335,9 @@ def main():
                     f"{100 * values['auc'][0]:.2f} / {100 * values['eer'][0]:.2f}"
                 cells.append(f"  {cell:>{w}}")
             print(f"{detector:<{width}}" + "".join(cells))
+    rows = table_3(results)
+    if rows:
+        print_and_write(args.out / "table3.md", "AUC / EER in percent, image level, FeatureTransfer, Table 3", rows)
     print(f"\nall metrics with intervals: {args.out / 'tables.md'}, {args.out / 'results.csv'}; figures: {args.out}/*.png")
 
 

@@ -23,7 +23,7 @@ def test_lambda():
 def test_lambda_of_a_run_goes_from_0_to_1(features, tmp_path):
     run("04_train_bpdann.py", "--source", features / "frames", "--target", features / "phone", *SHORT,
         "--out", tmp_path / "r", "--scores", tmp_path / "s")
-    log = list(csv.DictReader(open(tmp_path / "r/log.csv")))
+    log = list(csv.DictReader(open(tmp_path / "r/phone/log.csv")))
     steps = int(log[-1]["step"])
     assert float(log[-1]["lambda"]) == pytest.approx(0.9999, abs=1e-4)
     assert float(log[0]["lambda"]) == pytest.approx(bpdann.lambda_at((int(log[0]["step"]) - 1) / (steps - 1)), abs=1e-6)
@@ -67,7 +67,7 @@ def test_no_target_label_reaches_the_training(features, copy, tmp_path):
             csv.writer(open(path, "w", newline=""), lineterminator="\n").writerows(rows)
         run("04_train_bpdann.py", "--source", folder / "frames", "--target", folder / "phone", *SHORT, "--target-fraction", 0.5,
             "--out", folder / "run", "--scores", folder / "s")
-        outputs.append(torch.load(folder / "run/model.pt", weights_only=True)["model"])
+        outputs.append(torch.load(folder / "run/phone/model.pt", weights_only=True)["model"])
     plain, target, source = outputs
     assert all(torch.equal(plain[k], target[k]) for k in plain)
     assert not all(torch.equal(plain[k], source[k]) for k in plain)
@@ -77,21 +77,21 @@ def test_source_only_is_lambda_zero_and_ignores_the_target(features, tmp_path):
     for name, flags in (("a", ("--target", features / "phone")), ("b", ("--target", features / "frames", "--target-split", "val"))):
         run("04_train_bpdann.py", "--method", "source-only", "--source", features / "frames", *flags, *SHORT,
             "--out", tmp_path / name, "--scores", tmp_path / "s" / name)
-    a, b = (torch.load(tmp_path / name / "model.pt", weights_only=True)["model"] for name in "ab")
+    a, b = (torch.load(tmp_path / name / target / "model.pt", weights_only=True)["model"] for name, target in ("a phone".split(), "b frames".split()))
     assert all(torch.equal(a[k], b[k]) for k in a if k[0] in "fy")
-    assert {row["lambda"] for row in csv.DictReader(open(tmp_path / "a/log.csv"))} == {"0.0"}
+    assert {row["lambda"] for row in csv.DictReader(open(tmp_path / "a/phone/log.csv"))} == {"0.0"}
 
 
 def test_scores_for_all_target_images(features, tmp_path):
     run("04_train_bpdann.py", "--source", features / "frames", "--target", features / "phone", "--target-split", "all",
-        "--target-fraction", 0.1, "--test", features / "frames", *SHORT, "--out", tmp_path / "r", "--scores", tmp_path / "s")
+        "--target-fraction", 0.1, *SHORT, "--out", tmp_path / "r", "--scores", tmp_path / "s")
     index = list(csv.DictReader(open(features / "phone/index.csv")))
     scores = list(csv.DictReader(open(tmp_path / "s/phone.csv")))
     assert [(r["video"], r["frame"], r["label"]) for r in scores] == [(r["video"], r["frame"], r["label"]) for r in index]
     tests = [r for r in csv.DictReader(open(features / "frames/index.csv")) if r["split"] == "test"]
     assert len(list(csv.DictReader(open(tmp_path / "s/frames.csv")))) == len(tests) == 16
     # The scores are those of the network in model.pt on those features.
-    checkpoint = torch.load(tmp_path / "r/model.pt", weights_only=True)
+    checkpoint = torch.load(tmp_path / "r/phone/model.pt", weights_only=True)
     model = bpdann.BPDANN(**checkpoint["kwargs"]).eval()
     model.load_state_dict(checkpoint["model"])
     with torch.no_grad():
@@ -103,8 +103,8 @@ def test_killed_and_run_again(features, tmp_path):
     args = ("--source", features / "frames", "--target", features / "phone", "--epochs", 40, "--batch", 4, "--device", "cpu")
     run("04_train_bpdann.py", *args, "--out", tmp_path / "whole", "--scores", tmp_path / "s1")
     part = tmp_path / "part"
-    run_and_kill((part / "last.pt").exists, "04_train_bpdann.py", *args, "--out", part, "--scores", tmp_path / "s2")
-    assert not (part / "model.pt").exists()
+    run_and_kill((part / "phone/last.pt").exists, "04_train_bpdann.py", *args, "--out", part, "--scores", tmp_path / "s2")
+    assert not (part / "phone/model.pt").exists()
     run("04_train_bpdann.py", *args, "--out", part, "--scores", tmp_path / "s2")
     assert_same_tree(tmp_path / "whole", part)
     assert_same_tree(tmp_path / "s1", tmp_path / "s2")
@@ -140,7 +140,7 @@ def test_two_processes_on_one_folder(features, tmp_path):
             "--device", "cpu", "--out", tmp_path / "r", "--scores", tmp_path / "s")
     first = subprocess.Popen(command(*args), stdout=subprocess.DEVNULL)
     try:
-        while not (tmp_path / "r/last.pt").exists():
+        while not (tmp_path / "r/phone/last.pt").exists():
             assert first.poll() is None
         assert "another process is at work" in run(*args, fails=True)
     finally:
