@@ -187,7 +187,7 @@ def read_frames(path, wanted):
 
 # ---------------------------------------------------------------- the face
 
-_detector = None
+_detector = _mtcnn = None                                                # one a process, made at first use
 
 
 def largest_face(frame):
@@ -225,13 +225,13 @@ def load_mtcnn(device):
 
 def largest_faces_mtcnn(frames, device):
     """The largest face that MTCNN finds in each of the frames, in batches: a list of boxes or None."""
-    global _detector
-    _detector = _detector or load_mtcnn(device)
+    global _mtcnn
+    _mtcnn = _mtcnn or load_mtcnn(device)
     found = []
     for _, same in groupby(frames, key=lambda frame: frame.shape):        # a batch has one size
         with warnings.catch_warnings():                                   # numpy's, about how facenet-pytorch builds its arrays
             warnings.simplefilter("ignore")
-            boxes, _ = _detector.detect(np.stack(list(same)))
+            boxes, _ = _mtcnn.detect(np.stack(list(same)))
         for of_frame in boxes:
             found.append(None if of_frame is None else
                          max((tuple(map(float, box)) for box in of_frame), key=lambda b: (b[2] - b[0]) * (b[3] - b[1])))

@@ -28,7 +28,7 @@ run python 03_extract_features.py --checkpoint demo/runs/extractor/model.pt --fa
     --device cpu --out demo/features --scores demo/scores/extractor
 for method in source-only bp-dann; do
     run python 04_train_bpdann.py --method $method --source demo/features/studio-Deepfakes --target demo/features/phone-Deepfakes \
-        --test demo/features/studio-Deepfakes --device cpu --out demo/runs/$method --scores demo/scores/FT-$method
+        --test demo/features/phone-Deepfakes demo/features/studio-Deepfakes --device cpu --out demo/runs/$method --scores demo/scores/FT-$method
 done
 
 clrnet="--batch 8 --lr 2e-3 --device cpu --test demo/faces/studio-Deepfakes-clips demo/faces/studio-FaceSwap-clips demo/faces/phone-Deepfakes-clips"

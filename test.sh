@@ -4,4 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 source ./environment.sh
 make_environment requirements-test.txt
+# MTCNN: the package's own pins would replace torch by an old one, so it cannot stand in a requirements file.
+python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("facenet_pytorch") is None)' ||
+    python -m pip install --disable-pip-version-check --quiet --no-deps facenet-pytorch==2.6.0
 exec python -m pytest "$@"

@@ -230,6 +230,73 @@ def test_errors(tmp_path):
     assert not (tmp_path / "f").exists()
 
 
+# ---------------------------------------------------------------- boxes of the original, MTCNN
+
+@pytest.mark.parametrize("sampling", [("--num-frames", 4), ("--sampling", "clips", "--num-clips", 2, "--size", 48)])
+def test_boxes_from_the_originals(small, tmp_path, sampling):
+    """A fake gets its target's boxes, an original its own, and no detector runs."""
+    common = ("--layout", "ffpp", "--videos", small / "videos/studio", *sampling)
+    run("01_extract_faces.py", *common, "--method", "originals", "--out", tmp_path / "originals")
+    run("01_extract_faces.py", *common, "--method", "FaceSwap", "--boxes-from", tmp_path / "originals", "--out", tmp_path / "f")
+    box = {(r["video"], r["frame"]): [r[k] for k in ("left", "top", "right", "bottom")] for r in rows_of(tmp_path / "originals/index.csv")}
+    index = rows_of(tmp_path / "f/index.csv")
+    assert len(index) == 2 * len(box) and {r["method"] for r in index} == {"youtube", "FaceSwap"}
+    for row in index:
+        target = row["video"].split("_")[1]
+        assert [row[k] for k in ("left", "top", "right", "bottom")] == box[f"youtube_{target}", row["frame"]]
+    # The originals' crops are the same pixels whether detected or taken from the list.
+    assert all((tmp_path / "f" / r["path"]).read_bytes() == (tmp_path / "originals" / r["path"]).read_bytes() for r in index if r["label"] == "0")
+
+
+def test_boxes_from_detects_nothing(small, tmp_path, monkeypatch):
+    """Also: a frame where the original's face was not found is skipped; the nearest sampled frame counts; another size is refused."""
+    monkeypatch.setattr(faces, "largest_face", lambda frame: 1 / 0)
+    path = small / "videos/studio/manipulated_sequences/FaceSwap/c23/videos/000_001.mp4"
+    settings = dict(sampling="frames", scale=1.2, size=48, format="png", jpg_quality=95, clip_length=5, detector="dlib")
+    video = dict(path=path, name="v", asked=4, original="000", boxes=(320, 240, {0: (10, 20, 110, 120), 5: None, 8: (20, 30, 90, 100)}))
+    faces.extract_video(video, tmp_path, settings)
+    record = faces.read_record(tmp_path, video)
+    assert record["rows"] == [["v/000001.png", 1, "", 10, 20, 110, 120], ["v/000008.png", 8, "", 20, 30, 90, 100]]     # frames 1, 3, 6, 8
+    assert record["skipped"] == [[3, "no face found in its original"], [6, "no face found in its original"]] and record["size"] == [320, 240]
+    for boxes, says in (((640, 480, {0: (1, 2, 3, 4)}), "its original's 640 x 480"), (None, "is not in the folder of --boxes-from")):
+        faces.extract_video(dict(video, boxes=boxes), tmp_path, settings)
+        (row,) = faces.read_record(tmp_path, video)["skipped"]
+        assert says in row[1]
+
+
+def test_boxes_from_errors(small, tmp_path):
+    args = ("--videos", small / "videos/studio", "--out", tmp_path / "f")
+    assert "ffpp and dfd" in run("01_extract_faces.py", "--layout", "folders", *args, "--boxes-from", small / "faces/frames", fails=True)
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    assert "no index.csv" in run("01_extract_faces.py", "--layout", "ffpp", *args, "--boxes-from", folder, fails=True)
+
+
+def test_mtcnn(small, tmp_path):
+    pytest.importorskip("facenet_pytorch", reason="facenet-pytorch is not installed: pip install requests && pip install --no-deps facenet-pytorch==2.6.0")
+    from_one, (frame, *_) = [], [frame for _, frame in faces.read_frames(small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4", [0, 5, 9])]
+    frames = [frame, np.full_like(frame, 90), frame[:, ::-1], np.full((64, 64, 3), 90, np.uint8)]
+    for image in frames:
+        from_one += faces.largest_faces_mtcnn([image], "cpu")
+    together = faces.largest_faces_mtcnn(frames, "cpu")
+    assert [box is None for box in together] == [False, True, False, True] == [box is None for box in from_one]
+    for a, b in zip(together, from_one):
+        assert a is None or np.allclose(a, b, atol=0.5)                    # a batch gives what one frame at a time gives
+    dlib_box = faces.largest_face(frame)
+    assert abs((together[0][0] + together[0][2]) - (dlib_box[0] + dlib_box[2])) / 2 < 20, "both detectors see the same face"
+    output = run("01_extract_faces.py", "--layout", "ffpp", "--videos", small / "videos/studio", "--method", "originals", "--num-frames", 2,
+                 "--detector", "mtcnn", "--device", "cpu", "--out", tmp_path / "f")
+    assert "MTCNN on cpu" in output and "6 videos = 6 with faces + 0 skipped" in output
+
+
+def test_mtcnn_missing_is_one_line(small, tmp_path, monkeypatch):
+    (tmp_path / "facenet_pytorch.py").write_text("raise ModuleNotFoundError('No module named facenet_pytorch')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    output = run("01_extract_faces.py", "--layout", "ffpp", "--videos", small / "videos/studio", "--detector", "mtcnn", "--device", "cpu",
+                 "--out", tmp_path / "f", fails=True)
+    assert "pip install --no-deps facenet-pytorch==2.6.0" in output
+
+
 # ---------------------------------------------------------------- killed and run again
 
 def test_killed_and_run_again(small, tmp_path):

@@ -1,6 +1,9 @@
 """Stages 02 and 03: the extractor's network, its training, kill and resume, features and scores."""
 import csv
+import hashlib
+import http.server
 import json
+import threading
 import warnings
 
 import numpy as np
@@ -131,6 +134,71 @@ def test_no_network_names_the_three_ways(monkeypatch):
     with pytest.raises(SystemExit) as error:
         pretrain.load_weights(None, "se_resnext101_32x4d", "imagenet")
     assert str(error.value).count("host is down") == 2 and "--weights FILE" in str(error.value) and "--weights none" in str(error.value)
+
+
+class Server:
+    """A host on this machine: {path: bytes or None for "not found"}, and the paths that were asked for."""
+
+    def __init__(self, files):
+        asked = self.asked = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(self.path)
+                content = files.get(self.path)
+                self.send_response(404 if content is None else 200)
+                self.send_header("Content-Length", str(len(content or b"")))
+                self.end_headers()
+                self.wfile.write(content or b"")
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_imagenet_weights_come_from_the_first_host_that_has_them(tmp_path, monkeypatch, capsys):
+    """First address down, second serves: the hash in its name and every key are checked, and the file stays in torch's own cache."""
+    import pretrainedmodels
+    source = pretrain.Extractor("resnet18", 32)
+    torch.save(source.backbone.state_dict() | {"last_linear.weight": torch.zeros(1000, 512), "last_linear.bias": torch.zeros(1000)}, tmp_path / "w.pth")
+    content = (tmp_path / "w.pth").read_bytes()
+    good, bad = f"/net-{hashlib.sha256(content).hexdigest()[:8]}.pth", "/net-00000000.pth"
+    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    other = (tmp_path / "other.pth").read_bytes()
+    misfit = f"/other-{hashlib.sha256(other).hexdigest()[:8]}.pth"
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+
+    def load(server, first, second):
+        monkeypatch.setitem(pretrainedmodels.pretrained_settings["resnet18"]["imagenet"], "url", server.address + first)
+        monkeypatch.setattr(pretrain, "MIRRORS", {"resnet18": server.address + second})
+        model = pretrain.Extractor("resnet18", 32)
+        pretrain.load_weights(model, "resnet18", "imagenet")
+        return model
+
+    with Server({good: content, bad: content, misfit: other}) as server:
+        model = load(server, "/gone.pth", good)
+        assert server.asked == ["/gone.pth", good]
+        assert all(torch.equal(a, b) for a, b in zip(model.backbone.state_dict().values(), source.backbone.state_dict().values()))
+        printed = capsys.readouterr()
+        assert server.address + "/gone.pth" in printed.out and "100%" in printed.err
+        assert [p.name for p in (tmp_path / "cache/hub/checkpoints").iterdir()] == [good[1:]]
+        load(server, good, "/gone.pth")                                   # from the cache
+        assert server.asked == ["/gone.pth", good]
+        with pytest.raises(SystemExit) as error:                          # other bytes than the name says; other arrays than the network's
+            load(server, bad, misfit)
+        assert "invalid hash value" in str(error.value) and "does not fit" in str(error.value) and "--weights FILE" in str(error.value)
+    assert not (tmp_path / "cache/hub/checkpoints" / bad[1:]).exists()
 
 
 def test_features_and_scores_are_the_networks(small, extractor, features):

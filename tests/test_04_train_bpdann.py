@@ -88,8 +88,6 @@ def test_scores_for_all_target_images(features, tmp_path):
     index = list(csv.DictReader(open(features / "phone/index.csv")))
     scores = list(csv.DictReader(open(tmp_path / "s/phone.csv")))
     assert [(r["video"], r["frame"], r["label"]) for r in scores] == [(r["video"], r["frame"], r["label"]) for r in index]
-    tests = [r for r in csv.DictReader(open(features / "frames/index.csv")) if r["split"] == "test"]
-    assert len(list(csv.DictReader(open(tmp_path / "s/frames.csv")))) == len(tests) == 16
     # The scores are those of the network in model.pt on those features.
     checkpoint = torch.load(tmp_path / "r/phone/model.pt", weights_only=True)
     model = bpdann.BPDANN(**checkpoint["kwargs"]).eval()
@@ -97,6 +95,136 @@ def test_scores_for_all_target_images(features, tmp_path):
     with torch.no_grad():
         expected = model(torch.from_numpy(np.load(features / "phone/features.npy"))).softmax(1)[:, 1].numpy()
     assert np.allclose([float(r["score"]) for r in scores], expected, atol=1e-6)
+
+
+def test_balanced_draw():
+    labels = np.array([0] * 30 + [1] * 70)
+    for seed in range(5):
+        drawn = bpdann.draw_target(labels, 20, True, np.random.default_rng(seed))
+        assert len(set(drawn)) == 20 and labels[drawn].sum() == 10 and (np.diff(drawn) > 0).all()
+    assert labels[bpdann.draw_target(labels, 100, True, np.random.default_rng(0))].sum() == 30      # the rarer class bounds both
+    with pytest.raises(ValueError):
+        bpdann.draw_target(np.ones(10, int), 4, True, np.random.default_rng(0))
+    blind = bpdann.draw_target(labels, 20, False, np.random.default_rng(0))
+    assert list(blind) == list(bpdann.draw_target(1 - labels, 20, False, np.random.default_rng(0))) and len(set(blind)) == 20
+
+
+def test_several_targets_are_what_each_alone_gives(features, copy, tmp_path):
+    other = copy(features / "frames").rename(tmp_path / "other")
+    common = ("--source", features / "frames", "--target-fraction", 0.5, "--target-balance", *SHORT)
+    output = run("04_train_bpdann.py", *common, "--target", features / "phone", other, "--out", tmp_path / "r", "--scores", tmp_path / "s")
+    assert "phone: 8 of 16 target images, as many real as fake" in output and "other: 8 of 16" in output
+    for folder in (features / "phone", other):
+        run("04_train_bpdann.py", *common, "--target", folder, "--out", tmp_path / "one", "--scores", tmp_path / "s1")
+    assert_same_tree(tmp_path / "r", tmp_path / "one")
+    assert_same_tree(tmp_path / "s", tmp_path / "s1")
+    assert "give one --target" in run("04_train_bpdann.py", *common, "--target", features / "phone", other, "--test", other,
+                                      "--out", tmp_path / "x", "--scores", tmp_path / "x", fails=True)
+
+
+def test_other_test_sets_without_training_again(features, tmp_path):
+    """--test and --test-split say what is scored; the network stays as it is."""
+    args = ("--source", features / "frames", "--target", features / "phone", *SHORT, "--out", tmp_path / "r", "--scores", tmp_path / "s")
+    run("04_train_bpdann.py", *args, "--test", features / "frames", "--test-split", "val")
+    before = (tmp_path / "r/phone/model.pt").read_bytes()
+    assert [p.name for p in (tmp_path / "s").iterdir()] == ["frames.csv"] and len(list(csv.DictReader(open(tmp_path / "s/frames.csv")))) == 16
+    output = run("04_train_bpdann.py", *args, "--test", features / "phone", "--test-split", "all")
+    assert " steps in " not in output and (tmp_path / "r/phone/model.pt").read_bytes() == before
+    assert len(list(csv.DictReader(open(tmp_path / "s/phone.csv")))) == 48
+
+
+def test_grid_is_chosen_on_the_source(features, tmp_path):
+    """All combinations in grid.csv; the chosen one is best on the source's validation split, whatever the target's labels are."""
+    chosen = []
+    for name in ("plain", "turned"):
+        folder = tmp_path / name
+        shutil.copytree(features, folder)
+        if name == "turned":                                              # every label of the target turned around
+            rows = list(csv.reader(open(folder / "phone/index.csv")))
+            column = rows[0].index("label")
+            csv.writer(open(folder / "phone/index.csv", "w", newline="")).writerows([rows[0], *([*r[:column], "10"[int(r[column])], *r[column + 1:]] for r in rows[1:])])
+        run("04_train_bpdann.py", "--grid", "--n1", 16, 32, "--n2", 4, "--dropout", 0.1, 0.5, "--source", folder / "frames", "--target", folder / "phone",
+            *SHORT, "--lr", 1e-3, "--out", folder / "r", "--scores", folder / "s")
+        grid = list(csv.DictReader(open(folder / "r/phone/grid.csv")))
+        assert {(r["n1"], r["n2"], r["dropout"]) for r in grid} == {(a, "4", p) for a in ("16", "32") for p in ("0.1", "0.5")}
+        (best,) = [r for r in grid if r["chosen"] == "1"]
+        assert all((-float(best["source_val_auc"]), float(best["source_val_loss"])) <= (-float(r["source_val_auc"]), float(r["source_val_loss"])) for r in grid)
+        run_of_best = folder / "r/phone" / f"{best['n1']}-{best['n2']}-{best['dropout']}"
+        assert (run_of_best / "model.pt").read_bytes() == (folder / "r/phone/model.pt").read_bytes()
+        assert torch.load(folder / "r/phone/model.pt", weights_only=True)["kwargs"]["n1"] == int(best["n1"])
+        chosen.append(grid)
+    assert chosen[0] == chosen[1]
+    out = ("--source", features / "frames", "--target", features / "phone", "--out", tmp_path / "x", "--scores", tmp_path / "x")
+    assert "need --grid" in run("04_train_bpdann.py", *out, "--n1", 8, 16, fails=True)
+    assert "--end-to-end takes one" in run("04_train_bpdann.py", *out, "--grid", "--end-to-end", fails=True)
+
+
+END_TO_END = ("--end-to-end", "--arch", "resnet18", "--weights", "none", "--image-size", 32, "--batch", 8, "--device", "cpu", "--workers", 1)
+
+
+def test_end_to_end_reverses_the_gradient_into_the_backbone():
+    """The backbone gets the label loss's gradient minus lambda times the domain loss's (equation 1)."""
+    torch.manual_seed(0)
+    model = bpdann.DANN("resnet18", 32, n1=8, n2=4, dropout=0.0).eval()
+    images, d = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) % 2
+    weight, first = 0.3, model.extractor.backbone.conv1.weight
+    f = model.embed(images)
+    label = torch.nn.functional.cross_entropy(model.y(f[:4]), d[:4])
+    plain = torch.nn.functional.cross_entropy(model.d(f), d)
+    both = label + torch.nn.functional.cross_entropy(model.d(bpdann.GradientReversal.apply(f, weight)), d)
+    a, b, c = (torch.autograd.grad(loss, first, retain_graph=True)[0] for loss in (label, plain, both))
+    assert torch.allclose(c, a - weight * b, atol=1e-6) and b.abs().sum() > 0 and not hasattr(model.extractor, "head")
+
+
+def test_end_to_end(small, tmp_path):
+    """Kill and resume give the same files; target labels change nothing; the checkpoint rebuilds the network that was scored."""
+    faces = tmp_path / "faces"
+    shutil.copytree(small / "faces", faces)
+    args = (*END_TO_END, "--source", faces / "frames", "--target", faces / "phone", "--target-split", "val", "--epochs", 3,
+            "--test", faces / "frames", faces / "phone")
+    run("04_train_bpdann.py", *args, "--out", tmp_path / "whole", "--scores", tmp_path / "s1")
+    part = tmp_path / "part"
+    run_and_kill((part / "phone/last.pt").exists, "04_train_bpdann.py", *args, "--out", part, "--scores", tmp_path / "s2")
+    run("04_train_bpdann.py", *args, "--out", part, "--scores", tmp_path / "s2")
+    assert_same_tree(tmp_path / "whole", part)
+    assert_same_tree(tmp_path / "s1", tmp_path / "s2")
+    checkpoint = torch.load(part / "phone/model.pt", weights_only=True)
+    model = bpdann.DANN(**checkpoint["kwargs"]).eval()
+    model.load_state_dict(checkpoint["model"])
+    (row, *_) = csv.DictReader(open(tmp_path / "s1/phone.csv"))
+    from common import load_face
+    with torch.no_grad():
+        p_fake = model(load_face(faces / "phone" / row["video"] / f"{int(row['frame']):06d}.png", 32)[None]).softmax(1)[0, 1].item()
+    assert float(row["score"]) == pytest.approx(p_fake, abs=1e-4)
+    index = (faces / "phone/index.csv").read_text()
+    turned = index.replace(",0,youtube,", ",x,youtube,").replace(",1,Deepfakes,", ",0,Deepfakes,").replace(",x,", ",1,")
+    assert turned != index
+    (faces / "phone/index.csv").write_text(turned)
+    run("04_train_bpdann.py", *args, "--out", tmp_path / "turned", "--scores", tmp_path / "s3")
+    turned = torch.load(tmp_path / "turned/phone/model.pt", weights_only=True)["model"]
+    assert all(torch.equal(turned[k], v) for k, v in checkpoint["model"].items())
+
+
+def test_features_of_clips_are_adapted_as_they_are(small, tmp_path):
+    """05 --save-features, then 04: the two papers combined."""
+    from conftest import SMALL_CLRNET
+    run("05_train_clrnet.py", "--strategy", "single", "--source", small / "faces/clips", "--epochs", 1, *SMALL_CLRNET, "--out", tmp_path / "c",
+        "--test", small / "faces/clips", small / "faces/clips-FS", "--scores", tmp_path / "s", "--save-features", tmp_path / "features")
+    stored = np.load(tmp_path / "features/clips-FS/features.npy")
+    index = list(csv.DictReader(open(tmp_path / "features/clips-FS/index.csv")))
+    assert stored.shape == (24, 32) == (len(index), 4 * 4 * 2) and {r["clip"] for r in index} == {"0", "1"}
+    clrnet, common_ = stage("05_train_clrnet"), stage("common")
+    checkpoint = torch.load(tmp_path / "c/model.pt", weights_only=True)
+    model = clrnet.CLRNet(**checkpoint["kwargs"]).eval()
+    model.load_state_dict(checkpoint["model"])
+    items, faces_index, first, _ = clrnet.read_clips(small / "faces/clips-FS", "all")
+    with torch.no_grad():
+        vector = model.features(common_.Faces(items, 48)[3][None] / 255)[0]
+    assert np.allclose(stored[3], vector, atol=1e-4) and index[3]["video"] == faces_index["video"][first[3]]
+    run("04_train_bpdann.py", "--source", tmp_path / "features/clips", "--target", tmp_path / "features/clips-FS", *SHORT,
+        "--out", tmp_path / "r", "--scores", tmp_path / "s4")
+    scores, direct = (list(csv.DictReader(open(tmp_path / s / "clips-FS.csv"))) for s in ("s4", "s"))
+    assert [(r["video"], r["frame"]) for r in scores] == [(r["video"], r["frame"]) for r in direct] and len(scores) == 8
 
 
 def test_killed_and_run_again(features, tmp_path):

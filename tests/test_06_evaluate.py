@@ -88,8 +88,65 @@ def test_tables_and_figures(tmp_path):
     text = (tmp_path / "r/tables.md").read_text()
     assert "| ours | 100.00 [100.0, 100.0] | undefined |" in text
     assert text.count("## ") == 2 * len(evaluate.METRICS)
-    for name in ("roc_A", "roc_B", "auc"):
+    for name in ("roc_A", "roc_B", "auc", "figure2"):
         assert (tmp_path / "r" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+    assert not (tmp_path / "r/table3.md").exists() and not (tmp_path / "r/figure3.png").exists()
+
+
+def table(path):
+    """The rows of a Markdown table as lists of cells."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in path.read_text().splitlines() if line.startswith("| ")]
+
+
+def test_table_3_stands_beside_the_papers(tmp_path):
+    """Ours, the paper's figure and ours minus the paper's, for what is there; rows of others are quoted."""
+    write(tmp_path / "s/FT/Celeb-DF.csv", ["a,0,0,0.1", "b,0,0,0.6", "c,0,1,0.4", "d,0,1,0.9"])                 # AUC 75, EER 50
+    write(tmp_path / "s/FT/DFD.csv", ["c,0,1,0.4"])
+    write(tmp_path / "s/mine/Celeb-DF.csv", ["a,0,0,0.1", "c,0,1,0.4"])
+    output = run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 10)
+    rows = table(tmp_path / "r/table3.md")
+    assert rows[0] == ["", "", "DF-TIMIT", "FF-FS", "DFD", "DFDC-P", "Celeb-DF"]
+    ours, paper, difference = rows[-3:]
+    assert ours == ["FT", "ours", "-", "-", "- / -", "-", "75.00 / 50.00"]
+    assert paper == ["", "paper", "96.56 / 8.05", "88.62 / 19.52", "91.00 / 16.21", "98.77 / 5.75", "86.21 / 22.42"]
+    assert difference == ["", "difference", "-", "-", "- / -", "-", "-11.21 / +27.58"]
+    assert [row[:2] for row in rows[2:-3]] == [["Xception", "paper"], ["FSSpotter", "paper"], ["Face X-ray", "paper"], ["Se_Res", "paper"]]
+    assert rows[3][2:] == ["97.33 / -", "-", "-", "-", "76.26 / -"] and "mine" not in str(rows)
+    assert "-11.21 / +27.58" in output
+
+
+def test_figure_2_and_figure_3(tmp_path, monkeypatch):
+    """What is drawn: image beside video level for each detector; the two strategies at image level where both names are there."""
+    import matplotlib
+    matplotlib.use("Agg")
+    drawn = []
+    draw = evaluate.draw_bars
+    monkeypatch.setattr(evaluate, "draw_bars", lambda path, panels, sets, results, title: drawn.append((path.name, panels, sets)) or draw(path, panels, sets, results, title))
+    rows = ["r,0,0,0.9", "r,1,0,0.1", "f,0,1,0.6", "f,1,1,0.8"]
+    for detector in ("FT-20epochs", "DANN-20epochs", "mine"):
+        write(tmp_path / f"s/{detector}/A.csv", rows)
+    write(tmp_path / "s/mine/B.csv", [row for row in rows if row.startswith("f")])                              # one class: no bar, no crash
+    monkeypatch.setattr("sys.argv", ["06", "--scores", str(tmp_path / "s"), "--out", str(tmp_path / "r"), "--resamples", "10"])
+    evaluate.main()
+    (name2, panels2, sets2), (name3, panels3, sets3) = drawn
+    assert (name2, sets2) == ("figure2.png", ["A", "B"]) and (name3, sets3) == ("figure3.png", ["A"])
+    assert panels2[-1] == ("mine", [("image or clip level", "mine", 0), ("video level", "mine", 1)]) and len(panels2) == 3
+    assert [bar[1:] for bar in panels3[0][1]] == [("FT-20epochs", 0), ("DANN-20epochs", 0)]
+    for name in (name2, name3):
+        assert (tmp_path / "r" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_table_2_counts_the_images(tmp_path):
+    for name, rows in {"FF-DF": [("train", 0)] * 3 + [("train", 1)] * 2 + [("val", 1)] + [("test", 0)], "Mine": [("", 1)] * 4}.items():
+        folder = tmp_path / "faces" / name
+        folder.mkdir(parents=True)
+        lines = [f"v{k}{label}/1.png,v{k}{label},1,,{label},m,{split}" for k, (split, label) in enumerate(rows)]
+        (folder / "index.csv").write_text("path,video,frame,clip,label,method,split\n" + "\n".join(lines) + "\n")
+    run("06_evaluate.py", "--faces", tmp_path / "faces/FF-DF", tmp_path / "faces/Mine", "--out", tmp_path / "r")
+    assert table(tmp_path / "r/table2.md")[2:] == [["FF-DF", "train", "3 / 2", "21600 / 21600", "-21597 / -21598"],
+                                                   ["FF-DF", "test", "1 / 0", "4200 / 4200", "-4199 / -4200"], ["Mine", "all", "0 / 4", "-", "-"]]
 
 
 def test_video_level_is_the_mean_of_the_image_scores(tmp_path):
@@ -134,5 +191,6 @@ def test_windows_line_ends_and_byte_order_mark(tmp_path):
 
 
 def test_missing_and_empty_folders(tmp_path):
+    assert "give --scores, --faces or both" in run("06_evaluate.py", "--out", tmp_path / "r", fails=True)
     assert "not a folder" in run("06_evaluate.py", "--scores", tmp_path / "none", "--out", tmp_path / "r", fails=True)
     assert "no score files" in run("06_evaluate.py", "--scores", tmp_path, "--out", tmp_path / "r", fails=True)

@@ -1,0 +1,89 @@
+"""The recipes as they stand, with SMALL=1: every command runs, every result is there, and a second run trains nothing."""
+import csv
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+import papers
+
+
+def recipe(name, out, *args):
+    """Run a recipe with SMALL=1 into OUT; returns what it printed."""
+    env = {**os.environ, "SMALL": "1", "OUT": str(out), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run([ROOT / "recipes" / name, *map(str, args)], capture_output=True, text=True, env=env, cwd=out.parent, timeout=1200)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(OUT, output) of figure3.sh, which runs table3.sh, which runs table2.sh."""
+    out = tmp_path_factory.mktemp("recipes") / "out"
+    return out, recipe("figure3.sh", out)
+
+
+def test_table_2(made):
+    out, output = made
+    table = (out / "results/table2.md").read_text()
+    for name, split in papers.TABLE_2:
+        assert f"| {name} | {split or 'all'} |" in table
+    assert "differ from" in output or "warning" in output.lower(), "six people a data set are not what the data sets should hold, and 01 says so"
+    assert {p.name for p in (out / "faces").iterdir()} == {name for name, _ in papers.TABLE_2} | {"FF-all"}
+
+
+def test_table_3(made):
+    out, _ = made
+    table = (out / "results/table3.md").read_text()
+    for detector in ("Xception", "Se_Res", "FT"):
+        assert f"| {detector} | ours |" in table
+        assert {p.stem for p in (out / "scores" / detector).iterdir()} - {"FF-DF"} == set(papers.TABLE_3_SETS)
+    # As in Table 2: the test split of FF-FS, all images of the other sets.
+    for name, split in (("FF-FS", "test"), ("DFD", None), ("DF-TIMIT", None), ("DFDC-P", None), ("Celeb-DF", None)):
+        images = [r for r in csv.DictReader(open(out / "faces" / name / "index.csv")) if split in (None, r["split"])]
+        for detector in ("Xception", "Se_Res", "FT"):
+            assert [(r["video"], r["frame"]) for r in csv.DictReader(open(out / "scores" / detector / f"{name}.csv"))] == [(r["video"], r["frame"]) for r in images]
+
+
+def test_figures(made):
+    out, _ = made
+    for name in ("figure2.png", "figure3.png"):
+        assert (out / "results" / name).read_bytes().startswith(b"\x89PNG")
+    for detector in papers.FIGURE_3:
+        assert {p.stem for p in (out / "scores" / detector).iterdir()} == set(papers.TABLE_3_SETS)
+
+
+def test_again_trains_nothing_and_a_set_of_ones_own_is_adapted_to(made):
+    """figure2.sh after figure3.sh extracts, trains and draws nothing anew; adapt.sh then takes a folder of real/ and fake/."""
+    out, _ = made
+    before = {p: p.stat().st_mtime_ns for pattern in ("runs/**/*.pt", "faces/**/*.png") for p in out.glob(pattern)}
+    recipe("figure2.sh", out)
+    assert before and {p: p.stat().st_mtime_ns for p in before} == before
+    mine = out / "mine"
+    for label, source in (("real", "original_sequences/youtube"), ("fake", "manipulated_sequences/Deepfakes")):
+        (mine / label).mkdir(parents=True)
+        for path in sorted((out / "small-data/videos/phone" / source / "c23/videos").iterdir())[:3]:
+            (mine / label / path.name).symlink_to(path)
+    output = recipe("adapt.sh", out, mine, "Mine")
+    assert (out / "runs/FT/Mine/model.pt").exists() and "Mine" in output.split("AUC / EER")[1]
+    assert len(list(csv.DictReader(open(out / "scores/FT/Mine.csv")))) == 18
+    done = subprocess.run([ROOT / "recipes/adapt.sh"], capture_output=True, text=True)
+    assert done.returncode == 2 and "usage: recipes/adapt.sh VIDEOS NAME" in done.stderr
+
+
+def test_without_data_a_recipe_says_what_it_needs(tmp_path):
+    env = {k: v for k, v in os.environ.items() if k not in ("DATA", "SMALL")}
+    done = subprocess.run([ROOT / "recipes/table2.sh"], capture_output=True, text=True, env={**env, "OUT": str(tmp_path)})
+    assert done.returncode and "set DATA to the folder that holds FaceForensics++" in done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.sh")), ids=lambda path: path.name)
+def test_a_recipe_says_how_to_run_it_what_it_takes_and_what_it_needs(path):
+    head = re.match(r"(#.*\n)+", path.read_text())[0]
+    assert f"SMALL=1" in head
+    if path.name != "common.sh":
+        assert os.access(path, os.X_OK) and f"recipes/{path.name}" in head and re.search(r"minute|hour|seconds", head)
