@@ -7,4 +7,6 @@ make_environment requirements-test.txt
 # MTCNN: the package's own pins would replace torch by an old one, so it cannot stand in a requirements file.
 python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("facenet_pytorch") is None)' ||
     python -m pip install --disable-pip-version-check --quiet --no-deps facenet-pytorch==2.6.0
-exec python -m pytest "$@"
+# One test process a core, each with one thread, a file of tests at a time; the longest files come first (conftest.py).
+export OMP_NUM_THREADS=1
+exec python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder "$@"

@@ -74,6 +74,12 @@ def shared(*parts):
     return path
 
 
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that test processes side by side end at about the same time."""
+    longest = ("test_demo.py", "test_recipes.py", "test_02_03_extractor.py", "test_01_extract_faces.py")
+    items.sort(key=lambda item: longest.index(item.path.name) if item.path.name in longest else len(longest))
+
+
 @pytest.fixture(scope="session")
 def small(tmp_path_factory):
     """A folder with videos/, faces/{frames,clips,clips-FS} of the studio condition, faces/phone."""

@@ -60,7 +60,7 @@ def test_figures(made):
 def test_again_trains_nothing_and_a_set_of_ones_own_is_adapted_to(made):
     """figure2.sh after figure3.sh extracts, trains and draws nothing anew; adapt.sh then takes a folder of real/ and fake/."""
     out, _ = made
-    before = {p: p.stat().st_mtime_ns for pattern in ("runs/**/*.pt", "faces/**/*.png") for p in out.glob(pattern)}
+    before = {p: p.stat().st_mtime_ns for pattern in ("runs/**/last.pt", "faces/**/*.png") for p in out.glob(pattern)}
     recipe("figure2.sh", out)
     assert before and {p: p.stat().st_mtime_ns for p in before} == before
     mine = out / "mine"
@@ -84,6 +84,6 @@ def test_without_data_a_recipe_says_what_it_needs(tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.sh")), ids=lambda path: path.name)
 def test_a_recipe_says_how_to_run_it_what_it_takes_and_what_it_needs(path):
     head = re.match(r"(#.*\n)+", path.read_text())[0]
-    assert f"SMALL=1" in head
+    assert "SMALL=1" in head
     if path.name != "common.sh":
         assert os.access(path, os.X_OK) and f"recipes/{path.name}" in head and re.search(r"minute|hour|seconds", head)
