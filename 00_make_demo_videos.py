@@ -20,6 +20,7 @@ frame by frame do (CLRNet paper, section 4, "Intuition"):
     FaceSwap        graphics swap: another identity's face pasted with a hard edge, colours left as they are
     Face2Face       reenactment: the mouth driven by another video, resampled, soft blend
     NeuralTextures  re-rendered mouth with the grid that transposed convolutions leave
+    FaceShifter     only with --methods: another identity's whole face, oversharpened; to be met by detectors that have never seen it
 
 All randomness comes from --seed, so the same seed gives the same pixels before encoding.
 """
@@ -33,7 +34,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from common import add_system_arguments, fail, progress, start_run, worker_pool, write_whole
 
-METHODS = ("Deepfakes", "FaceSwap", "Face2Face", "NeuralTextures")
+METHODS = ("Deepfakes", "FaceSwap", "Face2Face", "NeuralTextures", "FaceShifter")                  # the last is made only if asked for
 CANVAS = 256                       # a head is drawn on a CANVAS x CANVAS square, then warped into the frame
 FACE_CENTRE = (128, 140)
 # Capture conditions: frame size in pixels, standard deviation of the camera noise in grey levels, radius of the lens
@@ -244,7 +245,7 @@ def capture(frame, condition, rng):
     return np.clip(np.rint(frame), 0, 255).astype(np.uint8)
 
 
-# ---------------------------------------------------------------- the four manipulations
+# ---------------------------------------------------------------- the manipulations
 
 def region(who, part, soft):
     """Mask of the inner face or of the mouth on the canvas, blurred by `soft` pixels: image of grey levels."""
@@ -290,6 +291,11 @@ def manipulate(method, frame, pose, who, other, other_pose, condition, rng):
         fake = capture(warp(draw_face(who, driven) * gain, pose, size, jump), clean, rng).astype(np.float32)
         fake = rescale(fake, 1.8, Image.Resampling.BILINEAR)
         mask = warp(region(who, "mouth", 5), pose, size)[..., None] / 255
+    elif method == "FaceShifter":
+        face = dict(other, shade=who["shade"])
+        fake = capture(warp(draw_face(face, pose) * gain, pose, size, jump), clean, rng)
+        fake = np.asarray(Image.fromarray(fake).filter(ImageFilter.UnsharpMask(radius=2, percent=220, threshold=0)), np.float32)
+        mask = warp(region(who, "face", 12), pose, size)[..., None] / 255
     else:                                                                 # NeuralTextures
         fake = capture(warp(draw_face(who, driven), pose, size, jump), clean, rng).astype(np.float32)
         fake = rescale(fake * gain, 2.0, Image.Resampling.NEAREST)        # transposed convolution: blocks and a grid
@@ -345,7 +351,7 @@ def make_videos(job):
     return len(missing)
 
 
-def plan(out, seed, identities, frames):
+def plan(out, seed, identities, frames, methods):
     """The jobs of `make_videos`, one a person, and the split files as {path: pairs}."""
     jobs, splits = [], {}
     pairs = [(n, n + 1) for n in range(0, identities, 2)]
@@ -357,7 +363,7 @@ def plan(out, seed, identities, frames):
             splits[root / "splits" / f"{name}.json"] = [[f"{a:03d}", f"{b:03d}"] for a, b in chosen]
         for a, b in [pair for a, b in pairs for pair in ((a, b), (b, a))]:
             paths = {None: root / "original_sequences" / "youtube" / "c23" / "videos" / f"{a:03d}.mp4"}
-            for method in METHODS:
+            for method in methods:
                 paths[method] = root / "manipulated_sequences" / method / "c23" / "videos" / f"{a:03d}_{b:03d}.mp4"
             jobs.append((seed, condition, a, b, frames, paths))
     return jobs, splits
@@ -371,6 +377,7 @@ def main():
     data.add_argument("--identities", type=int, default=40, metavar="N",
                       help="people a capture condition, even, 6 or more; each gives 1 real and 4 fake videos (default 40)")
     data.add_argument("--frames", type=int, default=30, metavar="N", help="frames a video, 25 a second (default 30)")
+    data.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS[:4], metavar="METHOD", help=f"of {', '.join(METHODS)} (default: the first four)")
     add_system_arguments(parser, workers="processes", seed=True)
     args = parser.parse_args()
     if args.identities < 6 or args.identities % 2:
@@ -379,7 +386,7 @@ def main():
         fail("--frames must be 1 or more")
 
     start_run(args.out, args)
-    jobs, splits = plan(args.out, args.seed, args.identities, args.frames)
+    jobs, splits = plan(args.out, args.seed, args.identities, args.frames, args.methods)
     for path, pairs in splits.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_whole(path) as part:
@@ -387,7 +394,7 @@ def main():
     videos, missing = (sum(test(path) for *_, paths in jobs for path in paths.values()) for test in
                        (lambda path: True, lambda path: not path.exists()))
     print(f"{videos} videos of {args.frames} frames in {len(CONDITIONS)} capture conditions "
-          f"({', '.join(CONDITIONS)}), {len(METHODS)} methods; {videos - missing} are there already; {args.workers} processes", flush=True)
+          f"({', '.join(CONDITIONS)}), {len(args.methods)} methods; {videos - missing} are there already; {args.workers} processes", flush=True)
     with worker_pool(args.workers) as pool, progress(total=missing, unit="video", iterable=None) as bar:
         for future in as_completed([pool.submit(make_videos, job) for job in jobs if not all(path.exists() for path in job[-1].values())]):
             bar.update(future.result())

@@ -33,6 +33,7 @@ Deviations from the papers (theirs -> ours):
     several faces       not said -> the largest
     fakes' boxes        detected as the originals' are -> the same; --boxes-from takes the originals' boxes, which is ours
     "equal intervals"   not said where they start -> the middle of each of N equal parts of the video
+    splits in order     750, 125, 125 of FF++ (CLRNet 5) -> the same; a fake whose pair of people is in two splits leaves the earlier one
     clips of a video    16 x 5 (CLRNet 5.1.3), place not said -> the middle of each of 16 equal parts, never overlapping;
                         one box a clip, so that the face does not jump where the detector does
 """
@@ -374,6 +375,10 @@ def main():
     data.add_argument("--vidtimit", type=Path, metavar="DIR", help="dftimit: VidTIMIT's folder, searched for the originals (default: --videos)")
     data.add_argument("--random-split", nargs=3, type=float, metavar=("TRAIN", "VAL", "TEST"),
                       help="draw the splits by --seed in this proportion, over videos; what has the same original or people stays together")
+    data.add_argument("--split-in-order", nargs=3, type=int, metavar=("TRAIN", "VAL", "TEST"),
+                      help="the first TRAIN originals by name are train, and so on, fakes with their originals (CLRNet, FF++: 750 125 125)")
+    data.add_argument("--split-draw", nargs=3, type=int, metavar=("TRAIN", "VAL", "TEST"),
+                      help="draw so many real and so many fake videos by --seed, and leave out the rest (CLRNet, DFD: 250 25 25)")
     data.add_argument("--boxes-from", type=Path, metavar="FACES",
                       help="ffpp, dfd: take the boxes of the originals in this folder of stage 01, for the originals and for the fakes made from "
                            "them: both are cropped alike, and nothing is detected twice (not in the paper)")
@@ -404,6 +409,9 @@ def main():
         fail("numbers of frames, clips, pixels and workers must be 1 or more, --scale 0.1 to 10, --jpg-quality 1 to 95")
     if args.random_split and (min(args.random_split) < 0 or sum(args.random_split) <= 0):
         fail("--random-split needs three proportions, 0 or more, e.g. 80 10 10")
+    drawn = [flag for flag in ("random_split", "split_in_order", "split_draw") if getattr(args, flag)]
+    if len(drawn) > 1 or min(args.split_in_order or args.split_draw or (0,)) < 0:
+        fail("give one of --random-split, --split-in-order and --split-draw, with numbers of 0 or more")
     for flag, folder in (("videos", args.videos), ("vidtimit", args.vidtimit), ("boxes-from", args.boxes_from)):
         if folder and not folder.is_dir():
             fail(f"--{flag} {folder} is not a folder")
@@ -430,9 +438,13 @@ def main():
     layouts.print_counts(videos, expected)
     if args.random_split:
         layouts.random_split(videos, args.random_split, args.seed)
+    elif args.split_in_order:
+        layouts.split_in_order(videos, args.split_in_order)
+    elif args.split_draw:
+        videos = layouts.split_draw(videos, args.split_draw, args.seed)
     layouts.drop_leaks(videos)
-    if args.random_split:
-        print("drawn:")
+    if drawn:
+        print("split:")
         layouts.print_counts(videos, {})
     layouts.name_videos(videos)
     boxes = read_boxes(args.boxes_from) if args.boxes_from else None

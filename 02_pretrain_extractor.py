@@ -93,7 +93,7 @@ def load_backbone(model, state, origin):
     """Load a network's own weights (a state dict without or with its classifier) into `model.backbone`, strictly."""
     state = {k.removeprefix("module."): v for k, v in state.items()} if isinstance(state, dict) else {}
     expected = model.backbone.state_dict()
-    state = {k: v for k, v in state.items() if k in expected or k.split(".")[0] not in ("last_linear", "fc", "classifier")}
+    state = {k: v for k, v in state.items() if k in expected or k.split(".")[0] not in ("last_linear", "fc", "classifier", "AuxLogits")}
     if "num_batches_tracked" not in "".join(state):                       # weights saved before torch 0.4.1
         state |= {k: v for k, v in expected.items() if k.endswith("num_batches_tracked")}
     wrong = [k for k in expected.keys() | state.keys() if getattr(state.get(k), "shape", None) != getattr(expected.get(k), "shape", 0)]

@@ -14,6 +14,7 @@ own takes part by putting its CSV there. What comes out, in OUT:
     figure2.png       image level against video level, one panel a detector (FeatureTransfer, Figure 2)
     figure3.png       two training strategies, where scores of FT-20epochs and DANN-20epochs are there (FeatureTransfer, Figure 3)
     table3.md         where detectors and data sets have the names of FeatureTransfer's Table 3 (papers.py): ours, the paper's, the difference
+    clrnet_table3.md  to clrnet_table6.md: the same for CLRNet's tables, F1 (macro) with our interval
     table2.md         with --faces: face images a data set and split beside the paper's Table 2
 
 Levels: image (one row of the score file: an image or a clip) and video (FeatureTransfer 4.5: the mean of its rows' scores).
@@ -219,25 +220,29 @@ def draw_bars(path, panels, sets, results, title):
     save_figure(figure, path)
 
 
-def table_3(results):
-    """FeatureTransfer's Table 3 as rows of text: ours, the paper's, ours minus the paper's; None if there is nothing of ours to put into it."""
-    def cell(pair, sign=""):
-        return "-" if pair is None else " / ".join("-" if v is None or np.isnan(v) else f"{v:{sign}.2f}" for v in pair)
+def paper_table(results, table):
+    """A table of `papers.TABLES` as rows of text: ours, the paper's, ours minus the paper's; None if there is nothing of ours to put into it."""
+    def numbers(cell):
+        return [None if part == "-" else float(part) for part in cell.split("±")[0].split("/")]
 
-    if not any((detector, name) in results for detector in papers.TABLE_3 for name in papers.TABLE_3_SETS):
-        return None
-    rows = [["", "", *papers.TABLE_3_SETS]]
-    for detector, paper in papers.TABLE_3.items():
-        ours = []
-        for name in papers.TABLE_3_SETS:
-            image = results[detector, name][0][2] if (detector, name) in results else None
-            ours.append(image and tuple(100 * image[metric][0] for metric in ("auc", "eer")))
-        difference = [a and b and tuple(None if v is None else u - v for u, v in zip(a, b)) for a, b in zip(ours, paper)]
-        if any(ours):
-            rows += [[detector, "ours", *map(cell, ours)], ["", "paper", *map(cell, paper)], ["", "difference", *(cell(pair, "+") for pair in difference)]]
-        else:
-            rows.append([detector, "paper", *map(cell, paper)])
-    return rows
+    def show(values, sign=""):
+        return "-" if values is None else " / ".join("-" if v is None or np.isnan(v) else f"{v:{sign}.2f}" for v in values)
+
+    rows = [["", "", *table["columns"]]]
+    found = False
+    for label, where, paper in table["rows"]:
+        measured = [results[place][0][2] if place in results else None for place in where]
+        ours = [values and [100 * values[metric][0] for metric in table["metrics"]] for values in measured]
+        if table["mean"]:
+            ours.append([np.mean([v[0] for v in ours])] if all(ours) else None)
+        shown = [show(values) for values in ours]
+        if len(table["metrics"]) == 1:
+            shown[:len(measured)] = [text(*values[table["metrics"][0]]) if values else "-" for values in measured]
+        theirs = [cell.replace("/", " / ").replace("±", " ± ") for cell in paper]
+        difference = [show(a and [None if v is None else u - v for u, v in zip(a, numbers(cell))] if cell != "-" else None, "+") for a, cell in zip(ours, paper)]
+        found |= any(ours)
+        rows += [[label, "ours", *shown], ["", "paper", *theirs], ["", "difference", *difference]] if any(ours) else [[label, "paper", *theirs]]
+    return rows if found else None
 
 
 def table_2(folders):
@@ -294,7 +299,7 @@ def main():
     import matplotlib
     matplotlib.use("Agg")
 
-    table, results, curves = [], {}, {}
+    lines, results, curves = [], {}, {}
     print(f"{len(files)} score files, {args.resamples} resamples each", flush=True)
     for path in progress(files, unit="file"):
         videos, labels, scores = read_scores(path)
@@ -304,11 +309,11 @@ def main():
         results[detector, name] = evaluate(videos, labels, scores, args.resamples, args.seed)
         curves.setdefault(name, {})[detector] = labels, scores
         for level, counts, values in results[detector, name]:
-            table.append((detector, name, level, *counts.values(), *(f"{v:.6f}" for m in METRICS for v in values[m])))
+            lines.append((detector, name, level, *counts.values(), *(f"{v:.6f}" for m in METRICS for v in values[m])))
     detectors, sets = sorted({d for d, _ in results}), sorted({s for _, s in results})
     header = ("detector", "set", "level", "rows", "real", "fake", *(column for m in METRICS for column in (m, f"{m}_low", f"{m}_high")))
     try:
-        write_table(args.out / "results.csv", header, table)
+        write_table(args.out / "results.csv", header, lines)
     except OSError as error:
         fail(f"cannot write to {args.out}: {error.strerror}")
     write_tables(args.out / "tables.md", results, detectors, sets)
@@ -335,9 +340,10 @@ def main():
                     f"{100 * values['auc'][0]:.2f} / {100 * values['eer'][0]:.2f}"
                 cells.append(f"  {cell:>{w}}")
             print(f"{detector:<{width}}" + "".join(cells))
-    rows = table_3(results)
-    if rows:
-        print_and_write(args.out / "table3.md", "AUC / EER in percent, image level, FeatureTransfer, Table 3", rows)
+    for table in papers.TABLES:
+        rows = paper_table(results, table)
+        if rows:
+            print_and_write(args.out / table["file"], table["title"], rows)
     print(f"\nall metrics with intervals: {args.out / 'tables.md'}, {args.out / 'results.csv'}; figures: {args.out}/*.png")
 
 

@@ -344,10 +344,11 @@ def load_batches(faces, batches, workers, pin=False):
         yield batch
 
 
-def group_clips(index, rows, folder):
-    """Group rows into clips, frames in order: (list of tuples of paths, row number of each clip's first frame).
+def group_clips(index, rows, folder, length):
+    """Samples of `length` consecutive frames from the clips in the rows: (list of tuples of paths, row number of each sample's first frame).
 
-    Ends the script if the folder holds single frames, or clips of different lengths.
+    A clip whose number of frames is a multiple of `length` gives several. Ends the script if the folder holds single frames, clips of
+    different lengths, or clips that cannot be cut so.
     """
     if (index["clip"][rows] < 0).any():
         fail(f"{folder} holds single frames, not clips: run 01_extract_faces.py with --sampling clips")
@@ -359,8 +360,12 @@ def group_clips(index, rows, folder):
     lengths = {len(members) for members in clips.values()}
     if len(lengths) > 1:
         fail(f"{folder} has clips of {min(lengths)} and of {max(lengths)} frames: extract the faces again with 01_extract_faces.py")
-    return ([tuple(str(Path(folder) / index["path"][row]) for row in members) for members in clips.values()],
-            np.array([members[0] for members in clips.values()]))
+    if lengths and max(lengths) % length:
+        fail(f"{folder} has clips of {max(lengths)} frames, the network takes {length} consecutive ones: extract the faces with "
+             f"01_extract_faces.py --sampling clips --clip-length {length} --num-clips {max(1, 80 // length)}")
+    samples = [members[k:k + length] for members in clips.values() for k in range(0, len(members), length)]
+    return ([tuple(str(Path(folder) / index["path"][row]) for row in members) for members in samples],
+            np.array([members[0] for members in samples], np.int64))
 
 
 def epoch_batches(count, batch, seed, epoch):

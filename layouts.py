@@ -384,6 +384,54 @@ def random_split(videos, parts, seed):
         print(f"{between} of {len(videos)} videos show two people of different splits: they have no split")
 
 
+def split_in_order(videos, counts):
+    """The first counts[0] originals in the order of their names are train, the next counts[1] val, the next counts[2] test; in place.
+
+    A fake goes with its original; where a layout does not tell it, the videos of each method are counted in the order of their names. What
+    comes after has no split (CLRNet, section 5: 750, 125, 125).
+    """
+    ends = np.cumsum(counts)
+    originals = sorted({video["original"] for video in videos if video["label"] == 0 and video["original"]})
+    place = {original: k for k, original in enumerate(originals)}
+    seen = Counter()
+    for video in sorted(videos, key=lambda video: (video["method"], video["stem"], str(video["path"]))):
+        k = place.get(video["original"])
+        if k is None:
+            k, seen[video["label"], video["method"]] = seen[video["label"], video["method"]], seen[video["label"], video["method"]] + 1
+        video["split"] = (*("train", "val", "test"), "")[int(np.searchsorted(ends, k, side="right"))]
+
+
+def split_draw(videos, counts, seed):
+    """Draw counts[0] real and as many fake videos for train, counts[1] for val and counts[2] for test; returns the drawn ones alone.
+
+    No two splits share an original or a pair of people; two splits may show the same person, as in the paper, whose DFD has 28 in all
+    (CLRNet, section 5: of DFD 250, 25, 25). Ends the script where there are not so many.
+    """
+    owner = {}
+
+    def keys(video):
+        return [("original", video["original"] or str(video["path"])), *([("people", tuple(sorted(video["people"])))] if len(video["people"]) == 2 else [])]
+
+    for label in (0, 1):
+        pool = sorted((video for video in videos if video["label"] == label), key=lambda video: str(video["path"]))
+        pool = [pool[k] for k in np.random.default_rng((seed, label)).permutation(len(pool))]
+        for split, wanted in (("test", counts[2]), ("val", counts[1]), ("train", counts[0])):
+            taken = []
+            for video in pool:
+                if len(taken) < wanted and all(owner.get(key, split) == split for key in keys(video)):
+                    owner |= dict.fromkeys(keys(video), split)
+                    video["split"] = split
+                    taken.append(video)
+            chosen = set(map(id, taken))
+            pool = [video for video in pool if id(video) not in chosen]
+            if len(taken) < wanted:
+                fail(f"--split-draw: {wanted} {('real', 'fake')[label]} videos are wanted for {split}, there are {len(taken)} that share no original "
+                     f"and no pair of people with another split")
+        for video in pool:
+            video["split"] = None
+    return [video for video in videos if video["split"] is not None]
+
+
 def drop_leaks(videos):
     """Take what would leak between splits out of its split, in place, and say so: the test split is kept, then val.
 

@@ -1,6 +1,7 @@
 # Sourced by the recipes: where the data lie, where the results go, and the smaller settings of SMALL=1.
 #
-#   DATA   folder that holds FaceForensics++, Celeb-DF, DFDC, DFDC-Preview, DeepfakeTIMIT and VidTIMIT as their authors ship them
+#   DATA   folder that holds FaceForensics++, Celeb-DF, DFDC, DFDC-Preview, DeepfakeTIMIT and VidTIMIT as their authors ship them, and for
+#          CLRNet DeepFake-in-the-Wild with real/ and fake/; each recipe needs those that it names
 #   OUT    folder for faces, runs, features, scores and results (default: paper; with SMALL=1 paper-small)
 #   SMALL=1  tries the same commands on generated videos with a small network, in minutes on a CPU
 #
@@ -21,7 +22,7 @@ if [ "${SMALL:-0}" = 1 ]; then
     echo "SMALL=1: generated videos and a small network. The numbers below say nothing about the methods."
 else
     OUT=$(absolute "${OUT:-paper}")
-    DATA=$(absolute "${DATA:?set DATA to the folder that holds FaceForensics++, Celeb-DF, DFDC, DFDC-Preview, DeepfakeTIMIT and VidTIMIT}")
+    DATA=$(absolute "${DATA:?set DATA to the folder that holds FaceForensics++, Celeb-DF and the other data sets}")
     # The papers' numbers are the defaults of the stages: 30 frames, se_resnext101_32x4d, batch 128, 10 and 50 epochs.
     FRAMES="" PRETRAINING_FRAMES="--num-frames-real 150" FF_ALL_FRAMES="--num-frames-real 120"
     NETWORK="" SE_RES="--arch se_resnext101_32x4d" XCEPTION="--arch xception"

@@ -4,7 +4,7 @@
     python recipes/make_small_data.py --out DIR
 
 Writes FaceForensics++ (with DeepFakeDetection in the same tree), Celeb-DF, DFDC, DFDC-Preview, DeepfakeTIMIT and VidTIMIT into DIR, each as
-its authors ship it (layouts.py), from 60 videos of 00_make_demo_videos.py: 6 people a camera, 10 frames. They are a demonstration: no
+its authors ship it (layouts.py), and a DeepFake-in-the-Wild with real/ and fake/, from 60 videos of 00_make_demo_videos.py: 6 people a camera, 10 frames. They are a demonstration: no
 result on them says anything about real videos.
 """
 import argparse
@@ -90,6 +90,9 @@ def main():
         frames.mkdir(parents=True, exist_ok=True)
         subprocess.run([ffmpeg, "-v", "error", "-y", "-i", real("phone", a), "-f", "image2", "-c:v", "mjpeg", "-q:v", "2", frames / "%03d"], check=True)
         write(out / f"VidTIMIT/{people[a]}/audio/sa1.wav", "RIFF")
+    for a, b in PAIRS:
+        copy(real("phone", a), out / f"DeepFake-in-the-Wild/real/{a}.mp4")
+        copy(fake("phone", "FaceSwap", a, b), out / f"DeepFake-in-the-Wild/fake/{a}.mp4")
     write(out / "complete", "")
 
 

@@ -86,8 +86,8 @@ def test_full_size():
     assert sum(v.numel() for k, v in model.state_dict().items() if "num_batches" not in k) == 248_160_514
     assert len(model.layers()) == 207
     assert sum(isinstance(layer, clrnet.ConvLSTM) for layer in model.layers()) == 53
-    assert sum(isinstance(layer, clrnet.ConvLSTM) for layer in model.frozen_part(87 / 207)) == 23    # the authors' cut
-    half = model.frozen_part(0.5)
+    assert sum(isinstance(layer, clrnet.ConvLSTM) for layer in clrnet.frozen_part(model, 87 / 207)) == 23    # the authors' cut
+    half = clrnet.frozen_part(model, 0.5)
     assert half[-1] is model.stages[2][0].norm_shortcut and model.stages[2][0].c not in half
 
 
@@ -193,7 +193,8 @@ def single(small, tmp_path_factory):
 
 def test_single(small, single):
     checkpoint = torch.load(single / "r/model.pt", weights_only=True)
-    assert checkpoint["kwargs"] == dict(filters=4, repetitions=[1, 1], image_size=48, frames=5)
+    assert checkpoint["network"] == "CLRNet"
+    assert checkpoint["kwargs"] == dict(filters=4, repetitions=[1, 1], image_size=48, frames=5, gates="hard_sigmoid")
     rows = list(csv.DictReader(open(single / "s/clips.csv")))
     assert len(rows) == 4 * 2 and {r["frame"] for r in rows} == {"0", "5"}
     # The scores are P(fake) of the stored network on those clips.
@@ -217,7 +218,7 @@ def test_merge_takes_as_many_from_each(small, copy, tmp_path):
     (faces / "index.csv").write_text("".join(line for line in lines if "youtube_000" not in line))
     output = run("05_train_clrnet.py", "--strategy", "merge", "--source", small / "faces/clips", faces, "--epochs", 1, *SMALL_CLRNET,
                  "--out", tmp_path / "r")
-    assert "clips: 6 of 8 training clips" in output and "clips-FS: 6 of 6" in output and "12 training clips" in output
+    assert "clips: 6 of 8 training clips" in output and "clips-FS: 6 of 6" in output and "12 training samples" in output
 
 
 def test_transfer_freezes_the_first_half(small, single, tmp_path):
@@ -227,7 +228,7 @@ def test_transfer_freezes_the_first_half(small, single, tmp_path):
     before = torch.load(single / "r/model.pt", weights_only=True)["model"]
     content = torch.load(tmp_path / "r/model.pt", weights_only=True)
     model = clrnet.CLRNet(4, (1, 1))
-    frozen = {name for name, module in model.named_modules() if any(module is part for part in model.frozen_part(0.5))}
+    frozen = {name for name, module in model.named_modules() if any(module is part for part in clrnet.frozen_part(model, 0.5))}
     changed = {key.rsplit(".", 1)[0] for key, value in content["model"].items() if not torch.equal(value, before[key])}
     prefixes = {name for name in frozen if "dropout" not in name}
     assert prefixes and not any(key == name or key.startswith(name + ".") for key in changed for name in prefixes)
@@ -269,7 +270,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(small, tmp_path):
     assert "the loss is" in output and "at step" in output
 
 
-def test_errors(small, extractor, tmp_path):
+def test_errors(small, single, extractor, tmp_path):
     clips, out = small / "faces/clips", ("--out", tmp_path / "r")
     (tmp_path / "empty").mkdir()
     for flags, says in ((("--strategy", "single", "--source", tmp_path / "none"), "not a folder"),
@@ -280,6 +281,6 @@ def test_errors(small, extractor, tmp_path):
                         (("--strategy", "merge", "--source", clips, clips), "same name"),
                         (("--strategy", "transfer", "--target", clips), "needs --checkpoint"),
                         (("--strategy", "transfer", "--checkpoint", extractor, "--target", clips, "--few-shot", 1), "stage 02; one of stage 05"),
-                        (("--strategy", "transfer", "--checkpoint", extractor, "--target", clips), "--few-shot asks for 10"),
+                        (("--strategy", "transfer", "--checkpoint", single / "r/model.pt", "--target", clips), "--few-shot asks for 10"),
                         (("--strategy", "single", "--source", clips, "--test", clips), "go together")):
         assert says in run("05_train_clrnet.py", *flags, *out, fails=True)

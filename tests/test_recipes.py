@@ -41,7 +41,7 @@ def test_table_3(made):
     table = (out / "results/table3.md").read_text()
     for detector in ("Xception", "Se_Res", "FT"):
         assert f"| {detector} | ours |" in table
-        assert {p.stem for p in (out / "scores" / detector).iterdir()} - {"FF-DF"} == set(papers.TABLE_3_SETS)
+        assert {p.stem for p in (out / "scores" / detector).iterdir()} - {"FF-DF"} == set(papers.SETS)
     # As in Table 2: the test split of FF-FS, all images of the other sets.
     for name, split in (("FF-FS", "test"), ("DFD", None), ("DF-TIMIT", None), ("DFDC-P", None), ("Celeb-DF", None)):
         images = [r for r in csv.DictReader(open(out / "faces" / name / "index.csv")) if split in (None, r["split"])]
@@ -54,7 +54,7 @@ def test_figures(made):
     for name in ("figure2.png", "figure3.png"):
         assert (out / "results" / name).read_bytes().startswith(b"\x89PNG")
     for detector in papers.FIGURE_3:
-        assert {p.stem for p in (out / "scores" / detector).iterdir()} == set(papers.TABLE_3_SETS)
+        assert {p.stem for p in (out / "scores" / detector).iterdir()} == set(papers.SETS)
 
 
 def test_again_trains_nothing_and_a_set_of_ones_own_is_adapted_to(made):
