@@ -234,7 +234,8 @@ def paper_table(results, table):
         measured = [results[place][0][2] if place in results else None for place in where]
         ours = [values and [100 * values[metric][0] for metric in table["metrics"]] for values in measured]
         if table["mean"]:
-            ours.append([np.mean([v[0] for v in ours])] if all(ours) else None)
+            chosen = [v for v, column in zip(ours, table["columns"]) if column in table["mean"]]
+            ours.append([np.mean([v[0] for v in chosen])] if all(chosen) else None)
         shown = [show(values) for values in ours]
         if len(table["metrics"]) == 1:
             shown[:len(measured)] = [text(*values[table["metrics"][0]]) if values else "-" for values in measured]

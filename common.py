@@ -113,6 +113,9 @@ def start_run(out, args, inputs=(), free=("out", "workers", "device")):
     `free` flags may differ. A folder that holds nothing but args.json binds nobody. While this process lives no other one
     can start a run in the folder.
     """
+    for path in inputs:
+        if not Path(path).is_file():
+            fail(f"{path}: no such file")
     settings = {"script": Path(sys.argv[0]).name,
                 "flags": {k: json.loads(json.dumps(v, default=str)) for k, v in sorted(vars(args).items()) if k not in free},
                 "inputs": {str(path): sha256(path) for path in inputs}}

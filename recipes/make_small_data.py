@@ -4,7 +4,7 @@
     python recipes/make_small_data.py --out DIR
 
 Writes FaceForensics++ (with DeepFakeDetection in the same tree), Celeb-DF, DFDC, DFDC-Preview, DeepfakeTIMIT and VidTIMIT into DIR, each as
-its authors ship it (layouts.py), and a DeepFake-in-the-Wild with real/ and fake/, from 60 videos of 00_make_demo_videos.py: 6 people a camera, 10 frames. They are a demonstration: no
+its authors ship it (layouts.py), and a DeepFake-in-the-Wild with real/ and fake/, from 60 videos of 00_make_demo_videos.py: 6 people a camera, 20 frames. They are a demonstration: no
 result on them says anything about real videos.
 """
 import argparse
@@ -37,7 +37,7 @@ def main():
     out = parser.parse_args().out
     if (out / "complete").exists():
         return
-    subprocess.run([sys.executable, ROOT / "00_make_demo_videos.py", "--identities", "6", "--frames", "10", "--out", out / "videos"], check=True)
+    subprocess.run([sys.executable, ROOT / "00_make_demo_videos.py", "--identities", "6", "--frames", "20", "--out", out / "videos"], check=True)
 
     def real(camera, n):
         return out / "videos" / camera / f"original_sequences/youtube/c23/videos/{n:03d}.mp4"

@@ -115,6 +115,53 @@ def test_cell_equals_a_plain_loop(channels, filters, kernel, stride, size):
     assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(found, expected))
 
 
+def plain_loop(layer, x):
+    """A ConvLSTM a frame at a time, every convolution of every frame by itself, state from zero."""
+    frames = []
+    h = c = None
+    for t in range(x.shape[1]):
+        z = layer.input(clrnet.pad_same(x[:, t], layer.kernel, layer.stride))
+        if h is None:
+            h = c = torch.zeros(len(z), z.shape[1] // 4, *z.shape[2:], dtype=z.dtype)
+        i, f, g, o = (z + layer.recurrent(h)).chunk(4, 1)
+        c = layer.sigma(f) * c + layer.sigma(i) * torch.tanh(g)
+        h = layer.sigma(o) * torch.tanh(c)
+        frames.append(h)
+    return torch.stack(frames, 1)
+
+
+@pytest.mark.parametrize("gates", ["hard_sigmoid", "sigmoid"])
+def test_training_gradients_equal_a_plain_loop_over_the_frames(gates, monkeypatch):
+    """The whole network in training mode, dropout and batch statistics included: outputs and the gradient of every parameter."""
+    torch.manual_seed(0)
+    model = clrnet.CLRNet(3, (2, 1), gates=gates).double().train()
+    clrnet.initialise(model)
+    x, y = torch.rand(3, 5, 3, 32, 40, dtype=torch.double), torch.tensor([0, 1, 1])
+
+    def gradients():
+        torch.manual_seed(1)                                              # the same dropout
+        logits = model(x)
+        return logits, torch.autograd.grad(torch.nn.functional.cross_entropy(logits, y), list(model.parameters()))
+
+    ours, found = gradients()
+    monkeypatch.setattr(clrnet.ConvLSTM, "forward", plain_loop)
+    plain, expected = gradients()
+    assert torch.allclose(ours, plain, atol=1e-11)
+    assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(found, expected))
+    assert all(grad.abs().sum() > 0 for name, grad in zip((n for n, _ in model.named_parameters()), found) if name.endswith("recurrent.weight"))
+
+
+def test_gates():
+    """hard_sigmoid is the default and the authors'; sigmoid gives other numbers, and the checkpoint remembers."""
+    x = torch.rand(1, 3, 3, 16, 16)
+    outputs = []
+    for gates in ("hard_sigmoid", "sigmoid"):
+        torch.manual_seed(0)
+        outputs.append(clrnet.ConvLSTM(3, 2, 3, 1, gates)(x))
+    torch.manual_seed(0)
+    assert torch.equal(clrnet.ConvLSTM(3, 2, 3)(x), outputs[0]) and not torch.allclose(outputs[0], outputs[1], atol=1e-3)
+
+
 def test_same_padding_is_tensorflows():
     x = torch.ones(1, 1, 240, 240)
     assert clrnet.pad_same(x, 7, 2).shape[-1] == 245 and clrnet.pad_same(x, 7, 2)[0, 0, 2, 2] == 1 and clrnet.pad_same(x, 7, 2)[0, 0, 1, 2] == 0
@@ -143,6 +190,118 @@ def test_wrong_weights_are_refused():
         clrnet.load_keras_weights(model, [np.zeros(1)] * 3)
 
 
+# ---------------------------------------------------------------- the authors' published weights
+
+def keras_arrays(model):
+    """The weights of a CLRNet as Keras holds them: [(layer name, [(weight name, array), ...]), ...] in Keras' order, head columns fake, real."""
+    layers, k = [], 0
+    for layer in model.layers():
+        if isinstance(layer, clrnet.ConvLSTM):
+            parts = dict(kernel=layer.input.weight.permute(2, 3, 1, 0), recurrent_kernel=layer.recurrent.weight.permute(2, 3, 1, 0), bias=layer.input.bias)
+        elif isinstance(layer, clrnet.FrameNorm):
+            parts = dict(gamma=layer.weight, beta=layer.bias, moving_mean=layer.running_mean, moving_variance=layer.running_var)
+        elif isinstance(layer, torch.nn.Linear):
+            parts = dict(kernel=layer.weight.T.flip(1), bias=layer.bias.flip(0))
+        else:
+            parts = {}                                                    # ReLU, dropout, sum: a layer without weights
+        k += 1
+        layers.append((f"layer_{k}", [(f"layer_{k}/{name}:0", array.detach().numpy()) for name, array in parts.items()]))
+    return layers
+
+
+def write_keras(path, layers, saved="weights", chunk=None):
+    """Write an HDF5 file as Keras' save_weights does, or save with its group model_weights; `chunk`: long lists in so many pieces."""
+    h5py = pytest.importorskip("h5py")
+
+    def attribute(group, name, values):
+        values = np.array([v.encode() for v in values], "S") if values else np.zeros(0, "S1")
+        if chunk and len(values) > chunk:
+            for k, part in enumerate(np.array_split(values, chunk)):
+                group.attrs[f"{name}{k}"] = part
+        else:
+            group.attrs[name] = values
+
+    with h5py.File(path, "w") as file:
+        root = file if saved == "weights" else file.create_group("model_weights")
+        root.attrs["backend"], root.attrs["keras_version"] = b"tensorflow", b"2.2.4-tf"
+        attribute(root, "layer_names", [name for name, _ in layers])
+        for name, weights in layers:
+            group = root.create_group(name)
+            attribute(group, "weight_names", [w for w, _ in weights])
+            for w, array in weights:
+                group.create_dataset(w, data=array)
+
+
+@pytest.fixture(scope="module")
+def keras_file(tmp_path_factory):
+    """(file in Keras' layout, the network whose weights it holds)."""
+    torch.manual_seed(5)
+    model = clrnet.CLRNet(4, (1, 1), image_size=48).eval()
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value.uniform_(-0.3, 0.3)
+    for module in model.modules():
+        if isinstance(module, clrnet.FrameNorm):
+            module.running_var.uniform_(0.5, 1.5)
+    path = tmp_path_factory.mktemp("keras") / "clrnet.hdf5"
+    write_keras(path, keras_arrays(model))
+    return path, model
+
+
+def test_published_weights_there_and_back(keras_file, tmp_path):
+    """Written in Keras' HDF5 layouts and read again: every array, and so every output; .npz too."""
+    path, model = keras_file
+    layers = keras_arrays(model)
+    write_keras(tmp_path / "saved.h5", layers, saved="model")
+    write_keras(tmp_path / "chunked.hdf5", layers, chunk=3)
+    np.savez(tmp_path / "w.npz", **{f"w{k:03d}": array for k, array in enumerate(a for _, weights in layers for _, a in weights)}, input=np.zeros(1))
+    frames = torch.rand(2, 5, 3, 48, 48)
+    for file in (path, tmp_path / "saved.h5", tmp_path / "chunked.hdf5", tmp_path / "w.npz"):
+        other = clrnet.CLRNet(4, (1, 1), image_size=48).eval()
+        clrnet.load_keras_weights(other, clrnet.read_keras_weights(file))
+        assert all(torch.equal(a, b) for (k, a), b in zip(other.state_dict().items(), model.state_dict().values()) if "num_batches" not in k)
+        with torch.no_grad():
+            assert torch.equal(other(frames), model(frames))
+
+
+def test_published_weights_are_scored_as_they_are_and_transferred_from(small, keras_file, tmp_path):
+    path, model = keras_file
+    flags = ("--filters", 4, "--repetitions", 1, 1, "--image-size", 48, "--device", "cpu", "--init", path, "--test", small / "faces/clips",)
+    run("05_train_clrnet.py", "--strategy", "single", "--epochs", 0, *flags, "--out", tmp_path / "r", "--scores", tmp_path / "s")
+    items, _, _, _ = clrnet.read_clips(small / "faces/clips", "test")
+    with torch.no_grad():
+        expected = [model(common.Faces(items, 48)[k][None] / 255).softmax(1)[0, 1].item() for k in range(len(items))]
+    assert [float(r["score"]) for r in csv.DictReader(open(tmp_path / "s/clips.csv"))] == pytest.approx(expected, abs=1e-5)
+    output = run("05_train_clrnet.py", "--strategy", "transfer", "--target", small / "faces/clips-FS", "--few-shot", 1, "--epochs", 1, "--batch", 2, *flags,
+                 "--out", tmp_path / "t", "--scores", tmp_path / "st")
+    stem = torch.load(tmp_path / "t/model.pt", weights_only=True)["model"]["stem.input.weight"]
+    assert torch.equal(stem, model.stem.input.weight) and "transfer: 4 training samples" in output
+
+
+def test_bad_weight_files_are_one_line(small, keras_file, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path, model = keras_file
+    layers = keras_arrays(model)
+    (tmp_path / "text.hdf5").write_text("not HDF5")
+    (tmp_path / "cut.hdf5").write_bytes(path.read_bytes()[:3000])
+    write_keras(tmp_path / "short.hdf5", layers[:-1])
+    write_keras(tmp_path / "missing.hdf5", layers)
+    with h5py.File(tmp_path / "missing.hdf5", "a") as file:
+        del file["layer_2/layer_2/kernel:0"]
+    write_keras(tmp_path / "link.hdf5", layers)
+    with h5py.File(tmp_path / "link.hdf5", "a") as file:                  # a link to another file is not followed
+        del file["layer_2/layer_2/kernel:0"]
+        file["layer_2/layer_2/kernel:0"] = h5py.ExternalLink(str(path), "layer_2/layer_2/kernel:0")
+    with h5py.File(tmp_path / "empty.hdf5", "w"):
+        pass
+    np.savez(tmp_path / "none.npz", a=np.zeros(1))
+    for name, says in (("text.hdf5", "text.hdf5: "), ("cut.hdf5", "cut.hdf5: "), ("short.hdf5", "arrays do not fit"), ("missing.hdf5", "is not in it"),
+                       ("link.hdf5", "is not in it"), ("empty.hdf5", "no weights in Keras' layout"), ("none.npz", "no arrays w000"), ("gone.hdf5", "gone.hdf5: ")):
+        output = run("05_train_clrnet.py", "--strategy", "single", "--epochs", 0, "--filters", 4, "--repetitions", 1, 1, "--image-size", 48, "--init", tmp_path / name,
+                     "--device", "cpu", "--out", tmp_path / "r", fails=True)
+        assert says in output, output
+
+
 # ---------------------------------------------------------------- augmentation (5.1.3)
 
 def test_augmentation_is_one_draw_a_clip():
@@ -160,6 +319,10 @@ def test_augmentation_ranges():
     out = clrnet.augment(torch.full((4000, 1, 3, 2, 2), 0.5), torch.Generator().manual_seed(0))[:, 0, :, 0, 0]
     assert torch.allclose(out.std(1), torch.zeros(4000), atol=1e-6)
     assert 0.35 - 50 / 255 <= out.min() < 0.20 and 0.80 < out.max() <= 0.65 + 50 / 255
+
+
+    theirs = clrnet.augment(torch.full((4000, 1, 3, 2, 2), 0.5), torch.Generator().manual_seed(0), (0.7, 1.0))[:, 0, :, 0, 0]
+    assert theirs.max() <= 0.5 + 50 / 255 + 1e-6 < out.max()              # the authors' code never brightens
 
 
 def test_augmentation_moves_by_30_degrees_and_20_percent_and_mirrors():
@@ -239,6 +402,89 @@ def test_transfer_freezes_the_first_half(small, single, tmp_path):
     assert {s for v, s in zip(index["video"], index["split"]) if v in drawn} == {"train"}
 
 
+def test_few_shot_videos_are_in_args_json(small, single, tmp_path):
+    drawn = []
+    for seed in (0, 0, 1):
+        out = tmp_path / str(len(drawn))
+        run("05_train_clrnet.py", "--strategy", "transfer", "--checkpoint", single / "r/model.pt", "--target", small / "faces/clips-FS", "--few-shot", 1,
+            "--epochs", 1, "--batch", 2, "--max-steps", 1, "--device", "cpu", "--seed", seed, "--out", out)
+        drawn.append(json.loads((out / "args.json").read_text())["flags"]["few_shot_videos"])
+    assert drawn[0] == drawn[1] and [len(v) for v in drawn[0].values()] == [2]
+
+
+def test_the_authors_cut_and_the_sources_own_samples(small, single, tmp_path):
+    """--freeze 0.4203 is their 87 of 207 layers; --source adds the source's few videos to the targets', as their code does."""
+    with torch.device("meta"):
+        model = clrnet.CLRNet()
+    assert clrnet.frozen_part(model, 0.4203)[-1] is clrnet.frozen_part(model, 87 / 207)[-1]
+    output = run("05_train_clrnet.py", "--strategy", "transfer", "--checkpoint", single / "r/model.pt", "--source", small / "faces/clips", "--target",
+                 small / "faces/clips-FS", "--few-shot", 1, "--epochs", 1, "--batch", 2, "--freeze", 0.4203, "--device", "cpu", "--out", tmp_path / "r")
+    assert "transfer: 8 training samples (4 fake) of clips, clips-FS" in output
+
+
+def test_merge_followed_by_transfer(small, tmp_path):
+    run("05_train_clrnet.py", "--strategy", "merge", "--source", small / "faces/clips", small / "faces/clips-FS", "--epochs", 1, "--max-steps", 1, *SMALL_CLRNET,
+        "--out", tmp_path / "m")
+    run("05_train_clrnet.py", "--strategy", "transfer", "--checkpoint", tmp_path / "m/model.pt", "--target", small / "faces/clips-FS", "--few-shot", 1,
+        "--epochs", 1, "--batch", 2, "--device", "cpu", "--out", tmp_path / "t")
+    a, b = (torch.load(tmp_path / f"{k}/model.pt", weights_only=True)["model"] for k in "mt")
+    assert torch.equal(a["stem.input.weight"], b["stem.input.weight"]) and not torch.equal(a["head.weight"], b["head.weight"])
+
+
+def test_classes_are_weighted():
+    """Each sample counts n / (2 n of its class), as Keras weighs them: the mean over the batch is not divided by the weights' sum."""
+    logits, labels = torch.tensor([[0.0, 0.0], [1.0, -1.0], [0.5, 2.0]]), torch.tensor([0, 1, 1])
+    weights = torch.tensor([2.0, 0.5])
+    each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    assert clrnet.weighted_loss(clrnet.CLRNet(2, (1,)), logits, labels, weights).item() == pytest.approx(((2 * each[0] + 0.5 * each[1] + 0.5 * each[2]) / 3).item())
+
+
+def test_class_weights_of_an_unbalanced_set(small, copy, tmp_path):
+    """Of one real and three fake videos, a step over all samples has the loss of balanced classes."""
+    faces = copy(small / "faces/clips")
+    lines = (faces / "index.csv").read_text().splitlines(keepends=True)
+    (faces / "index.csv").write_text("".join(line for line in lines if "youtube_000" not in line))
+    run("05_train_clrnet.py", "--strategy", "single", "--source", faces, *SMALL_CLRNET[:-4], "--batch", 6, "--device", "cpu", "--max-steps", 1, "--epochs", 1,
+        "--out", tmp_path / "r")
+    (row,) = csv.DictReader(open(tmp_path / "r/log.csv"))
+    items, _, _, y = clrnet.read_clips(faces, "train")
+    assert sorted(y) == [0, 0, 1, 1, 1, 1]
+    torch.manual_seed(0)
+    model = clrnet.CLRNet(4, (1, 1), 48).train()
+    clrnet.initialise(model)
+    order = common.epoch_batches(6, 6, 0, 0)[0]
+    clips = clrnet.augment(torch.stack([common.Faces(items, 48)[k] for k in order]) / 255, torch.Generator().manual_seed(0))
+    loss = clrnet.weighted_loss(model, model(clips), torch.from_numpy(y[order]), torch.tensor([1.5, 0.75]))
+    assert float(row["train_loss"]) == pytest.approx(loss.item(), abs=1e-5)
+
+
+def test_other_test_sets_without_training_again(small, single):
+    before = (single / "r/model.pt").read_bytes()
+    output = train(small, single / "r", "--test", small / "faces/clips-FS", "--scores", single / "s2")
+    assert "epoch 1:" not in output and (single / "r/model.pt").read_bytes() == before
+    assert (single / "s2/clips-FS.csv").read_bytes() == (single / "s/clips-FS.csv").read_bytes()
+
+
+# ---------------------------------------------------------------- class activation maps (Figure 8)
+
+def test_activation_maps_sum_up_to_the_logits():
+    torch.manual_seed(0)
+    model = clrnet.CLRNet(3, (1, 1)).eval()
+    frames = torch.rand(2, 5, 3, 64, 64)
+    with torch.no_grad():
+        maps, logits = model.activation_maps(frames), model(frames)
+    bias = model.head.bias[1] - model.head.bias[0]
+    assert maps.shape[:2] == (2, 5) and torch.allclose(maps.mean((1, 2, 3)) + bias, logits[:, 1] - logits[:, 0], atol=1e-5)
+
+
+def test_a_picture_of_activation_maps_for_each_set(small, single):
+    output = train(small, single / "r", "--test", small / "faces/clips", small / "faces/clips-FS", "--scores", single / "s", "--cam", 3)
+    for name in ("clips", "clips-FS"):
+        with Image.open(single / f"r/cam_{name}.png") as image:
+            assert image.width > image.height > 200
+        assert f"cam_{name}.png: 3 videos" in output
+
+
 def test_killed_and_run_again(small, tmp_path):
     args = ("--strategy", "single", "--source", small / "faces/clips", "--test", small / "faces/clips", "--epochs", 12, "--save-every", 1,
             *SMALL_CLRNET)
@@ -282,5 +528,10 @@ def test_errors(small, single, extractor, tmp_path):
                         (("--strategy", "transfer", "--target", clips), "needs --checkpoint"),
                         (("--strategy", "transfer", "--checkpoint", extractor, "--target", clips, "--few-shot", 1), "stage 02; one of stage 05"),
                         (("--strategy", "transfer", "--checkpoint", single / "r/model.pt", "--target", clips), "--few-shot asks for 10"),
+                        (("--strategy", "transfer", "--checkpoint", single / "r/model.pt", "--target", clips, "--filters", 8), "the network is the checkpoint's"),
+                        (("--strategy", "transfer", "--checkpoint", single / "r/model.pt", "--target", clips, "--init", clips), "give one"),
+                        (("--strategy", "single", "--source", clips, "--model", "ShallowNet", "--gates", "sigmoid"), "are for CLRNet"),
+                        (("--strategy", "single", "--source", clips, "--swap", clips), "for --strategy search"),
+                        (("--strategy", "search", "--source", clips), "takes --reenactment"),
                         (("--strategy", "single", "--source", clips, "--test", clips), "go together")):
         assert says in run("05_train_clrnet.py", *flags, *out, fails=True)

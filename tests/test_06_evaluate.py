@@ -117,6 +117,50 @@ def test_table_3_stands_beside_the_papers(tmp_path):
     assert "-11.21 / +27.58" in output
 
 
+def test_clrnets_tables_stand_beside_the_papers(tmp_path):
+    """Tables 3 to 6: F1 over both classes with its interval, from the detectors' names; a mean only where all sets are there."""
+    half = ["a,0,0,0.1", "b,0,0,0.6", "c,0,1,0.4", "d,0,1,0.9"]                                                  # one of two right in each class
+    good = ["a,0,0,0.1", "b,0,0,0.2", "c,0,1,0.8", "d,0,1,0.9"]
+    for name in ("DF", "FS", "DFD", "DFDC", "F2F", "NT"):
+        write(tmp_path / f"s/CLRNet-{name}/{name}.csv", good if name in ("DF", "FS", "DFD") else half)
+    write(tmp_path / "s/MesoInception4-F2F/DFW.csv", half)
+    write(tmp_path / "s/CNN+LSTM-merge/NT.csv", good)
+    write(tmp_path / "s/CLRNet-transfer-FS/DF.csv", good)
+    for detector, rows in (("FS", half), ("merge", good), ("transfer-NT", half), ("search", good)):
+        write(tmp_path / f"s/CLRNet-{detector}/DFW.csv", rows)
+    output = run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 10)
+
+    def found(number, label):
+        rows = table(tmp_path / f"r/clrnet_table{number}.md")
+        k = next(k for k, row in enumerate(rows) if row[0] == label)
+        return [[cell.split(" [")[0] for cell in row[2:]] for row in rows[k:k + 3]]
+
+    ours, paper, difference = found(3, "CLRNet")
+    assert ours == ["100.00"] * 3 + ["50.00"] * 3 + ["80.00"] and paper[0] == "99.20 ± 0.1" and paper[-1] == "98.61"
+    assert difference == ["+0.80", "+0.50", "+4.00", "-46.76", "-49.20", "-49.50", "-18.61"]
+    assert found(4, "MesoNet")[0] == ["-"] * 5 + ["50.00"] and found(4, "MesoNet")[1][5] == "49.77 ± 0.2"
+    assert found(4, "CLRNet")[0] == ["50.00"] + ["-"] * 5
+    assert found(5, "CNN+LSTM, merge")[0] == ["-"] * 4 + ["100.00", "-"] and found(5, "CLRNet, transfer")[2][1] == "+2.77"
+    ours, paper, difference = found(6, "CLRNet")
+    assert ours == ["50.00", "100.00", "50.00", "100.00"] and paper == ["50.65 ± 0.9", "84.95 ± 0.2", "93.86 ± 0.2", "95.92"]
+    assert difference == ["-0.65", "+15.05", "-43.86", "+4.08"]
+    assert "CLRNet, Table 6: open-domain, on DFW" in output and not (tmp_path / "r/table3.md").exists()
+
+
+def test_the_papers_tables_are_whole():
+    import papers
+    for t in papers.TABLES:
+        assert all(len(cells) == len(t["columns"]) == len(where) + bool(t["mean"]) for _, where, cells in t["rows"]), t["title"]
+    assert [len(t["rows"]) for t in papers.TABLES] == [5, 6, 6, 12, 6]
+    # The paper's averages are the means of its own rows, without DFDC in Table 3 but for ShallowNet.
+    for t in papers.TABLES:
+        for label, _, cells in t["rows"] if t["mean"] else ():
+            *values, mean = [float(cell.split("±")[0]) for cell in cells]
+            odd = (t["file"], label) == ("clrnet_table3.md", "ShallowNet")
+            values = [v for v, column in zip(values, t["columns"]) if odd or column in t["mean"]]
+            assert np.mean(values) == pytest.approx(mean, abs=0.25), (t["title"], label)           # MesoNet, merge: 84.15, printed 84.35
+
+
 def test_figure_2_and_figure_3(tmp_path, monkeypatch):
     """What is drawn: image beside video level for each detector; the two strategies at image level where both names are there."""
     import matplotlib

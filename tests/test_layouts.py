@@ -148,7 +148,7 @@ def test_dftimit(data, quality):
     real = next(v for v in videos if v["label"] == 0 and v["stem"].startswith("fadg0"))
     assert fake["original"] == real["original"] == "fadg0/sa1" and fake["people"] == ("fadg0", "faks0")
     files = layouts.image_files(real["path"])
-    assert [path.name for path in files] == [f"{n:03d}" for n in range(1, 11)]
+    assert [path.name for path in files] == [f"{n:03d}" for n in range(1, 21)]
 
 
 def test_dftimit_traps(data, tmp_path, capsys):
@@ -177,13 +177,13 @@ def test_the_wrong_folder_is_one_line(layout, tmp_path):
 def test_faces_from_image_folders(data, tmp_path):
     """VidTIMIT's image folders give faces as videos do, and a damaged image is a skipped frame."""
     shutil.copytree(data / "VidTIMIT", tmp_path / "VidTIMIT")
-    (tmp_path / "VidTIMIT/fadg0/video/sa1/006").write_bytes(b"\xff\xd8\xff damaged")
+    (tmp_path / "VidTIMIT/fadg0/video/sa1/011").write_bytes(b"\xff\xd8\xff damaged")
     output = run("01_extract_faces.py", "--layout", "dftimit", "--videos", data / "DeepfakeTIMIT", "--vidtimit", tmp_path / "VidTIMIT", "--num-frames", 3,
                  "--out", tmp_path / "f")
     assert "real  vidtimit                   6 videos   expected     320   DIFFERS" in output
     assert "12 videos = 12 with faces + 0 skipped; 1 gave fewer faces than asked; 35 images" in output
-    assert (tmp_path / "f/skipped.csv").read_text().splitlines()[1:] == ["vidtimit_fadg0_sa1,5,could not be decoded"]
-    assert (tmp_path / "f/vidtimit_faks0_sa1/000001.png").exists() and (tmp_path / "f/lq_fadg0_sa1-video-faks0/000001.png").exists()
+    assert (tmp_path / "f/skipped.csv").read_text().splitlines()[1:] == ["vidtimit_fadg0_sa1,10,could not be decoded"]
+    assert (tmp_path / "f/vidtimit_faks0_sa1/000003.png").exists() and (tmp_path / "f/lq_fadg0_sa1-video-faks0/000003.png").exists()
 
 
 # ---------------------------------------------------------------- splits that never leak
@@ -273,6 +273,65 @@ def test_random_split_of_dfdc_keeps_fakes_with_their_original(data):
     videos, _ = layouts.layout_dfdc(data / "DFDC")
     layouts.random_split(videos, (50, 25, 25), 1)
     assert not splits_of(videos, lambda v: v["original"]) and {v["split"] for v in videos} == {"train", "val", "test"}
+
+
+def test_split_in_order_is_that_of_the_paper():
+    """FF++: the first 750 originals by name train, 125 validate, 125 test, fakes with their original; pairs between splits leave the earlier one."""
+    videos = [layouts.make_video(f"{n:03d}.mp4", 0, "youtube", original=f"{n:03d}", people=(f"{n:03d}",)) for n in range(999, -1, -1)]
+    videos += [layouts.make_video(f"{n:03d}_{n ^ 1:03d}.mp4", 1, "FaceSwap", original=f"{n:03d}", people=(f"{n:03d}", f"{n ^ 1:03d}")) for n in range(1000)]
+    layouts.split_in_order(videos, (750, 125, 125))
+    for label in (0, 1):
+        assert [sum(v["split"] == s and v["label"] == label for v in videos) for s in ("train", "val", "test")] == [750, 125, 125]
+    assert {v["split"] for v in videos if v["original"] < "750"} == {"train"} and {v["split"] for v in videos if v["original"] >= "875"} == {"test"}
+    layouts.drop_leaks(videos)
+    # 874 and 875 are swapped with each other across the border: the fake in val goes, the one in test stays.
+    assert [v["stem"] for v in videos if not v["split"]] == ["874_875"] and next(v for v in videos if v["stem"] == "875_874")["split"] == "test"
+
+
+def test_split_in_order_without_originals_counts_by_name_and_leaves_the_rest():
+    videos = [layouts.make_video(f"{label}{k}.mp4", label, "m") for label in (0, 1) for k in range(7)]
+    layouts.split_in_order(videos, (3, 2, 1))
+    assert [v["split"] for v in videos] == 2 * ["train", "train", "train", "val", "val", "test", ""]
+
+
+@given(st.lists(st.tuples(people, people, st.integers(0, 3)), min_size=1, max_size=60), st.integers(0, 3))
+def test_split_draw_is_exact_or_ends_and_leaks_nothing(entries, seed):
+    videos = [layouts.make_video(f"/v/r{k}.mp4", 0, "m", original=f"r{k}") for k in range(8)]
+    videos += [layouts.make_video(f"/v/{k}.mp4", 1, "m", original=f"r{n}", people=(a, b)) for k, (a, b, n) in enumerate(entries) if a != b]
+    try:
+        drawn = layouts.split_draw(videos, (2, 1, 1), seed)
+    except SystemExit as error:
+        assert "--split-draw" in str(error)
+        return
+    assert [sum(v["split"] == s and v["label"] == label for v in drawn) for label in (0, 1) for s in ("train", "val", "test")] == [2, 1, 1, 2, 1, 1]
+    before = [v["split"] for v in drawn]
+    layouts.drop_leaks(drawn)
+    assert [v["split"] for v in drawn] == before
+
+
+def test_split_draw_of_a_set_as_large_as_dfd():
+    """28 actors, everybody swapped with everybody, 363 originals: 250 + 25 + 25 real and fake, the same ones for the same seed."""
+    originals = [(a, s) for a in range(28) for s in range(13)][:363]
+    videos = [layouts.make_video(f"{a:02d}__{s}.mp4", 0, "actors", original=f"{a:02d}__{s}", people=(f"{a:02d}",)) for a, s in originals]
+    fakes = [(a, b, s) for a, s in originals for b in range(28) if a != b and (a + b + s) % 3 == 0]
+    videos += [layouts.make_video(f"{a:02d}_{b:02d}__{s}.mp4", 1, "DFD", original=f"{a:02d}__{s}", people=(f"{a:02d}", f"{b:02d}")) for a, b, s in fakes]
+    drawn = [layouts.split_draw([dict(v) for v in videos], (250, 25, 25), seed) for seed in (0, 0, 1)]
+    assert [len(d) for d in drawn] == [600] * 3 and drawn[0] == drawn[1] != drawn[2]
+    for label in (0, 1):
+        assert [sum(v["split"] == s and v["label"] == label for v in drawn[0]) for s in ("train", "val", "test")] == [250, 25, 25]
+    assert not splits_of(drawn[0], lambda v: v["original"]) and not splits_of(drawn[0], lambda v: tuple(sorted(v["people"])) if len(v["people"]) == 2 else None)
+
+
+def test_split_flags(data, tmp_path):
+    common = ("--layout", "ffpp", "--videos", data / "FaceForensics++", "--method", "FaceSwap", "--num-frames", 1)
+    output = run("01_extract_faces.py", *common, "--split-in-order", 3, 2, 1, "--out", tmp_path / "f")
+    assert "splits" in output or "split:" in output
+    rows = [line.split(",") for line in (tmp_path / "f/videos.csv").read_text().splitlines()[1:]]
+    assert {row[5]: row[4] for row in rows if row[2] == "0"} == dict(zip(("000", "001", "002", "003", "004", "005"), ("train",) * 3 + ("val",) * 2 + ("test",)))
+    output = run("01_extract_faces.py", "--layout", "dfd", "--videos", data / "FaceForensics++", "--num-frames", 1, "--split-draw", 2, 1, 1, "--out", tmp_path / "d")
+    assert "8 videos = 8 with faces" in output
+    assert "there are" in run("01_extract_faces.py", "--layout", "dfd", "--videos", data / "FaceForensics++", "--split-draw", 9, 1, 1, "--out", tmp_path / "x", fails=True)
+    assert "give one of" in run("01_extract_faces.py", *common, "--split-draw", 1, 1, 1, "--split-in-order", 1, 1, 1, "--out", tmp_path / "x", fails=True)
 
 
 # ---------------------------------------------------------------- names
