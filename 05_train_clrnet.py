@@ -339,7 +339,8 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("data (folders of stage 01 with --sampling clips)")
     data.add_argument("--strategy", choices=("single", "merge", "transfer", "search"), required=True, help="4.2.1, 4.2.2, 4.2.3, Algorithm 1")
-    data.add_argument("--source", type=Path, nargs="+", default=[], metavar="DIR", help="sets to train on: one (single), several (merge)")
+    data.add_argument("--source", type=Path, nargs="+", default=[], metavar="DIR", help="sets to train on: one (single), several (merge); transfer: sets whose few videos are added to the "
+                                                                                      "targets' (default none, the paper's; the authors' code adds the source)")
     data.add_argument("--checkpoint", type=Path, metavar="FILE", help="transfer: model.pt of the source")
     data.add_argument("--target", type=Path, nargs="+", default=[], metavar="DIR", help="transfer: sets to learn from a few videos")
     data.add_argument("--few-shot", type=int, default=10, metavar="N", help="transfer: real and fake videos of each set (default 10)")
@@ -401,6 +402,8 @@ def main():
             fail(f"{args.checkpoint} holds a network {args.model!r}, which is not known here")
     if args.model != "CLRNet" and (args.filters or args.repetitions or args.gates or args.init or args.cam):
         fail("--filters, --repetitions, --gates, --init and --cam are for CLRNet")
+    if args.weights != "none" and not hasattr(NETWORKS[args.model], "arch"):
+        fail("--weights is for CNN+LSTM, DBiRNN and Xception")
     defaults, many = NETWORKS[args.model].defaults, strategy != "single"
     for name in ("epochs", "batch", "lr", "l2", "image_size"):
         if getattr(args, name) is None and not (strategy == "search" and name in ("epochs", "batch")):

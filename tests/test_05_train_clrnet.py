@@ -531,6 +531,7 @@ def test_errors(small, single, extractor, tmp_path):
                         (("--strategy", "transfer", "--checkpoint", single / "r/model.pt", "--target", clips, "--filters", 8), "the network is the checkpoint's"),
                         (("--strategy", "transfer", "--checkpoint", single / "r/model.pt", "--target", clips, "--init", clips), "give one"),
                         (("--strategy", "single", "--source", clips, "--model", "ShallowNet", "--gates", "sigmoid"), "are for CLRNet"),
+                        (("--strategy", "single", "--source", clips, "--weights", "imagenet"), "--weights is for CNN+LSTM"),
                         (("--strategy", "single", "--source", clips, "--swap", clips), "for --strategy search"),
                         (("--strategy", "search", "--source", clips), "takes --reenactment"),
                         (("--strategy", "single", "--source", clips, "--test", clips), "go together")):

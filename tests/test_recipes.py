@@ -140,4 +140,4 @@ def test_without_data_a_recipe_says_what_it_needs(tmp_path):
 def test_a_recipe_says_how_to_run_it_what_it_takes_and_what_it_needs(path):
     head = re.match(r"(#.*\n)+", path.read_text())[0]
     if not path.name.endswith("common.sh"):
-        assert "SMALL=1" in head and os.access(path, os.X_OK) and f"recipes/{path.name}" in head and re.search(r"minute|hour|seconds", head)
+        assert "SMALL=1" in head and os.access(path, os.X_OK) and f"recipes/{path.name}" in head and re.search(r"minute|hour|seconds|days", head)
