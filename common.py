@@ -51,7 +51,7 @@ def add_system_arguments(parser, workers=None, seed=False, device=False):
                            help=f"{workers} (default: one a CPU core, 16 at most)")
     if seed:
         group.add_argument("--seed", type=int, default=0, help="seed of everything random; the same seed gives the same "
-                                                               "result on a CPU (default 0)")
+                                                               "result on a CPU with as many threads (default 0)")
 
 
 def choose_device(name):

@@ -119,7 +119,7 @@ def search(args):
 
 
 def estimate(clrnet, jobs, args):
-    """Print how many steps the trainings have and how long they will take, from the time of two steps of the largest."""
+    """Print how many steps the trainings have and how long they will take, from the time of one of the first."""
     steps = []
     for one in jobs:
         sets, length = [clrnet.read_clips(folder, "train", args.kwargs["frames"]) for folder in (*one.source, *one.target)], 0
