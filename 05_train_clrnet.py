@@ -136,6 +136,17 @@ def weighted_loss(model, logits, labels, weights):
     return (weights[labels] * each).mean()
 
 
+def adam(model, lr, l2):
+    """Adam over the parameters that train, with L2 on the network's kernels: l2 * w^2 in the loss, so 2 * l2 * w in the gradient.
+
+    That is plain Adam's weight_decay, not AdamW's. `fused`: one pass over the weights, which won on a CPU too (bench/05_clrnet.py).
+    """
+    kernels = model.kernels()
+    others = [p for p in model.parameters() if all(p is not k for k in kernels)]
+    return torch.optim.Adam([dict(params=[p for p in kernels if p.requires_grad], weight_decay=2 * l2),
+                             dict(params=[p for p in others if p.requires_grad])], lr=lr, eps=1e-7, fused=True)
+
+
 def as_clips(batch, device):
     """uint8 (N, T, 3, S, S), or (N, 3, S, S) of single frames -> float (N, T, 3, S, S) in 0..1 on the device."""
     return (batch if batch.ndim == 5 else batch[:, None]).to(device, non_blocking=True) / 255
@@ -248,11 +259,7 @@ def train(args):
     frozen = frozen_part(model, args.freeze) if transfer else []
     for layer in frozen:
         layer.requires_grad_(False)
-    kernels = model.kernels()
-    others = [p for p in model.parameters() if all(p is not k for k in kernels)]
-    # L2 adds args.l2 * w^2 to the loss, so 2 * args.l2 * w to the gradient: plain Adam's weight_decay, not AdamW's.
-    optimizer = torch.optim.Adam([dict(params=[p for p in kernels if p.requires_grad], weight_decay=2 * args.l2),
-                                  dict(params=[p for p in others if p.requires_grad])], lr=args.lr, eps=1e-7)
+    optimizer = adam(model, args.lr, args.l2)
     state = dict(epoch=0, batch=0, step=0, loss=0.0, best=-1.0, log=[], finished=not args.epochs)
     if saved:
         optimizer.load_state_dict(saved["optimizer"])
@@ -292,8 +299,8 @@ def train(args):
             # Augmentation depends on seed and step alone, so that a resumed run draws the same.
             generator = torch.Generator().manual_seed(args.seed * 1_000_003 + state["step"])
             clips = augment(as_clips(clips, device), generator, args.brightness)
+            optimizer.zero_grad()                                         # here, not later: it frees as much as the weights take
             loss = weighted_loss(model, model(clips), labels[batch].to(device), weights)
-            optimizer.zero_grad()
             loss.backward()
             value = loss.item()
             if not np.isfinite(value):

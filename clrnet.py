@@ -34,6 +34,94 @@ def hard_sigmoid(x):
 GATES = {"hard_sigmoid": hard_sigmoid, "sigmoid": torch.sigmoid}
 
 
+def by_frame(x):
+    """(N, T, ...) -> (T N, ...): frame by frame, as the network's activations lie in memory, so that each frame of a batch is one piece."""
+    return x.transpose(0, 1).flatten(0, 1)
+
+
+def by_sample(x, n):
+    """What `by_frame` gave, or something a frame computed from it, as (N, T, ...) again; no copy."""
+    return x.unflatten(0, (-1, n)).transpose(0, 1)
+
+
+def pointwise(x, weight, bias=None):
+    """A 1 x 1 convolution of (N, C, H, W) as one matrix product; the result's channels are innermost in memory, and those of x better are."""
+    return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+
+
+def rows(x):
+    """(N, C, H, W) -> (N H W, C)."""
+    return x.movedim(1, -1).flatten(0, 2)
+
+
+class Recurrence(torch.autograd.Function):
+    """The steps of a ConvLSTM behind its input convolutions: z (T, N, 4 F, H, W), weight (4 F, F, k, k) -> hidden states (T, N, F, H, W).
+
+    Autograd would do the same with a weight gradient for each step, and keep every intermediate result. Here the steps' states and their
+    gradients are two arrays, so that the weight's gradient is one convolution over all steps.
+    """
+
+    @staticmethod
+    def forward(ctx, z, weight, hard):
+        pad, gates = weight.shape[-1] // 2, torch.empty_like(z)           # gates after their activations: i, f, c, o
+        cells, states = (torch.empty_like(z[:, :, :z.shape[2] // 4]) for _ in range(2))
+        half = z.new_tensor(0.5)
+        for t, z_t in enumerate(z):
+            if t:
+                z_t = (F.conv2d(states[t - 1], weight, padding=pad) if pad else pointwise(states[t - 1], weight)).add_(z_t)
+            (i, f, g, o), zs = gates[t].chunk(4, 1), z_t.chunk(4, 1)
+            for gate, x in ((i, zs[0]), (f, zs[1]), (o, zs[3])):
+                if hard:
+                    torch.add(half, x, alpha=0.2, out=gate).clamp_(0, 1)
+                else:
+                    torch.sigmoid(x, out=gate)
+            torch.tanh(zs[2], out=g)
+            c = torch.mul(i, g, out=cells[t])
+            if t:
+                c.addcmul_(f, cells[t - 1])
+            torch.mul(o, torch.tanh(c), out=states[t])
+        ctx.hard = hard
+        ctx.save_for_backward(gates, cells, states, weight)
+        return states
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, d_states):
+        gates, cells, states, weight = ctx.saved_tensors
+        aten, frames, pad = torch.ops.aten, len(gates), weight.shape[-1] // 2
+
+        def before(out, d, gate):                                         # the gradient before a gate's activation
+            if ctx.hard:
+                return aten.hardtanh_backward(d.mul_(0.2), gate, 0.0, 1.0, grad_input=out)
+            return aten.sigmoid_backward(d, gate, grad_input=out)
+
+        def convolution(x, d, which):                                     # the gradient of the states, or that of the weight
+            return aten.convolution_backward(d, x, weight, None, (1, 1), (pad, pad), (1, 1), False, (0, 0), 1, which)
+
+        d_z, d_c = torch.empty_like(gates), None
+        for t in reversed(range(frames)):
+            i, f, g, o = gates[t].chunk(4, 1)
+            d_i, d_f, d_g, d_o = d_z[t].chunk(4, 1)
+            d_h, squashed = d_states[t], torch.tanh(cells[t])
+            if t < frames - 1:
+                d_h = d_h + (convolution(states[t], d_z[t + 1], (True, False, False))[0] if pad else pointwise(d_z[t + 1], weight.transpose(0, 1)))
+            new = aten.tanh_backward(d_h * o, squashed)
+            d_c = new if d_c is None else d_c.add_(new)
+            before(d_o, squashed.mul_(d_h), o)
+            before(d_i, d_c * g, i)
+            aten.tanh_backward(d_c * i, g, grad_input=d_g)
+            if t:
+                before(d_f, d_c * cells[t - 1], f)
+                d_c.mul_(f)
+            else:
+                d_f.zero_()
+        d_weight = None
+        if ctx.needs_input_grad[1]:                                       # of one frame, it is a sum over nothing: 0
+            h, d = states[:-1].flatten(0, 1), d_z[1:].flatten(0, 1)
+            d_weight = (rows(d).T @ rows(h)).view_as(weight) if not pad or frames == 1 else convolution(h, d, (False, True, False))[1]
+        return d_z, d_weight, None
+
+
 class ConvLSTM(nn.Module):
     """ConvLSTM without peepholes (4.1.1): (N, T, C, H, W) -> hidden states (N, T, F, H / stride, W / stride).
 
@@ -48,24 +136,12 @@ class ConvLSTM(nn.Module):
         self.recurrent = nn.Conv2d(filters, 4 * filters, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x):
-        n, frames = x.shape[:2]
-        x = x.flatten(0, 1)
+        n, x = len(x), by_frame(x)
         if self.kernel == 1:
-            x = x[:, :, ::self.stride, ::self.stride]
-            z = F.conv2d(x, self.input.weight, self.input.bias)
+            z = pointwise(x[:, :, ::self.stride, ::self.stride], self.input.weight, self.input.bias)
         else:
-            z = self.input(pad_same(x, self.kernel, self.stride))
-        outputs, sigma = [], self.sigma
-        for z_t in z.unflatten(0, (n, frames)).unbind(1):
-            if outputs:
-                i, f, g, o = (z_t + self.recurrent(h)).chunk(4, 1)
-                c = sigma(f) * c + sigma(i) * torch.tanh(g)
-            else:
-                i, _, g, o = z_t.chunk(4, 1)
-                c = sigma(i) * torch.tanh(g)
-            h = sigma(o) * torch.tanh(c)
-            outputs.append(h)
-        return torch.stack(outputs, 1)
+            z = self.input(pad_same(x, self.kernel, self.stride).contiguous())     # or the weight's gradient would have to be rearranged
+        return Recurrence.apply(z.unflatten(0, (-1, n)), self.recurrent.weight.to(z.dtype), self.sigma is hard_sigmoid).transpose(0, 1)
 
 
 class FrameNorm(nn.BatchNorm2d):
@@ -75,7 +151,7 @@ class FrameNorm(nn.BatchNorm2d):
         super().__init__(channels, eps=1e-3, momentum=0.01)
 
     def forward(self, x):
-        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return by_sample(super().forward(by_frame(x)), len(x))
 
 
 class Block(nn.Module):
@@ -132,8 +208,7 @@ class CLRNet(nn.Module):
     def feature_maps(self, x):
         """(N, T, 3, H, W) in 0..1 -> (N, T, D, h, w), what the last ConvLSTM gives, after the head's batch norm; h = w = 3 at full size."""
         x = F.relu(self.norm_stem(self.stem(x)))
-        shape = x.shape[:2]
-        x = F.max_pool2d(pad_same(x.flatten(0, 1), 3, 3, -torch.inf), 3, 3).unflatten(0, shape)
+        x = by_sample(F.max_pool2d(pad_same(by_frame(x), 3, 3, -torch.inf), 3, 3), len(x))
         for stage in self.stages:
             x = stage(x)
         return self.norm_head(x)                                          # no ReLU before the mean

@@ -132,14 +132,19 @@ def plain_loop(layer, x):
 
 @pytest.mark.parametrize("gates", ["hard_sigmoid", "sigmoid"])
 def test_training_gradients_equal_a_plain_loop_over_the_frames(gates, monkeypatch):
-    """The whole network in training mode, dropout and batch statistics included: outputs and the gradient of every parameter."""
+    """The whole network in training mode, batch statistics included: outputs and the gradient of every parameter.
+
+    Without dropout: its draws follow the order in memory, which is frame by frame in ours and clip by clip in the loop.
+    """
     torch.manual_seed(0)
     model = clrnet.CLRNet(3, (2, 1), gates=gates).double().train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
     clrnet.initialise(model)
     x, y = torch.rand(3, 5, 3, 32, 40, dtype=torch.double), torch.tensor([0, 1, 1])
 
     def gradients():
-        torch.manual_seed(1)                                              # the same dropout
         logits = model(x)
         return logits, torch.autograd.grad(torch.nn.functional.cross_entropy(logits, y), list(model.parameters()))
 
@@ -149,6 +154,24 @@ def test_training_gradients_equal_a_plain_loop_over_the_frames(gates, monkeypatc
     assert torch.allclose(ours, plain, atol=1e-11)
     assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(found, expected))
     assert all(grad.abs().sum() > 0 for name, grad in zip((n for n, _ in model.named_parameters()), found) if name.endswith("recurrent.weight"))
+
+
+def test_adam_is_plain_adam_with_l2_in_the_loss():
+    """The fused optimizer with L2 as weight decay, against torch's own steps with the L2 written into the loss: to 1e-6 of the weights."""
+    torch.manual_seed(0)
+    model = clrnet.CLRNet(2, (1,))
+    clrnet.initialise(model)
+    other = clrnet.CLRNet(2, (1,))
+    other.load_state_dict(model.state_dict())
+    x, y = torch.rand(2, 3, 3, 16, 16), torch.tensor([0, 1])
+    ours, plain = clrnet.adam(model.eval(), 1e-3, 0.01), torch.optim.Adam(other.eval().parameters(), lr=1e-3, eps=1e-7, fused=False, foreach=False)
+    for _ in range(3):
+        for network, optimizer, l2 in ((model, ours, 0), (other, plain, 0.01)):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(network(x), y) + l2 * sum(k.square().sum() for k in network.kernels())
+            loss.backward()
+            optimizer.step()
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(model.parameters(), other.parameters()))
 
 
 def test_gates():

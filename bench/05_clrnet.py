@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+"""A training step of the full CLRNet (248 million parameters, 5 x 240 x 240) beside other ConvLSTMs, and its peak of memory.
+
+    python bench/05_clrnet.py --batch 1 4
+    python bench/05_clrnet.py --batch 4 --tensorflow /path/to/python          # one that can import tensorflow
+    python bench/05_clrnet.py --batch 16 --device cuda
+
+    ours            as 05 trains it, without augmentation
+    concatenating   the same network with the cell as known packages have it: input and state concatenated, one convolution a frame (where
+                    the input has a stride, every second pixel of it is taken, which costs the least), and torch's Adam as it comes
+    Keras           the authors' network in Keras, where --tensorflow is given
+    limit           the step's multiply-adds at the rate of a large matrix product in fp32, measured in the same round
+
+Each run is a process of its own, so that its peak of memory is its own: two steps to warm up, then --steps.
+"""
+import json
+import resource
+import subprocess
+import sys
+import time
+from importlib import import_module
+from statistics import median
+
+from side_by_side import ROOT, arguments, in_turn, ratio, record, show, table
+
+# Without the zero state; training is three times that (forward, gradient of the input, gradient of the weights).
+MULTIPLY_ADDS = 3 * 74e9
+
+
+def concatenating(clrnet):
+    """A class to stand for `ConvLSTM`: (N, T, C, H, W) -> (N, T, F, H / stride, W / stride)."""
+    import torch
+    from torch import nn
+
+    class Concatenating(nn.Module):
+        def __init__(self, channels, filters, kernel, stride=1, gates="hard_sigmoid"):
+            super().__init__()
+            self.filters, self.stride = filters, stride
+            self.input = nn.Conv2d(channels + filters, 4 * filters, kernel, padding=kernel // 2)
+
+        def forward(self, x):
+            x = x[..., ::self.stride, ::self.stride]
+            h = c = x.new_zeros(len(x), self.filters, *x.shape[3:])
+            frames = []
+            for t in range(x.shape[1]):
+                i, f, g, o = self.input(torch.cat([x[:, t], h], 1)).chunk(4, 1)
+                c = clrnet.hard_sigmoid(f) * c + clrnet.hard_sigmoid(i) * torch.tanh(g)
+                h = clrnet.hard_sigmoid(o) * torch.tanh(c)
+                frames.append(h)
+            return torch.stack(frames, 1)
+
+    return Concatenating
+
+
+def torch_step(which, batch, device):
+    """A function that does one training step of `which` network."""
+    import torch
+    from torch.nn import functional as F
+    clrnet, stage = import_module("clrnet"), import_module("05_train_clrnet")
+    if which == "concatenating":
+        clrnet.ConvLSTM = concatenating(clrnet)
+    torch.manual_seed(0)
+    model = clrnet.CLRNet().to(device).train()
+    if which == "ours":
+        clrnet.initialise(model)
+        optimizer = stage.adam(model, 5e-5, 1e-4)
+    else:
+        optimizer = torch.optim.Adam(model.parameters(), lr=5e-5, eps=1e-7)
+    clips, labels = torch.rand(batch, 5, 3, 240, 240, device=device), torch.arange(batch, device=device) % 2
+
+    def step():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(clips), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def keras_step(batch):
+    """The same of the authors' network: Keras' ConvLSTM2D throughout."""
+    import keras
+    import numpy as np
+    from keras import layers
+
+    def cell(x, filters, kernel, stride=1):
+        return layers.ConvLSTM2D(filters, kernel, strides=stride, padding="same", return_sequences=True, recurrent_activation="hard_sigmoid",
+                                 kernel_initializer="he_normal", kernel_regularizer=keras.regularizers.L2(1e-4))(x)
+
+    def norm(x, relu=True):
+        x = layers.BatchNormalization()(x)
+        return layers.ReLU()(x) if relu else x
+
+    inputs = layers.Input((5, 240, 240, 3))
+    x = layers.MaxPooling3D((1, 3, 3), padding="same")(norm(cell(inputs, 64, 7, 2)))
+    for stage, blocks in enumerate((3, 4, 6, 3)):
+        filters = 64 * 2 ** stage
+        for block in range(blocks):
+            stride = 2 if block == 0 else 1
+            y = cell(x, filters, 3, stride) if stage == block == 0 else cell(norm(x), filters, 1, stride)
+            y = cell(norm(layers.Dropout(0.25)(y)), filters, 3)
+            y = cell(norm(layers.Dropout(0.25)(y)), 4 * filters, 1)
+            x = layers.Add()([y, norm(cell(x, 4 * filters, 1, 2), relu=False) if block == 0 else x])
+    x = layers.Dropout(0.25)(layers.GlobalAveragePooling3D()(norm(x, relu=False)))
+    model = keras.Model(inputs, layers.Dense(2, activation="softmax")(x))
+    assert model.count_params() == 248_160_514
+    model.compile(keras.optimizers.Adam(5e-5), "categorical_crossentropy")
+    clips = np.random.default_rng(0).random((batch, 5, 240, 240, 3), np.float32)
+    labels = np.eye(2, dtype=np.float32)[np.arange(batch) % 2]
+    return lambda: model.train_on_batch(clips, labels)
+
+
+def peak_rate(device):
+    """Multiply-adds a second of a product of two 4096 x 4096 matrices in fp32."""
+    import torch
+    a, times = torch.rand(4096, 4096, device=device), []
+    for _ in range(4):
+        start = time.perf_counter()
+        (a @ a)[0, 0].item()
+        times.append(time.perf_counter() - start)
+    return 4096 ** 3 / median(times[1:])
+
+
+def worker(which, batch, steps, device):
+    """Print, as JSON, the seconds of each step and the peak of memory in GB."""
+    step = keras_step(batch) if which == "Keras" else torch_step(which, batch, device)
+    times = []
+    for _ in range(steps + 2):
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    if device != "cpu":
+        import torch
+        peak = torch.cuda.max_memory_allocated() / 1e9
+    print(json.dumps(dict(seconds=times[2:], peak=peak)))
+
+
+def main():
+    parser = arguments(__doc__, rounds=3)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="clips a step (default 1 4)")
+    parser.add_argument("--steps", type=int, default=2, help="measured steps of a round (default 2)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--tensorflow", metavar="PYTHON", help="a Python that can import tensorflow, for the Keras network")
+    parser.add_argument("--only", choices=("ours", "concatenating", "Keras"), help="one process: a single alternative, at one batch size")
+    args = parser.parse_args()
+    if args.only:
+        worker(args.only, args.batch[0], args.steps, args.device)
+        return
+    lines = []
+    for batch in args.batch:
+        peaks = {}
+
+        def measure(which):
+            python = args.tensorflow if which == "Keras" else sys.executable
+            done = subprocess.run([python, __file__, "--only", which, "--batch", str(batch), "--steps", str(args.steps), "--device", args.device],
+                                  capture_output=True, text=True, cwd=ROOT / "bench")
+            if done.returncode:
+                raise SystemExit(f"{which} at {batch} clips ended with status {done.returncode}: {done.stderr.strip()[-300:]}")
+            result = json.loads(done.stdout.splitlines()[-1])
+            peaks.setdefault(which, []).append(result["peak"])
+            return median(result["seconds"])
+
+        names = ["ours", "concatenating"] + (["Keras"] if args.tensorflow else [])
+        found = in_turn({**{name: lambda name=name: measure(name) for name in names},
+                         "limit": lambda: batch * MULTIPLY_ADDS / peak_rate(args.device)}, args.rounds)
+        rows = [(name, show(values), show([v / batch for v in values]), f"{max(peaks[name]):.1f}" if name in peaks else "", ratio(values, found["ours"]))
+                for name, values in found.items()]
+        lines += [f"{batch} clip{'s' * (batch > 1)} a step:", "",
+                  *table(("", "seconds a step", "seconds a clip", "peak memory, GB", "time, in ours"), rows), ""]
+    record(args, lines[:-1], args.device)
+
+
+if __name__ == "__main__":
+    main()
