@@ -177,7 +177,7 @@ def main():
         model = Extractor(args.arch, args.image_size)
     except ValueError as error:
         fail(error)
-    train, val = (Faces([(str(args.faces / index["path"][r]),) for r in rows], model.image_size) for rows in (train_rows, val_rows))
+    train, val = (Faces([index["path"][r] for r in rows], model.image_size, args.faces) for rows in (train_rows, val_rows))
     start_run(args.out, args, inputs=[args.faces / "index.csv"], free=("out", "workers", "device", "save_every"))
 
     last = args.out / "last.pt"

@@ -45,7 +45,7 @@ def extract(model, folder, index, out, batch, workers, device, save_every=100):
     modes = dict(mode="r+") if done else dict(mode="w+", dtype=np.float32)
     features = np.lib.format.open_memmap(names[0], **modes, **({} if done else dict(shape=(n, model.dimensions))))
     scores = np.lib.format.open_memmap(names[1], **modes, **({} if done else dict(shape=(n,))))
-    faces = Faces([(str(folder / path),) for path in index["path"]], model.image_size)
+    faces = Faces(index["path"], model.image_size, folder)
     batches = [list(range(k, min(k + batch, n))) for k in range(done, n, batch)]
     bar = progress(total=n, initial=done, desc=folder.name, unit="image", iterable=None)
     with torch.inference_mode():

@@ -32,6 +32,7 @@ Paper settings are the defaults. Deviations and choices (paper -> ours):
 import argparse
 import copy
 import math
+import os
 import shutil
 import sys
 import time
@@ -59,7 +60,7 @@ def lambda_at(p):
 
 
 class GradientReversal(torch.autograd.Function):
-    """The identity forward; backward, the gradient times -lambda (FeatureTransfer, Figure 1)."""
+    """The identity forward; backward, the gradient times -lambda, a tensor of one number or a float (FeatureTransfer, Figure 1)."""
 
     @staticmethod
     def forward(ctx, x, weight):
@@ -122,21 +123,48 @@ def read_features(folder, one_label=False):
     return features, index
 
 
-def load(folder, rows, features, device):
-    """The rows of a feature file on the device: (len(rows), D); ends the script at a value that is not finite."""
-    x = torch.from_numpy(np.ascontiguousarray(features[rows])).to(device)
-    if not bool(torch.isfinite(x).all()):
+class OnDisk:
+    """Rows of a memory-mapped feature file that stay there: indexing by a tensor of positions reads them onto the device, (n, D)."""
+
+    def __init__(self, features, rows, device):
+        self.features, self.rows, self.device = features, rows, device
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, positions):
+        return torch.from_numpy(self.features[self.rows[positions.cpu().numpy()]]).to(self.device)
+
+    def split(self, size):
+        """The rows in order, `size` at a time."""
+        return (self[positions] for positions in torch.arange(len(self)).split(min(size, 4096)))
+
+
+def free_memory(device):
+    """Bytes that can be had on a device now; where the system does not say, without bound."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        return next(1024 * int(line.split()[1]) for line in open("/proc/meminfo") if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return float("inf")
+
+
+def load(folder, rows, features, device, stream=False):
+    """The rows of a feature file on the device, (len(rows), D), or with `stream` left on disk: `OnDisk`.
+
+    Ends the script at a value that is not finite.
+    """
+    x = OnDisk(features, rows, device) if stream else torch.from_numpy(features[rows]).to(device)
+    if not all(bool(torch.isfinite(part).all()) for part in x.split(65536)):
         fail(f"{folder / 'features.npy'} holds values that are not finite numbers: extract the features again")
     return x
 
 
-def read_set(folder, split, args, device, labelled=False, rows=None):
-    """The inputs of a split: (tensor of features on the device, or list of image paths; index; rows; features an image or None)."""
-    features, index = (None, read_index(folder, labelled)) if args.end_to_end else read_features(folder, labelled)
-    rows = rows_of_split(index, split, folder) if rows is None else rows
-    if args.end_to_end:
-        return [(str(folder / index["path"][r]),) for r in rows], index, rows, None
-    return load(folder, rows, features, device), index, rows, features.shape[1]
+def inputs_of(folder, data, rows, device, stream=False):
+    """The inputs of the rows of a set, `data` as `read_features` gave it: features on the device or on disk; without features, a list of image paths."""
+    features, index = data
+    return [os.path.join(folder, index["path"][r]) for r in rows] if features is None else load(folder, rows, features, device, stream)
 
 
 def draw_target(labels, count, balance, rng):
@@ -163,7 +191,7 @@ def score(model, x, args, device):
         batches = [list(range(k, min(k + args.batch, n))) for k in range(0, n, args.batch)]
         parts = (images.to(device) for images in progress(load_batches(faces, batches, args.workers), total=len(batches), desc="scoring"))
     else:
-        parts = x.split(65536)
+        parts = x.split(4096)
     logits = torch.cat([model(part).float() for part in parts]).cpu()
     return logits.softmax(1)[:, 1].numpy(), logits
 
@@ -202,7 +230,7 @@ def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about):
     elif args.end_to_end:
         import_module("02_pretrain_extractor").load_weights(model.extractor, args.arch, args.weights)
     model.to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, fused=True)           # won on a CPU (bench/04_bpdann.py)
     if saved:
         optimizer.load_state_dict(saved["optimizer"])
         set_random_state(saved["random"])
@@ -213,10 +241,13 @@ def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about):
               f"{min(args.batch, len(xs))} images of each domain a step; {about}" + (f"; going on after epoch {first}" if first else ""), flush=True)
     run = {k: str(v) for k, v in vars(args).items() if k not in ("out", "scores", "device", "workers", "test", "test_split")}
     start, total = time.perf_counter(), args.epochs * steps
+    # On the device from the start, so that no step waits for a number to come or go.
+    lambdas = [lambda_at(k / max(1, total - 1)) if args.method == "bp-dann" else 0.0 for k in range(total)]
+    weights = torch.tensor(lambdas, device=device)
     for epoch in progress(range(first, args.epochs), total=args.epochs, initial=first, desc=out.name, unit="epoch"):
         model.train()
         # The order of both domains depends on seed and epoch alone, so that a resumed run sees the same batches.
-        where = "cpu" if args.end_to_end else device
+        where = device if isinstance(xs, torch.Tensor) else "cpu"
         batches = torch.tensor(epoch_batches(len(xs), args.batch, args.seed, epoch), device=where)
         again = -(-batches.numel() // len(xt))
         order = torch.cat([torch.from_numpy(np.random.default_rng((args.seed, epoch, k)).permutation(len(xt))) for k in range(again)])
@@ -225,10 +256,9 @@ def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about):
         domain = torch.arange(2, device=device).repeat_interleave(n)                      # d = 0 source, 1 target (3.2)
         labels = ys[batches.to(device)]
         for y, x in zip(labels, train_batches(xs, xt, batches, partners, model, args, device, state["step"])):
-            weight = lambda_at(state["step"] / max(1, total - 1)) if args.method == "bp-dann" else 0.0
             f = model.embed(x)
             label_loss = F.cross_entropy(model.y(f[:n]), y)                               # equation 1, first sum
-            logits = model.d(GradientReversal.apply(f, weight))
+            logits = model.d(GradientReversal.apply(f, weights[state["step"]]))
             domain_loss = F.cross_entropy(logits, domain)                                 # equation 1, second sum
             optimizer.zero_grad()
             (label_loss + domain_loss).backward()
@@ -242,7 +272,7 @@ def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about):
         if len(xv):
             p_fake, logits = score(model, xv, args, device)
             checked = auc(yv, p_fake), F.cross_entropy(logits, torch.from_numpy(yv)).item()
-        state["log"].append([epoch + 1, state["step"], *(round(v, 6) for v in (weight, *values, *checked))])
+        state["log"].append([epoch + 1, state["step"], *(round(v, 6) for v in (lambdas[state["step"] - 1], *values, *checked))])
         state["epoch"] = epoch + 1
         content = dict(stage="04", model=model.state_dict(), optimizer=optimizer.state_dict(), random=random_state(), kwargs=kwargs,
                        end_to_end=args.end_to_end, args=run, **state)
@@ -305,18 +335,22 @@ def main():
     if len(targets) > 1 and tests:
         fail("--test scores other sets with the network of one target: give one --target")
 
-    # Everything is read and checked before the first training begins.
+    # Everything is read and checked before the first training begins; features stay on disk until it is known how many they are.
+    def read(folder, labelled=False):
+        return (None, read_index(folder, labelled)) if args.end_to_end else read_features(folder, labelled)
+
     device = choose_device(args.device)
-    xs, source_index, source_rows, width = read_set(args.source, "train", args, device, labelled=True)
-    xv, _, val_rows, _ = read_set(args.source, "val", args, device, labelled=True)
-    ys, yv = torch.from_numpy(source_index["label"][source_rows]).to(device), source_index["label"][val_rows]
+    source = read(args.source, labelled=True)
+    source_rows, val_rows = (rows_of_split(source[1], split, args.source) for split in ("train", "val"))
+    ys, yv = torch.from_numpy(source[1]["label"][source_rows]).to(device), source[1]["label"][val_rows]
     if ys.min() == ys.max():
         fail(f"the train split of {args.source} has only one class: real and fake images are needed")
     if args.grid and len(np.unique(yv)) < 2:
         fail(f"--grid needs real and fake images in a val split of {args.source}: the choice is made on it")
-    drawn = {}
+    data = {folder: read(folder) for folder in (*targets.values(), *tests.values())}
+    drawn, scored = {}, {}
     for name, folder in targets.items():
-        index = read_index(folder, one_label=False)
+        index = data[folder][1]
         rows = rows_of_split(index, args.target_split, folder)
         count = max(1, round(args.target_fraction * len(rows)))
         try:
@@ -325,17 +359,26 @@ def main():
             fail(f"--target-balance, {folder}: {error}")
         print(f"{name}: {len(drawn[name])} of {len(rows)} target images, " +
               ("as many real as fake" if args.target_balance else "drawn blindly" if len(drawn[name]) < len(rows) else "all"))
-    for folder in (*targets.values(), *tests.values()):
-        other = None if args.end_to_end else read_features(folder)[0].shape[1]
-        rows_of_split(read_index(folder, one_label=False), args.test_split if folder in tests.values() else args.target_split, folder)
-        if other != width:
-            fail(f"{folder} has {other} features an image, {args.source} has {width}: use one extractor for both")
-    size = "images from disk" if args.end_to_end else f"{width} features, {(xs.nbytes + xv.nbytes) / 1e6:.0f} MB"
-    print(f"{'end-to-end DANN' if args.end_to_end else args.method}: {len(xs)} source images for training, {len(xv)} for validation, {size}; device {device}"
-          + (f"; grid of {len(points)} for each of {len(targets)} targets" if args.grid else ""), flush=True)
+        scored[folder] = rows
+    scored |= {folder: rows_of_split(data[folder][1], args.test_split, folder) for folder in tests.values()}
+    width = None if args.end_to_end else source[0].shape[1]
+    for folder, (features, _) in data.items():
+        if not args.end_to_end and features.shape[1] != width:
+            fail(f"{folder} has {features.shape[1]} features an image, {args.source} has {width}: use one extractor for both")
+    size, stream = "images from disk", False
+    if not args.end_to_end:
+        # At once: the source, one target, and one set to score.
+        most = 4 * width * (len(source_rows) + len(val_rows) + max(map(len, drawn.values())) + max(map(len, scored.values())))
+        free = free_memory(device)
+        stream = most > 0.8 * free
+        size = f"{width} features, at most {most / 1e6:.0f} MB at once, " + \
+            (f"of {free / 1e6:.0f} MB free: too many, so they are read from disk batch by batch" if stream else "held in memory")
+    print(f"{'end-to-end DANN' if args.end_to_end else args.method}: {len(source_rows)} source images for training, {len(val_rows)} for validation, {size}; "
+          f"device {device}" + (f"; grid of {len(points)} for each of {len(targets)} targets" if args.grid else ""), flush=True)
+    xs, xv = (inputs_of(args.source, source, rows, device, stream) for rows in (source_rows, val_rows))
 
     for name, folder in targets.items():
-        xt, *_ = read_set(folder, None, args, device, rows=drawn[name])   # and no yt
+        xt = inputs_of(folder, data[folder], drawn[name], device, stream)  # and no yt
         # args.json of a feature folder holds the hashes of its checkpoint and faces, and is read faster than gigabytes of features.
         inputs = sorted({f / file for f in (args.source, folder) for file in
                          ("index.csv", *([] if args.end_to_end else ["args.json" if (f / "args.json").exists() else "features.npy"]))})
@@ -363,11 +406,11 @@ def main():
         *_, model, final = results[0]
         print(f"last epoch: label loss {final['label_loss']:.4f}, domain loss {final['domain_loss']:.4f} (not told apart: {math.log(2):.4f}), domain "
               f"accuracy {percent(final['domain_accuracy'])}, AUC on the source's validation split {percent(final['source_val_auc'])}")
-        for scored, test in (tests or {name: folder}).items():
-            x, index, rows, _ = read_set(test, args.test_split if tests else args.target_split, args, device)
-            p_fake, _ = score(model, x, args, device)
-            write_scores(args.scores / f"{scored}.csv", index, rows, p_fake)
-            print(f"{args.scores / (scored + '.csv')}: {len(rows)} images, AUC {percent(auc(index['label'][rows], p_fake))}", flush=True)
+        for tested, test in (tests or {name: folder}).items():
+            index, rows = data[test][1], scored[test]
+            p_fake, _ = score(model, inputs_of(test, data[test], rows, device, stream), args, device)
+            write_scores(args.scores / f"{tested}.csv", index, rows, p_fake)
+            print(f"{args.scores / (tested + '.csv')}: {len(rows)} images, AUC {percent(auc(index['label'][rows], p_fake))}", flush=True)
 
 
 if __name__ == "__main__":

@@ -51,53 +51,62 @@ def measure(labels, scores):
                 precision_macro=precision.mean(), recall_macro=recall.mean(), f1_macro=f1.mean())
 
 
-def measure_resampled(labels, scores, groups, weights):
+def measure_resampled(labels, scores, groups, weights, bins=65536):
     """The same metrics, each for many resamples: {name: (R,) array}.
 
     labels, scores, groups: (N,), the group (video) of each score as 0..V-1; weights: (R, V), how often each resample
-    holds each group. scikit-learn would sort the scores anew for each resample; here they are sorted once and the curves
-    come from cumulative weights. Ties share one point of the curve, as in scikit-learn.
+    holds each group. scikit-learn would sort the scores anew for each resample; here they are sorted once, and a resample's
+    curves are sums over its groups: one product of a sparse matrix (scores x groups) with the weights. Ties share one point of the
+    curve, as in scikit-learn. Of more than `bins` different scores, neighbours share a point too, about N / bins of them, never across the
+    threshold: that moves AUC, EER and average precision by at most some 1 / bins, and the other metrics not at all.
     """
+    from scipy.sparse import csr_matrix
     order = np.argsort(-scores, kind="stable")
-    fake, group = labels[order] == 1, groups[order]
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # last place of each run of equal scores
-    above = np.searchsorted(-scores[order], -0.5, side="right")         # so many scores are 0.5 or more
+    scores, fake, groups = scores[order], labels[order] == 1, groups[order]
+    new = np.append(True, np.diff(scores) != 0)                         # where another score begins
+    point = np.cumsum(new) - 1
+    if point[-1] >= bins:
+        key = 2 * (np.flatnonzero(new)[point] * bins // len(scores)) + (scores < 0.5)
+        point = np.cumsum(np.append(False, np.diff(key) != 0))
+    above = np.searchsorted(-scores, -0.5, side="right")                # so many scores are 0.5 or more
+    above = point[above - 1] + 1 if above else 0                        # and so many points
+    shape = point[-1] + 1, weights.shape[1]
+    images = [csr_matrix((np.ones(chosen.sum()), (point[chosen], groups[chosen])), shape) for chosen in (fake, ~fake)]
     results = {name: np.full(len(weights), np.nan) for name in METRICS}
-
-    def ratio(a, b):
-        return a / b if b else np.nan
-
-    for r, row in enumerate(weights):
-        w = row[group].astype(np.float64)
-        tps, alls = np.cumsum(np.where(fake, w, 0)), np.cumsum(w)
-        positives, total = tps[-1], alls[-1]
-        negatives = total - positives
-        tp, predicted = (tps[above - 1], alls[above - 1]) if above else (0.0, 0.0)
-        fp = predicted - tp
+    zero = np.zeros((1, 1))
+    for r in range(0, len(weights), 32):                                # a few at a time: the curves of all would not fit into memory
+        w = np.ascontiguousarray(weights[r:r + 32].T, np.float64)
+        tps, fps = (np.cumsum(matrix @ w, 0) for matrix in images)
+        positives, negatives = tps[-1], fps[-1]
+        tp, fp = (tps[above - 1], fps[above - 1]) if above else (0 * positives, 0 * negatives)
         fn, tn = positives - tp, negatives - fp
-        # F1 = 2 TP / (2 TP + FP + FN); not defined only where the class is neither there nor predicted.
-        one = [[ratio(tp, tp + fp), ratio(tp, positives), ratio(2 * tp, 2 * tp + fp + fn)],
-               [ratio(tn, tn + fn), ratio(tn, negatives), ratio(2 * tn, 2 * tn + fp + fn)]]
-        values = dict(accuracy=ratio(tp + tn, total), precision=one[0][0], recall=one[0][1], f1=one[0][2],
-                      precision_macro=(one[0][0] + one[1][0]) / 2, recall_macro=(one[0][1] + one[1][1]) / 2,
-                      f1_macro=(one[0][2] + one[1][2]) / 2)
-        if positives and negatives:
-            tps, alls = tps[ends], alls[ends]
-            tpr, fpr = np.append(0, tps / positives), np.append(0, (alls - tps) / negatives)
+        with np.errstate(divide="ignore", invalid="ignore"):            # 0 / 0 is nan: not defined
+            # F1 = 2 TP / (2 TP + FP + FN); not defined only where the class is neither there nor predicted.
+            one = [[tp / (tp + fp), tp / positives, 2 * tp / (2 * tp + fp + fn)], [tn / (tn + fn), tn / negatives, 2 * tn / (2 * tn + fp + fn)]]
+            both = np.where((positives > 0) & (negatives > 0), 1.0, np.nan)
+            tpr, fpr = (np.concatenate([zero.repeat(w.shape[1], 1), counts / counts[-1]]) for counts in (tps, fps))
             gap = 1 - tpr - fpr
-            after = int(np.argmax(gap <= 1e-12))
-            step = gap[after - 1] / (gap[after - 1] - gap[after])
-            values |= dict(auc=np.trapezoid(tpr, fpr), eer=fpr[after - 1] + step * (fpr[after] - fpr[after - 1]),
-                           average_precision=np.sum(np.diff(tpr) * tps / np.maximum(alls, 1e-12)))
+            after, column = np.argmax(gap <= 1e-12, 0), np.arange(w.shape[1])
+            before = gap[after - 1, column]
+            step = before / (before - gap[after, column])
+            values = dict(accuracy=(tp + tn) / (positives + negatives), precision=one[0][0], recall=one[0][1], f1=one[0][2],
+                          precision_macro=(one[0][0] + one[1][0]) / 2, recall_macro=(one[0][1] + one[1][1]) / 2, f1_macro=(one[0][2] + one[1][2]) / 2,
+                          auc=both * np.trapezoid(tpr, fpr, axis=0),
+                          eer=both * (fpr[after - 1, column] + step * (fpr[after, column] - fpr[after - 1, column])),
+                          average_precision=both * np.sum(np.diff(tpr, axis=0) * tps / np.maximum(tps + fps, 1e-12), 0))
         for name, value in values.items():
-            results[name][r] = value
+            results[name][r:r + 32] = value
     return results
 
 
 def evaluate(videos, labels, scores, resamples, seed):
     """Rows of results.csv for one score file: a list of (level, counts, {metric: (value, low, high)})."""
-    names, groups = np.unique(np.array(videos), return_inverse=True)
-    weights = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    names = {name: k for k, name in enumerate(sorted(set(videos)))}
+    groups = np.fromiter(map(names.get, videos), np.int64, len(videos))
+    rng = np.random.default_rng(seed)
+    weights = np.empty((resamples, len(names)), np.uint16)                # how often a video is drawn
+    for row in weights:
+        row[:] = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
     per_video = np.bincount(groups)
     video_scores = np.bincount(groups, scores) / per_video                # FeatureTransfer 4.5
     video_labels = (np.bincount(groups, labels) / per_video).round().astype(int)
@@ -145,18 +154,27 @@ def save_figure(figure, path):
     plt.close(figure)
 
 
-def draw_roc(path, name, curves):
-    """ROC curves of one data set; curves: {detector: (labels, scores)}."""
-    import matplotlib.pyplot as plt
+def roc(labels, scores):
+    """A ROC curve to draw: (AUC, false and true positive rates), at most some 4,000 points; (nan, [], []) where there is one class only."""
     from sklearn.metrics import roc_curve
+    value = auc(labels, scores)
+    if np.isnan(value):
+        return value, [], []
+    fpr, tpr, _ = roc_curve(labels, scores)
+    path = np.concatenate([[0], np.cumsum(np.diff(fpr) + np.diff(tpr))])  # from corner to corner: 2 long
+    keep = np.unique(np.append(np.searchsorted(path, np.linspace(0, path[-1], 4000)), len(path) - 1)) if len(path) > 4000 else slice(None)
+    return value, fpr[keep], tpr[keep]
+
+
+def draw_roc(path, name, curves):
+    """ROC curves of one data set; curves: {detector: what `roc` gave}."""
+    import matplotlib.pyplot as plt
     figure, axes = plt.subplots(figsize=(4.6, 4.2))
     axes.plot([0, 100], [0, 100], color="0.75", linewidth=1)
-    for k, (detector, (labels, scores)) in enumerate(curves.items()):
-        value = auc(labels, scores)
+    for k, (detector, (value, fpr, tpr)) in enumerate(curves.items()):
         if np.isnan(value):
             axes.plot([], [], label=f"{detector}: undefined (one class)", color="0.75")
             continue
-        fpr, tpr, _ = roc_curve(labels, scores)
         axes.plot(100 * fpr, 100 * tpr, label=f"{detector}: AUC {100 * value:.1f} %", color=COLOURS[k % len(COLOURS)],
                   linestyle=STYLES[k // len(COLOURS) % len(STYLES)], linewidth=1.6)
     axes.set(xlabel="false positive rate (%)", ylabel="true positive rate (%)", xlim=(-1, 101), ylim=(-1, 101), aspect="equal")
@@ -308,7 +326,7 @@ def main():
             fail(f"{path} has no rows")
         detector, name = path.parent.name, path.stem
         results[detector, name] = evaluate(videos, labels, scores, args.resamples, args.seed)
-        curves.setdefault(name, {})[detector] = labels, scores
+        curves.setdefault(name, {})[detector] = roc(labels, scores)
         for level, counts, values in results[detector, name]:
             lines.append((detector, name, level, *counts.values(), *(f"{v:.6f}" for m in METRICS for v in values[m])))
     detectors, sets = sorted({d for d, _ in results}), sorted({s for _, s in results})

@@ -20,6 +20,7 @@ import signal
 import sys
 import threading
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -183,8 +184,14 @@ def write_table(path, columns, rows):
         writer.writerows(rows)
 
 
-def read_table(path, required):
-    """Read a CSV file with a header as {column: list of str}; ends the script if a required column is missing."""
+def read_table(path, required, kinds={}, others=True):
+    """Read a CSV file with a header as {column: values}; ends the script if a required column is missing or a value is none of its kind.
+
+    kinds: {column: (int or float, what an empty value stands for)}; these columns become int64 or float64 arrays, the others lists of str, in
+    which equal values are one object where they often repeat. `others`: also the columns that are not required. 65,536 lines at a time: beside
+    its result it needs no memory to speak of.
+    """
+    columns = {}
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -192,31 +199,46 @@ def read_table(path, required):
             missing = [name for name in required if name not in header]
             if missing:
                 fail(f"{path}: no column {', '.join(missing)} (needed: {', '.join(required)}; found: {', '.join(header) or 'nothing'})")
-            columns = [[] for _ in header]
-            for row in reader:
-                if len(row) != len(header):
-                    if not row:
-                        continue
-                    fail(f"{path}, line {reader.line_num}: {len(row)} values under {len(header)} columns")
-                for column, value in zip(columns, row):
-                    column.append(value)
+            place = {name: k for k, name in enumerate(header) if others or name in required}
+            columns = {name: [] for name in place}
+            done = 0
+            while lines := list(islice(reader, 65536)):
+                wrong = next((k for k, line in enumerate(lines) if len(line) != len(header)), None)
+                if wrong is not None:
+                    lines = [line for line in lines if line]              # empty lines say nothing
+                    wrong = next((k for k, line in enumerate(lines) if len(line) != len(header)), None)
+                    if wrong is not None:
+                        fail(f"{path}, data row {done + wrong + 1}: {len(lines[wrong])} values under {len(header)} columns")
+                turned = list(zip(*lines))
+                for name, k in place.items() if lines else ():
+                    if name in kinds:
+                        columns[name].append(numbers(path, name, turned[k], *kinds[name], done))
+                    else:
+                        columns[name].extend(turned[k] if name in ("path", "source") else map(sys.intern, turned[k]))
+                done += len(lines)
     except FileNotFoundError:
         fail(f"{path} does not exist")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         fail(f"{path} cannot be read as CSV: {error}")
-    return dict(zip(header, columns))
+    for name, (kind, _) in kinds.items():
+        columns[name] = np.concatenate([np.zeros(0, np.int64 if kind is int else np.float64), *columns[name]])
+    return columns
 
 
-def numbers(path, name, values, kind):
-    """A column of text as a numpy array of `kind` (int or float); ends the script at the first value that is not one."""
+def numbers(path, name, values, kind, empty="", before=0):
+    """Texts as a numpy array of `kind` (int or float), empty ones as `empty`; ends the script at the first that is none.
+
+    `before`: how many data rows come before these.
+    """
+    values = [value or empty for value in values]
     try:
-        return np.array([kind(value) for value in values], dtype=np.int64 if kind is int else np.float64)
+        return np.array(list(map(kind, values)), dtype=np.int64 if kind is int else np.float64)
     except (ValueError, OverflowError):
-        for line, value in enumerate(values, 2):
+        for row, value in enumerate(values, before + 1):
             try:
                 np.int64(int(value)) if kind is int else float(value)
             except (ValueError, OverflowError):
-                fail(f"{path}, data row {line - 1}: {name} is {value[:40]!r}, not {'a whole number' if kind is int else 'a number'}")
+                fail(f"{path}, data row {row}: {name} is {value[:40]!r}, not {'a whole number' if kind is int else 'a number'}")
         raise
 
 
@@ -231,8 +253,8 @@ def check_labels(path, videos, labels):
             fail(f"{path}: video {video} is labelled real in one row and fake in another")
 
 
-def read_index(folder, one_label=True):
-    """Read FOLDER/index.csv: {column: list or array}; `frame`, `clip` (-1 = none) and `label` are integer arrays.
+def read_index(folder, one_label=True, also=()):
+    """Read FOLDER/index.csv: {column: list or array}; `frame`, `clip` (-1 = none), `label` and the columns of `also` are integer arrays.
 
     With `one_label`, two labels for one video end the script; a target set is read without, for its labels say nothing.
     """
@@ -241,15 +263,13 @@ def read_index(folder, one_label=True):
         fail(f"{folder} is not a folder")
     if not path.exists():
         fail(f"{folder} holds no index.csv: it is not the finished output of an earlier stage")
-    index = read_table(path, INDEX_COLUMNS)
+    kinds = {"frame": (int, ""), "clip": (int, "-1"), "label": (int, ""), **{name: (int, "") for name in also}}
+    index = read_table(path, (*INDEX_COLUMNS, *also), kinds, others=False)
     if not index["path"]:
         fail(f"{path} has no rows")
     for name in index["path"]:
-        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or ":" in name[:2]:
+        if name.startswith(("/", "\\")) or ":" in name[:2] or (".." in name and ".." in name.replace("\\", "/").split("/")):
             fail(f"{path}: {name!r} leads out of its folder")
-    index["frame"] = numbers(path, "frame", index["frame"], int)
-    index["clip"] = numbers(path, "clip", [value or "-1" for value in index["clip"]], int)
-    index["label"] = numbers(path, "label", index["label"], int)
     check_labels(path, index["video"] if one_label else (), index["label"])
     return index
 
@@ -259,9 +279,9 @@ def rows_of_split(index, split, folder):
 
     Returns an int64 array, empty only for "val"; ends the script if there is nothing to train or test on.
     """
+    if split == "all" or (split == "test" and not any(index["split"])):
+        return np.arange(len(index["split"]))
     splits = np.array(index["split"])
-    if split == "all" or (split == "test" and not (splits != "").any()):
-        return np.arange(len(splits))
     rows = np.flatnonzero(splits == split)
     if not len(rows) and split != "val":
         found = sorted(set(index["split"]) - {""})
@@ -272,8 +292,8 @@ def rows_of_split(index, split, folder):
 
 def read_scores(path):
     """Read a score file: (videos: list of str, labels: int array, scores: float array), one entry an image or clip."""
-    table = read_table(path, SCORE_COLUMNS)
-    labels, scores = numbers(path, "label", table["label"], int), numbers(path, "score", table["score"], float)
+    table = read_table(path, SCORE_COLUMNS, {"label": (int, ""), "score": (float, "")}, others=False)
+    labels, scores = table["label"], table["score"]
     check_labels(path, table["video"], labels)
     bad = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
     if len(bad):
@@ -307,20 +327,21 @@ def load_face(path, size):
 class Faces:
     """Face images or clips as a torch data set: item k is uint8 (3, S, S), or (T, 3, S, S) where item k is T rows.
 
-    `items` is a list of tuples of paths. An unreadable file comes back as its error message, so that `load_batches`
+    `items` is a list of paths in `folder`, or of tuples of them. An unreadable file comes back as its error message, so that `load_batches`
     can end the run with one line instead of a worker's traceback.
     """
 
-    def __init__(self, items, size):
-        self.items, self.size = items, size
+    def __init__(self, items, size, folder=""):
+        self.items, self.size, self.folder = items, size, str(folder)
 
     def __len__(self):
         return len(self.items)
 
     def __getitem__(self, k):
         import torch
-        frames = []
-        for path in self.items[k]:
+        frames, item = [], self.items[k]
+        for path in (item,) if isinstance(item, str) else item:
+            path = os.path.join(self.folder, path)
             try:
                 frames.append(load_face(path, self.size))
             except (OSError, ValueError) as error:

@@ -21,7 +21,7 @@ import time
 from importlib import import_module
 from statistics import median
 
-from side_by_side import ROOT, arguments, in_turn, ratio, record, show, table
+from side_by_side import ROOT, arguments, in_turn, peak_rate, ratio, record, show, table
 
 # Without the zero state; training is three times that (forward, gradient of the input, gradient of the weights).
 MULTIPLY_ADDS = 3 * 74e9
@@ -109,17 +109,6 @@ def keras_step(batch):
     clips = np.random.default_rng(0).random((batch, 5, 240, 240, 3), np.float32)
     labels = np.eye(2, dtype=np.float32)[np.arange(batch) % 2]
     return lambda: model.train_on_batch(clips, labels)
-
-
-def peak_rate(device):
-    """Multiply-adds a second of a product of two 4096 x 4096 matrices in fp32."""
-    import torch
-    a, times = torch.rand(4096, 4096, device=device), []
-    for _ in range(4):
-        start = time.perf_counter()
-        (a @ a)[0, 0].item()
-        times.append(time.perf_counter() - start)
-    return 4096 ** 3 / median(times[1:])
 
 
 def worker(which, batch, steps, device):

@@ -29,6 +29,17 @@ def seconds(function, *args):
     return time.perf_counter() - start
 
 
+def peak_rate(device):
+    """Multiply-adds a second of a product of two 4096 x 4096 matrices in fp32, which is the limit of arithmetic."""
+    import torch
+    a, times = torch.rand(4096, 4096, device=device), []
+    for _ in range(4):
+        start = time.perf_counter()
+        (a @ a)[0, 0].item()
+        times.append(time.perf_counter() - start)
+    return 4096 ** 3 / median(times[1:])
+
+
 def in_turn(alternatives, rounds):
     """Call every alternative once a round, in an order that turns by one: {name: [what it returned, a round each]}.
 

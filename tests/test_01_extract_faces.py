@@ -2,6 +2,7 @@
 import csv
 import os
 import shutil
+import subprocess
 
 import imageio_ffmpeg
 import numpy as np
@@ -102,6 +103,69 @@ def test_the_largest_face_is_taken(small):
     scene[:180, 20:260], scene[:, 320:] = little, face
     left, _, right, _ = faces.largest_face(scene)
     assert left > 320 and right - left > 80
+
+
+def overlap(a, b):
+    """Intersection over union of two boxes."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(width, 0) * max(height, 0)
+    return both / (sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - both)
+
+
+def compare_with_full_frames(videos):
+    """(frames, faces in full frames, faces of ours, mean IoU of both): every box by largest_face in turn, and by HOG on the full frame."""
+    import dlib
+    detector, counts, ious = dlib.get_frontal_face_detector(), np.zeros(3, int), []
+    for path in videos:
+        last = None
+        for _, frame in faces.read_frames(path, faces.equal_intervals(faces.count_frames(path), 30)):
+            boxes = [(b.left(), b.top(), b.right() + 1, b.bottom() + 1) for b in detector(frame, 0)]
+            face = faces.largest_face(frame, last)
+            last = face or last
+            counts += 1, bool(boxes), face is not None
+            if boxes and face:
+                ious.append(overlap(face, max(boxes, key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))))
+    return *counts.tolist(), float(np.mean(ious))
+
+
+def test_the_window_finds_what_the_full_frame_has(small):
+    """Recall no lower than of full frames without upsampling, and the same boxes."""
+    videos = sorted((small / "videos/studio/original_sequences/youtube/c23/videos").glob("*.mp4"))
+    frames, full, ours, iou = compare_with_full_frames(videos)
+    assert frames == 60 and ours >= full > 50 and iou > 0.85
+
+
+def test_the_window_finds_what_the_full_frame_has_in_real_clips():
+    videos = [shared("data") / row["path"] for row in rows_of(shared("data", "videos.csv"))]
+    frames, full, ours, iou = compare_with_full_frames(videos)
+    assert frames == 348 and ours >= full >= 340 and iou >= 0.85
+
+
+def test_a_face_that_jumps_is_found(small):
+    """Where nothing is in the window, the whole frame is searched; and a window that lies outside a smaller frame is no error."""
+    path = small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4"
+    (_, face), = faces.read_frames(path, [0])
+    scene = np.full((480, 1280, 3), 90, np.uint8)
+    scene[240:, 960:] = face
+    alone, there = faces.largest_face(face), faces.largest_face(scene)
+    assert np.allclose(np.array(there) - (960, 240, 960, 240), alone, atol=12)
+    assert faces.largest_face(scene, last=(10, 10, 110, 110)) == there
+    assert faces.largest_face(face, last=there) == alone
+    assert faces.largest_face(np.full((480, 640, 3), 90, np.uint8), last=alone) is None
+
+
+def test_bilinear_chroma_changes_no_pixel(small, tmp_path, monkeypatch):
+    """Against ffmpeg's own way: halved chroma (4:2:0) and whole (4:4:4), the two that the data sets have."""
+    source = small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4"
+    plain = faces.ffmpeg_command
+    for pixels in ("yuv420p", "yuv444p"):
+        path = tmp_path / f"{pixels}.mp4"
+        subprocess.run(plain(source, "-c:v", "libx264", "-crf", "23", "-pix_fmt", pixels, str(path)), check=True)
+        read = [[frame for _, frame in faces.read_frames(path, range(10))]]
+        with monkeypatch.context() as patch:
+            patch.setattr(faces, "ffmpeg_command", lambda path, *options: plain(path, *("bicubic" if o == "bilinear" else o for o in options)))
+            read.append([frame for _, frame in faces.read_frames(path, range(10))])
+        assert len(read[0]) == 10 and all(np.array_equal(a, b) for a, b in zip(*read))
 
 
 # ---------------------------------------------------------------- layouts
@@ -250,7 +314,7 @@ def test_boxes_from_the_originals(small, tmp_path, sampling):
 
 def test_boxes_from_detects_nothing(small, tmp_path, monkeypatch):
     """Also: a frame where the original's face was not found is skipped; the nearest sampled frame counts; another size is refused."""
-    monkeypatch.setattr(faces, "largest_face", lambda frame: 1 / 0)
+    monkeypatch.setattr(faces, "largest_face", lambda frame, last: 1 / 0)
     path = small / "videos/studio/manipulated_sequences/FaceSwap/c23/videos/000_001.mp4"
     settings = dict(sampling="frames", scale=1.2, size=48, format="png", jpg_quality=95, clip_length=5, detector="dlib")
     video = dict(path=path, name="v", asked=4, original="000", boxes=(320, 240, {0: (10, 20, 110, 120), 5: None, 8: (20, 30, 90, 100)}))

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import assert_same_tree, run, run_and_kill, stage
+from types import SimpleNamespace
+
+import common
 
 bpdann = stage("04_train_bpdann")
 SHORT = ("--epochs", 4, "--batch", 4, "--device", "cpu")
@@ -274,3 +277,57 @@ def test_two_processes_on_one_folder(features, tmp_path):
     finally:
         first.kill()
         first.wait()
+
+
+# ---------------------------------------------------------------- features that do not fit into memory, the fused optimizer
+
+def test_streamed_features_give_what_held_ones_give(features, tmp_path, monkeypatch, capsys):
+    """With no memory free, features are read from disk batch by batch: weights and scores are the same bit for bit."""
+    for name, free in (("held", 1e12), ("streamed", 0)):
+        monkeypatch.setattr(bpdann, "free_memory", lambda device: free)
+        monkeypatch.setattr("sys.argv", ["04", *map(str, ("--source", features / "frames", "--target", features / "phone", *SHORT,
+                                                          "--out", tmp_path / name, "--scores", tmp_path / f"scores-{name}"))])
+        bpdann.main()
+        output = capsys.readouterr().out
+        assert ("too many, so they are read from disk" in output) == (name == "streamed") == ("held in memory" not in output)
+    weights = [torch.load(tmp_path / name / "phone/model.pt", weights_only=True)["model"] for name in ("held", "streamed")]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+    assert (tmp_path / "scores-held/phone.csv").read_bytes() == (tmp_path / "scores-streamed/phone.csv").read_bytes()
+
+
+def test_streamed_features_are_checked_too(features, copy, tmp_path, monkeypatch, capsys):
+    folder = copy(features / "phone")
+    array = np.load(folder / "features.npy")
+    array[-1, 3] = np.nan
+    np.save(folder / "features.npy", array)
+    monkeypatch.setattr(bpdann, "free_memory", lambda device: 0)
+    monkeypatch.setattr("sys.argv", ["04", *map(str, ("--source", features / "frames", "--target", folder, *SHORT, "--out", tmp_path / "r", "--scores", tmp_path / "s"))])
+    with pytest.raises(SystemExit, match="not finite numbers"):
+        bpdann.main()
+
+
+def test_free_memory():
+    assert 0 < bpdann.free_memory(torch.device("cpu"))
+
+
+def test_training_equals_a_plain_loop(tmp_path):
+    """Lambda as a tensor and the fused optimizer, against the paper's equations step by step with torch's plain Adam: to 1e-6."""
+    torch.manual_seed(0)
+    xs, xt, ys = torch.randn(24, 6), torch.randn(16, 6), torch.arange(24) % 2
+    args = SimpleNamespace(seed=3, end_to_end=False, lr=1e-3, epochs=3, batch=8, method="bp-dann")
+    model, _ = bpdann.adapt(tmp_path, args, dict(dimensions=6, n1=5, n2=4, dropout=0.0), xs, ys, xs[:0], [], xt, torch.device("cpu"), "")
+    torch.manual_seed(3)
+    plain, total, step = bpdann.BPDANN(6, 5, 4, 0.0), 9, 0
+    optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3, fused=False, foreach=False)
+    for epoch in range(3):
+        order = np.concatenate([np.random.default_rng((3, epoch, k)).permutation(16) for k in range(2)])
+        for k, rows in enumerate(common.epoch_batches(24, 8, 3, epoch)):
+            f_s, f_t = plain.embed(xs[rows]), plain.embed(xt[order[8 * k:8 * k + 8]])
+            weight = bpdann.lambda_at(step / (total - 1))
+            d = plain.d(bpdann.GradientReversal.apply(torch.cat([f_s, f_t]), weight))
+            loss = torch.nn.functional.cross_entropy(plain.y(f_s), ys[rows]) + torch.nn.functional.cross_entropy(d, torch.arange(16) // 8)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(model.parameters(), plain.parameters()))

@@ -50,6 +50,35 @@ def test_a_resample_gives_what_measuring_its_copies_gives(pairs, seed):
         assert found[name][0] == pytest.approx(expected[name], abs=1e-9, nan_ok=True), name
 
 
+def test_many_different_scores_share_points():
+    """More different scores than points of a curve: AUC, EER and average precision move by less than 1 / points, the others not at all."""
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 200, 20_000)
+    labels = (groups % 3 > 0).astype(int)
+    scores = 1 / (1 + np.exp(-rng.normal(0.8 * labels, 1)))
+    weights = rng.multinomial(200, np.full(200, 1 / 200), size=40)        # 40: more than go through at a time
+    exact = evaluate.measure_resampled(labels, scores, groups, weights)
+    found = evaluate.measure_resampled(labels, scores, groups, weights, bins=500)
+    for name in evaluate.METRICS:
+        tolerance = 1 / 500 if name in ("auc", "eer", "average_precision") else 0
+        assert np.abs(found[name] - exact[name]).max() <= tolerance, name
+    times = weights[39][groups]
+    for name, value in evaluate.measure(np.repeat(labels, times), np.repeat(scores, times)).items():
+        assert exact[name][39] == pytest.approx(value, abs=1e-9), name
+
+
+def test_a_thinned_roc_curve_is_the_curve():
+    rng = np.random.default_rng(0)
+    labels, noise = rng.integers(0, 2, 50_000), rng.normal(0, 1, 50_000)
+    scores = 1 / (1 + np.exp(-noise - labels))
+    value, x, y = evaluate.roc(labels, scores)
+    fpr, tpr, _ = roc_curve(labels, scores)
+    assert value == roc_auc_score(labels, scores) and 2000 < len(x) <= 4000 < len(fpr) and (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+    assert set(zip(x, y)) <= set(zip(fpr, tpr)) and np.abs(np.trapezoid(y, x) - value) < 1e-5
+    assert (np.diff(x) + np.diff(y)).max() <= 2 / 4000 + (np.diff(fpr) + np.diff(tpr)).max()
+    assert np.isnan(evaluate.roc(np.ones(3), np.ones(3))[0])
+
+
 def test_known_answers():
     labels, scores = np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.4, 0.9])
     found = evaluate.measure(labels, scores)
