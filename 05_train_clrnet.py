@@ -34,6 +34,8 @@ others, with their own deviations). Deviations and choices (paper or, where name
                         videos would use more labelled target videos than the ten
     merged sets         "an equal number of samples from each" (6.2.3) -> as many clips from each as the smallest has
     batch norm's moving variance   (code: biased) -> unbiased, as torch has it
+    precision           not said -> --precision: bfloat16 products and states where the CPU has them (twice as fast), float32 elsewhere;
+                        scores, features and maps are computed in float32
     restricted grid search   chosen by its result on the open-domain test set -> by that on a validation set of its own
 """
 import argparse
@@ -49,9 +51,9 @@ from torch.nn import functional as F
 from baselines import BASELINES
 from clrnet import (CLRNet, ConvLSTM, FrameNorm, frozen_part, hard_sigmoid, initialise, load_keras_weights, pad_same,  # noqa: F401 (for others)
                     read_keras_weights)
-from common import (INDEX_COLUMNS, Faces, add_system_arguments, auc, choose_device, epoch_batches, fail, folder_names, group_clips, load_batches,
-                    load_checkpoint, percent, progress, random_state, read_index, rows_of_split, save_checkpoint,
-                    set_random_state, start_run, write_scores, write_table, write_whole)
+from common import (INDEX_COLUMNS, LOOK, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, epoch_batches, fail,
+                    folder_names, group_clips, load_batches, load_checkpoint, percent, progress, random_state, read_index, rows_of_split,
+                    save_checkpoint, set_random_state, start_run, take_losses, write_scores, write_table, write_whole)
 
 NETWORKS = {"CLRNet": CLRNet, **BASELINES}
 FREE = ("out", "workers", "device", "save_every", "test", "test_split", "scores", "save_features", "cam")     # flags that do not change a run
@@ -228,7 +230,7 @@ def draw_activation_maps(path, model, name, clips, count, seed, device):
 def train(args):
     """Train a network by args.strategy single, merge or transfer into args.out, or go on with it, and score args.test."""
     transfer, tests, device = args.strategy == "transfer", folder_names(args.test), choose_device(args.device)
-    origin, kwargs = None, args.kwargs
+    origin, kwargs, args.precision = None, args.kwargs, choose_precision(args.precision, device)
     if args.checkpoint:
         origin = load_checkpoint(args.checkpoint, "05")
         kwargs = origin["kwargs"]
@@ -271,7 +273,7 @@ def train(args):
           f"{sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6:.2f} of them trained; samples of "
           f"{model.frames} x {model.image_size} x {model.image_size}\n"
           f"{args.strategy}: {len(train_items)} training samples ({int(labels.sum())} fake) of {', '.join(sets) or 'nothing'}, {len(val_items)} for "
-          f"validation; {args.epochs} epochs of {per_epoch} steps of {min(args.batch, len(train_items))} samples; device {device}, "
+          f"validation; {args.epochs} epochs of {per_epoch} steps of {min(args.batch, len(train_items))} samples; device {device}, {args.precision}, "
           f"{args.workers} loading processes", flush=True)
 
     run = {k: [str(v) for v in value] if isinstance(value, list) else str(value) for k, value in vars(args).items()
@@ -293,24 +295,28 @@ def train(args):
         batches = epoch_batches(len(faces), args.batch, args.seed, state["epoch"])[state["batch"]:]
         bar = progress(total=per_epoch, initial=state["batch"], desc=f"epoch {state['epoch'] + 1}", unit="step", iterable=None)
         start = time.perf_counter()
-        waited, mark, done = 0.0, start, 0
+        waited, mark, done, losses = 0.0, start, 0, []
         for batch, clips in zip(batches, load_batches(faces, batches, args.workers, pin=device.type == "cuda")):
             waited += time.perf_counter() - mark
             # Augmentation depends on seed and step alone, so that a resumed run draws the same.
             generator = torch.Generator().manual_seed(args.seed * 1_000_003 + state["step"])
             clips = augment(as_clips(clips, device), generator, args.brightness)
             optimizer.zero_grad()                                         # here, not later: it frees as much as the weights take
-            loss = weighted_loss(model, model(clips), labels[batch].to(device), weights)
+            with autocast(device, args.precision):
+                logits = model(clips)
+            loss = weighted_loss(model, logits.float(), labels[batch].to(device), weights)
             loss.backward()
-            value = loss.item()
-            if not np.isfinite(value):
-                fail(f"the loss is {value} at step {state['step'] + 1} (epoch {state['epoch'] + 1}): lower --lr; {last} is the last good state")
             optimizer.step()
-            state.update(batch=state["batch"] + 1, step=state["step"] + 1, loss=state["loss"] + value)
-            bar.set_postfix(loss=f"{value:.3f}", refresh=False)
+            losses.append(loss.detach())
+            state.update(batch=state["batch"] + 1, step=state["step"] + 1)
             bar.update()
             done += len(batch)
-            if state["step"] == args.max_steps:
+            ends = state["step"] == args.max_steps
+            if ends or state["step"] % LOOK.get(device.type, 50) == 0 or state["step"] % args.save_every == 0 or state["batch"] == per_epoch:
+                for value in take_losses(losses, state["step"], last):
+                    state["loss"] += value
+                bar.set_postfix(loss=f"{value:.3f}", refresh=False)
+            if ends:
                 break
             if state["step"] % args.save_every == 0:
                 save("last.pt")
@@ -381,7 +387,7 @@ def main():
     training.add_argument("--max-steps", type=int, metavar="N", help="end after N steps, for a trial")
     training.add_argument("--save-every", type=int, default=500, metavar="N", help="steps between saves of last.pt inside an epoch "
                                                                                    "(default 500; every epoch saves too)")
-    add_system_arguments(parser, workers="processes that load images", seed=True, device=True)
+    add_system_arguments(parser, workers="processes that load images", seed=True, device=True, precision="auto")
     args = parser.parse_args()
 
     strategy = args.strategy

@@ -141,6 +141,7 @@ class ConvLSTM(nn.Module):
             z = pointwise(x[:, :, ::self.stride, ::self.stride], self.input.weight, self.input.bias)
         else:
             z = self.input(pad_same(x, self.kernel, self.stride).contiguous())     # or the weight's gradient would have to be rearranged
+        # The weight follows z, which is bfloat16 under autocast, and so are then the gates and the states.
         return Recurrence.apply(z.unflatten(0, (-1, n)), self.recurrent.weight.to(z.dtype), self.sigma is hard_sigmoid).transpose(0, 1)
 
 

@@ -27,6 +27,7 @@ import numpy as np
 
 INDEX_COLUMNS = ("path", "video", "frame", "clip", "label", "method", "split")
 SCORE_COLUMNS = ("video", "frame", "label", "score")
+LOOK = {"cuda": 50, "cpu": 1}                                             # steps between two looks at the loss
 
 
 # ---------------------------------------------------------------- terminal, arguments, files
@@ -42,11 +43,15 @@ def progress(iterable, **options):
     return tqdm(iterable, disable=None, dynamic_ncols=True, leave=False, **options)
 
 
-def add_system_arguments(parser, workers=None, seed=False, device=False):
-    """The flags every stage shares; `workers` says in the help what the workers are."""
+def add_system_arguments(parser, workers=None, seed=False, device=False, precision=None):
+    """The flags every stage shares; `workers` says in the help what the workers are, `precision` is its default."""
     group = parser.add_argument_group("system")
     if device:
         group.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1 ... (default auto)")
+    if precision:
+        group.add_argument("--precision", choices=("auto", "fp32", "bf16"), default=precision,
+                           help="bf16: convolutions and matrix products in bfloat16 (autocast), weights and sums in float32; auto: bf16 where it was "
+                                f"measured to win, on a CPU that has it (avx512_bf16, amx_bf16), else fp32 (default {precision})")
     if workers:
         group.add_argument("--workers", type=int, default=min(16, os.cpu_count() or 1), metavar="N",
                            help=f"{workers} (default: one a CPU core, 16 at most)")
@@ -66,6 +71,35 @@ def choose_device(name):
     except (RuntimeError, AssertionError) as error:
         fail(f"--device {name} cannot be used here: {str(error).splitlines()[0]}")
     return device
+
+
+def choose_precision(name, device):
+    """What --precision means on a device: "fp32" or "bf16"."""
+    import torch
+    if name != "auto":
+        return name
+    has = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") else "fp32"
+
+
+def autocast(device, precision):
+    """The context in which a network computes in "fp32" or "bf16"."""
+    import torch
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def take_losses(losses, step, last):
+    """The values of the losses (tensors of one number) of the steps up to `step`, emptying the list.
+
+    Taking them waits for the device, so on a GPU it is done every 50 steps (`LOOK`). Ends the script at one that is not finite.
+    """
+    import torch
+    values = torch.stack(losses).tolist() if losses else []
+    losses.clear()
+    for k, value in enumerate(values, step - len(values) + 1):
+        if not np.isfinite(value):
+            fail(f"the loss is {value} at step {k}: lower --lr; {last} is the last good state")
+    return values
 
 
 def worker_pool(workers):

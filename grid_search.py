@@ -22,7 +22,7 @@ from itertools import combinations, product
 import numpy as np
 import torch
 
-from common import auc, choose_device, epoch_batches, fail, folder_names, load_batches, load_checkpoint, percent, read_index, read_scores, start_run, \
+from common import auc, autocast, choose_device, choose_precision, epoch_batches, fail, folder_names, load_batches, load_checkpoint, percent, read_index, read_scores, start_run, \
     write_table, write_whole, Faces
 
 COLUMNS = ("reenactment", "swap", "sets", "strategy", "accuracy", "f1_macro", "auc", "kept", "best")
@@ -52,6 +52,7 @@ def search(args):
     """Train and measure all pairs into args.out, choose the best, and score args.test with it. Run again, it goes on where it was."""
     clrnet = import_module("05_train_clrnet")
     folders = folder_names([*args.reenactment, *args.swap, args.validation])
+    args.precision = choose_precision(args.precision, choose_device(args.device))
     (validation, reenactment, swap) = ([n for n, f in folders.items() if f in group] for group in ([args.validation], args.reenactment, args.swap))
     if any(path.resolve() == args.validation.resolve() and any(read_index(path)["split"]) is False for path in args.test):
         fail(f"{args.validation} has no splits, so it cannot both choose the best and test it: split it by 01_extract_faces.py --random-split 0 50 50")
@@ -131,11 +132,13 @@ def estimate(clrnet, jobs, args):
         steps.append(min(per_epoch * one.epochs, one.max_steps or per_epoch * one.epochs) * min(one.batch, length))
     device, items = choose_device(args.device), sets[0][0]
     model, batch = clrnet.build(args.model, args.kwargs).to(device).train(), min(jobs[0].batch, len(items))
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
+    optimizer = clrnet.adam(model, 0.0, args.l2)
     for _ in range(2):                                                    # the first warms up
         start = time.perf_counter()
         (clips,) = load_batches(Faces(items, model.image_size), [list(range(batch))], 0)
-        model(clrnet.augment(clrnet.as_clips(clips, device), torch.Generator().manual_seed(0))).sum().backward()
+        with autocast(device, args.precision):
+            logits = model(clrnet.augment(clrnet.as_clips(clips, device), torch.Generator().manual_seed(0)))
+        logits.sum().backward()
         optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize(device)

@@ -6,9 +6,9 @@
 
 Step, images a second:
 
-    ours            the script's network, memory format and optimizer on a batch that is there
+    ours            the script's network, memory format, precision and optimizer on a batch that is there; and with the other precision
     plain           fp32, NCHW, torch's Adam as it comes, the loss taken each step
-    limit           the step's multiply-adds at the rate of a large matrix product in fp32
+    limit           the step's multiply-adds at the rate of a large matrix product, in fp32 and in bf16
 
 Loop: the same fed from face images of 240 x 240 on disk; ours by the script (its start is not in the figure: it prints its own rate), plain by a
 DataLoader of PIL images, resized and normalised in the workers as torchvision's recipes do. Extraction: stage 03's network at --extract-batch beside
@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from side_by_side import ROOT, arguments, in_turn, peak_rate, ratio, record, seconds, show, table
 
-ARCH, MULTIPLY_ADDS = "se_resnext101_32x4d", 8.02e9                       # of one image of 224 x 224, forward
+ARCH, MULTIPLY_ADDS = "se_resnext101_32x4d", 7.97e9                       # of one image of 224 x 224, forward
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -78,7 +78,8 @@ def main():
     parser.add_argument("--extract-batch", type=int, default=32, help="of ours in 03 (default 32)")
     parser.add_argument("--steps", type=int, default=6, help="of the loop (default 6)")
     args = parser.parse_args()
-    stage, extraction, device = import_module("02_pretrain_extractor"), import_module("03_extract_features"), torch.device(args.device)
+    stage, extraction, common, device = (*map(import_module, ("02_pretrain_extractor", "03_extract_features", "common")), torch.device(args.device))
+    precision = common.choose_precision("auto", device)
     folder, n = Path(tempfile.mkdtemp()), args.batch
     images, labels = torch.randint(0, 256, (n, 3, 224, 224), dtype=torch.uint8), torch.arange(n, device=device) % 2
 
@@ -87,14 +88,16 @@ def main():
             torch.cuda.synchronize()
 
     torch.manual_seed(0)
-    ours, plain = stage.Extractor(ARCH).to(device).to(memory_format=torch.channels_last), plain_network(device)
-    our_adam = stage.adam(ours, 2e-3, 4e-5)
+    ours, plain = stage.Extractor(ARCH).to(device), plain_network(device)
+    our_adam = torch.optim.Adam(ours.parameters(), lr=2e-3, weight_decay=4e-5)
     adam = torch.optim.Adam(plain.parameters(), lr=2e-3, weight_decay=4e-5)
     normal = ((images / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)).to(device)
 
-    def our_step():
+    def our_step(precision):
         our_adam.zero_grad()
-        F.cross_entropy(ours(images.to(device)), labels).backward()
+        with common.autocast(device, precision):
+            loss = F.cross_entropy(ours(images.to(device)), labels)
+        loss.backward()
         our_adam.step()
         wait()
 
@@ -105,12 +108,13 @@ def main():
         adam.step()
         loss.item()
 
-    def limit(times):
-        return lambda: peak_rate(args.device) / (times * MULTIPLY_ADDS)
+    def limit(times, dtype=torch.float32):
+        return lambda: peak_rate(args.device, dtype) / (times * MULTIPLY_ADDS)
 
     try:
-        our_step(), plain_step()
-        step = in_turn({"ours": lambda: n / seconds(our_step), "plain": lambda: n / seconds(plain_step), "limit": limit(3)}, args.rounds)
+        our_step("fp32"), our_step("bf16"), plain_step()
+        step = in_turn({"ours": lambda: n / seconds(our_step, precision), **{f"ours, {p}": lambda p=p: n / seconds(our_step, p) for p in ("fp32", "bf16") if p != precision},
+                        "plain": lambda: n / seconds(plain_step), "limit, fp32": limit(3), "limit, bf16": limit(3, torch.bfloat16)}, args.rounds)
         del our_adam, adam
 
         make_faces(folder / "faces", n * args.steps)
@@ -136,25 +140,27 @@ def main():
 
         loop = in_turn({"ours": our_loop, "plain": plain_loop}, max(2, args.rounds // 2))
 
-        fast, plain = extraction.ready(ours.eval(), device), plain.eval()
+        fast, plain = extraction.fold(ours.eval()), plain.eval()
         batch = torch.randint(0, 256, (args.extract_batch, 3, 224, 224), dtype=torch.uint8)
         x = ((batch[:32] / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)).to(device)
 
-        def our_features():
-            with torch.inference_mode():
+        def our_features(precision):
+            with torch.inference_mode(), common.autocast(device, precision):
                 fast.features(batch.to(device)).cpu()
 
         def plain_features(x):
             with torch.no_grad():
                 F.relu(plain.features(x)).mean((2, 3)).cpu()
 
-        our_features(), plain_features(x)
-        features = in_turn({"ours": lambda: len(batch) / seconds(our_features), "plain, batch 32": lambda: 32 / seconds(plain_features, x[:32]),
-                            "plain, batch 1": lambda: 1 / seconds(plain_features, x[:1]), "limit": limit(1)}, args.rounds)
+        our_features("fp32"), our_features("bf16"), plain_features(x)
+        features = in_turn({"ours": lambda: len(batch) / seconds(our_features, "fp32"), "ours, --precision bf16": lambda: len(batch) / seconds(our_features, "bf16"),
+                            "plain, batch 32": lambda: 32 / seconds(plain_features, x[:32]),
+                            "plain, batch 1": lambda: 1 / seconds(plain_features, x[:1]),
+                            "limit, fp32": limit(1), "limit, bf16": limit(1, torch.bfloat16)}, args.rounds)
     finally:
         shutil.rmtree(folder)
     lines = []
-    for title, found in ((f"02, a step of {n} images", step), (f"02, the whole loop, {args.steps} steps of {n} images", loop),
+    for title, found in ((f"02, a step of {n} images (ours: {precision})", step), (f"02, the whole loop, {args.steps} steps of {n} images", loop),
                          (f"03, {args.extract_batch} images at a time", features)):
         lines += [f"{title}:", "", *table(("", "images a second", "ours is so many times as fast"),
                                           [(name, show(v), ratio(found["ours"], v)) for name, v in found.items()]), ""]

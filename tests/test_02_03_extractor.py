@@ -32,6 +32,75 @@ def test_networks_of_pretrainedmodels(arch, size, dimensions):
     assert torch.equal(rebuilt(images), model(images))
 
 
+@pytest.mark.parametrize("arch, size", [("resnet18", 64), ("se_resnext50_32x4d", 64), ("xception", 96), ("densenet121", 64), ("vgg11", 224)])
+def test_folded_batch_norm_changes_nothing(arch, size):
+    """Features of a network with batch norms that have seen data, with and without folding: to 1e-5 of the largest."""
+    torch.manual_seed(0)
+    model = pretrain.Extractor(arch, size)
+    images = torch.randint(0, 256, (8, 3, size, size), dtype=torch.uint8)
+    with torch.no_grad():
+        model.features(images)                                            # moves the running statistics
+        plain = model.eval().features(images)
+        folded = features_.fold(model)
+        found = folded.features(images)
+    assert type(folded.backbone) is features_.Folded
+    assert (found - plain).abs().max() <= 1e-5 * plain.abs().max() and plain.std() > 0
+    norms = [type(m).__name__ for m in folded.backbone.modules() if "Norm" in type(m).__name__]
+    assert len(norms) == {"densenet121": 62}.get(arch, 0), norms          # half of a densenet's 121 stand before their convolutions
+
+
+def test_a_network_that_cannot_be_traced_stays_as_it_is(capsys):
+    model = pretrain.Extractor("resnet18", 64).eval()
+    plain = model.backbone.features
+    model.backbone.features = lambda x: plain(x) if x.sum() > 0 else plain(x)     # what depends on values cannot be traced
+    assert features_.fold(model) is model and type(model.backbone) is not features_.Folded
+    assert "batch norm is not folded" in capsys.readouterr().out
+
+
+def test_channels_last_and_bfloat16_train_as_plain_fp32():
+    """Gradients of a step: as of the network in its own memory format to 1e-4 of the largest; in bfloat16 in the same direction."""
+    torch.manual_seed(0)
+    model = pretrain.Extractor("resnet18", 64)
+    images, labels = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8), torch.arange(8) % 2
+
+    def gradients(precision, function):
+        with common.autocast(torch.device("cpu"), precision):
+            loss = torch.nn.functional.cross_entropy(function(images), labels)
+        return loss.item(), torch.cat([g.flatten() for g in torch.autograd.grad(loss, [*model.parameters()])])
+
+    ours, in_bf16 = gradients("fp32", model), gradients("bf16", model)
+    model.to(memory_format=torch.contiguous_format)
+    plain = gradients("fp32", lambda x: model.head(torch.nn.functional.relu(model.backbone.features((x / 255 - model.mean) / model.std)).mean((2, 3))))
+    assert ours[0] == pytest.approx(plain[0], abs=1e-5) and (ours[1] - plain[1]).abs().max() <= 1e-4 * plain[1].abs().max()
+    assert in_bf16[0] == pytest.approx(plain[0], abs=0.02)
+    assert torch.nn.functional.cosine_similarity(in_bf16[1], plain[1], dim=0) > 0.9
+
+
+def test_precision_is_what_the_processor_has(monkeypatch):
+    for has, says in ((dict(avx512_bf16=True), "bf16"), (dict(amx_bf16=True), "bf16"), (dict(avx2=True), "fp32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+        assert common.choose_precision("auto", torch.device("cpu")) == says
+        assert common.choose_precision("fp32", torch.device("cpu")) == "fp32"
+    assert common.choose_precision("auto", torch.device("cuda")) == "fp32"
+
+
+def test_features_in_bfloat16(small, extractor, features, tmp_path):
+    output = run("03_extract_features.py", "--checkpoint", extractor, "--faces", small / "faces/phone", "--out", tmp_path / "f", "--device", "cpu",
+                 "--precision", "bf16")
+    assert "device cpu, bf16" in output
+    found, plain = (np.load(folder / "phone/features.npy") for folder in (tmp_path / "f", features))
+    assert found.dtype == np.float32 and 0 < np.abs(found - plain).max() < 0.05 * np.abs(plain).max()
+    assert "precision was bf16, is fp32" in run("03_extract_features.py", "--checkpoint", extractor, "--faces", small / "faces/phone", "--out", tmp_path / "f",
+                                                 "--device", "cpu", fails=True)
+
+
+def test_losses_are_taken_many_at_a_time():
+    losses = [torch.tensor(v) for v in (0.5, 0.25)]
+    assert common.take_losses(losses, 7, "last.pt") == [0.5, 0.25] and losses == [] and common.take_losses(losses, 7, "last.pt") == []
+    with pytest.raises(SystemExit, match="the loss is nan at step 9: .*last.pt"):
+        common.take_losses([torch.tensor(v) for v in (1.0, float("nan"), 2.0)], 10, "last.pt")
+
+
 def test_preprocessing_is_the_networks_own():
     model = pretrain.Extractor("resnet18", 32)
     seen = []

@@ -156,6 +156,26 @@ def test_training_gradients_equal_a_plain_loop_over_the_frames(gates, monkeypatc
     assert all(grad.abs().sum() > 0 for name, grad in zip((n for n, _ in model.named_parameters()), found) if name.endswith("recurrent.weight"))
 
 
+@pytest.mark.parametrize("gates", ["hard_sigmoid", "sigmoid"])
+def test_bfloat16_goes_in_the_direction_of_float32(gates):
+    """Under autocast: logits to 0.02, gradients in float32 and in the direction of those in float32."""
+    torch.manual_seed(0)
+    model = clrnet.CLRNet(8, (1, 1), gates=gates).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    clrnet.initialise(model)
+    x, y, found = torch.rand(4, 5, 3, 48, 48), torch.arange(4) % 2, []
+    for precision in ("fp32", "bf16"):
+        with common.autocast(torch.device("cpu"), precision):
+            logits = model(x)
+        gradients = torch.autograd.grad(torch.nn.functional.cross_entropy(logits.float(), y), list(model.parameters()))
+        assert {g.dtype for g in gradients} == {torch.float32}
+        found.append((logits.float(), torch.cat([g.flatten() for g in gradients])))
+    assert 0 < (found[0][0] - found[1][0]).abs().max() < 0.02
+    assert torch.nn.functional.cosine_similarity(found[0][1], found[1][1], dim=0) > 0.95
+
+
 def test_adam_is_plain_adam_with_l2_in_the_loss():
     """The fused optimizer with L2 as weight decay, against torch's own steps with the L2 written into the loss: to 1e-6 of the weights."""
     torch.manual_seed(0)
