@@ -26,6 +26,7 @@ Paper settings are the defaults. Deviations and choices (paper -> ours):
                         --target-balance is given
     target images       "all images" -> the test split, where the target has splits (--target-split all for all)
     grid of N1, N2, p   values not given -> 256 512 1024, 32 64 128, 0.3 0.5 0.7; chosen by AUC, then loss, on the source's val split
+    precision           not said -> --precision: bfloat16 products where the CPU has them, float32 elsewhere; scores in float32
     end-to-end DANN     heads not given (4.6) -> the same Gf, Gy and Gd behind the backbone; Adam 1e-4 and batch 128 as in BP-DANN, ImageNet
                         weights and horizontal flips as in stage 02
 """
@@ -45,8 +46,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common import (Faces, add_system_arguments, auc, choose_device, epoch_batches, fail, folder_names, load_batches, load_checkpoint,
-                    percent, progress, random_state, read_index, rows_of_split, save_checkpoint, set_random_state, start_run,
+from common import (Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, epoch_batches, fail, folder_names, load_batches,
+                    load_checkpoint, percent, progress, random_state, read_index, rows_of_split, save_checkpoint, set_random_state, start_run,
                     write_scores, write_table, write_whole)
 
 GRID = dict(n1=[256, 512, 1024], n2=[32, 64, 128], dropout=[0.3, 0.5, 0.7])
@@ -150,21 +151,22 @@ def free_memory(device):
         return float("inf")
 
 
-def load(folder, rows, features, device, stream=False):
+def load(folder, rows, features, device, stream=False, precision="fp32"):
     """The rows of a feature file on the device, (len(rows), D), or with `stream` left on disk: `OnDisk`.
 
-    Ends the script at a value that is not finite.
+    For training in "bf16" they are held as bfloat16, which is what its first product would make of them. Ends the script at a value
+    that is not finite.
     """
-    x = OnDisk(features, rows, device) if stream else torch.from_numpy(features[rows]).to(device)
+    x = OnDisk(features, rows, device) if stream else torch.from_numpy(features[rows]).to(device, torch.bfloat16 if precision == "bf16" else None)
     if not all(bool(torch.isfinite(part).all()) for part in x.split(65536)):
         fail(f"{folder / 'features.npy'} holds values that are not finite numbers: extract the features again")
     return x
 
 
-def inputs_of(folder, data, rows, device, stream=False):
+def inputs_of(folder, data, rows, device, stream=False, precision="fp32"):
     """The inputs of the rows of a set, `data` as `read_features` gave it: features on the device or on disk; without features, a list of image paths."""
     features, index = data
-    return [os.path.join(folder, index["path"][r]) for r in rows] if features is None else load(folder, rows, features, device, stream)
+    return [os.path.join(folder, index["path"][r]) for r in rows] if features is None else load(folder, rows, features, device, stream, precision)
 
 
 def draw_target(labels, count, balance, rng):
@@ -256,10 +258,11 @@ def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about):
         domain = torch.arange(2, device=device).repeat_interleave(n)                      # d = 0 source, 1 target (3.2)
         labels = ys[batches.to(device)]
         for y, x in zip(labels, train_batches(xs, xt, batches, partners, model, args, device, state["step"])):
-            f = model.embed(x)
-            label_loss = F.cross_entropy(model.y(f[:n]), y)                               # equation 1, first sum
-            logits = model.d(GradientReversal.apply(f, weights[state["step"]]))
-            domain_loss = F.cross_entropy(logits, domain)                                 # equation 1, second sum
+            with autocast(device, args.precision):
+                f = model.embed(x)
+                classes, logits = model.y(f[:n]), model.d(GradientReversal.apply(f, weights[state["step"]]))
+            label_loss = F.cross_entropy(classes.float(), y)                              # equation 1, first sum
+            domain_loss = F.cross_entropy(logits.float(), domain)                         # equation 1, second sum
             optimizer.zero_grad()
             (label_loss + domain_loss).backward()
             optimizer.step()
@@ -319,7 +322,7 @@ def main():
     training.add_argument("--epochs", type=int, default=50, help="(default 50; Figure 3: 20)")
     training.add_argument("--batch", type=int, default=128, help="images a step from each domain (default 128)")
     training.add_argument("--lr", type=float, default=1e-4, help="Adam's learning rate (default 1e-4)")
-    add_system_arguments(parser, workers="end-to-end: processes that load images", seed=True, device=True)
+    add_system_arguments(parser, workers="end-to-end: processes that load images", seed=True, device=True, precision="auto")
     args = parser.parse_args()
     for name, values in (GRID if args.grid else PAPER).items():
         setattr(args, name, getattr(args, name) or values)
@@ -340,6 +343,7 @@ def main():
         return (None, read_index(folder, labelled)) if args.end_to_end else read_features(folder, labelled)
 
     device = choose_device(args.device)
+    args.precision = choose_precision(args.precision, device)
     source = read(args.source, labelled=True)
     source_rows, val_rows = (rows_of_split(source[1], split, args.source) for split in ("train", "val"))
     ys, yv = torch.from_numpy(source[1]["label"][source_rows]).to(device), source[1]["label"][val_rows]
@@ -374,11 +378,11 @@ def main():
         size = f"{width} features, at most {most / 1e6:.0f} MB at once, " + \
             (f"of {free / 1e6:.0f} MB free: too many, so they are read from disk batch by batch" if stream else "held in memory")
     print(f"{'end-to-end DANN' if args.end_to_end else args.method}: {len(source_rows)} source images for training, {len(val_rows)} for validation, {size}; "
-          f"device {device}" + (f"; grid of {len(points)} for each of {len(targets)} targets" if args.grid else ""), flush=True)
-    xs, xv = (inputs_of(args.source, source, rows, device, stream) for rows in (source_rows, val_rows))
+          f"device {device}, {args.precision}" + (f"; grid of {len(points)} for each of {len(targets)} targets" if args.grid else ""), flush=True)
+    xs, xv = inputs_of(args.source, source, source_rows, device, stream, args.precision), inputs_of(args.source, source, val_rows, device, stream)
 
     for name, folder in targets.items():
-        xt = inputs_of(folder, data[folder], drawn[name], device, stream)  # and no yt
+        xt = inputs_of(folder, data[folder], drawn[name], device, stream, args.precision)      # and no yt
         # args.json of a feature folder holds the hashes of its checkpoint and faces, and is read faster than gigabytes of features.
         inputs = sorted({f / file for f in (args.source, folder) for file in
                          ("index.csv", *([] if args.end_to_end else ["args.json" if (f / "args.json").exists() else "features.npy"]))})

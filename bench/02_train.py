@@ -76,7 +76,7 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=16, help="(default 16)")
     parser.add_argument("--extract-batch", type=int, default=32, help="of ours in 03 (default 32)")
-    parser.add_argument("--steps", type=int, default=6, help="of the loop (default 6)")
+    parser.add_argument("--steps", type=int, default=8, help="of the loop (default 8)")
     args = parser.parse_args()
     stage, extraction, common, device = (*map(import_module, ("02_pretrain_extractor", "03_extract_features", "common")), torch.device(args.device))
     precision = common.choose_precision("auto", device)
@@ -153,7 +153,8 @@ def main():
                 F.relu(plain.features(x)).mean((2, 3)).cpu()
 
         our_features("fp32"), our_features("bf16"), plain_features(x)
-        features = in_turn({"ours": lambda: len(batch) / seconds(our_features, "fp32"), "ours, --precision bf16": lambda: len(batch) / seconds(our_features, "bf16"),
+        features = in_turn({"ours": lambda: len(batch) / seconds(our_features, precision),
+                            **{f"ours, {p}": lambda p=p: len(batch) / seconds(our_features, p) for p in ("fp32", "bf16") if p != precision},
                             "plain, batch 32": lambda: 32 / seconds(plain_features, x[:32]),
                             "plain, batch 1": lambda: 1 / seconds(plain_features, x[:1]),
                             "limit, fp32": limit(1), "limit, bf16": limit(1, torch.bfloat16)}, args.rounds)
@@ -161,7 +162,7 @@ def main():
         shutil.rmtree(folder)
     lines = []
     for title, found in ((f"02, a step of {n} images (ours: {precision})", step), (f"02, the whole loop, {args.steps} steps of {n} images", loop),
-                         (f"03, {args.extract_batch} images at a time", features)):
+                         (f"03, {args.extract_batch} images at a time (ours: {precision})", features)):
         lines += [f"{title}:", "", *table(("", "images a second", "ours is so many times as fast"),
                                           [(name, show(v), ratio(found["ours"], v)) for name, v in found.items()]), ""]
     share = [a / b for a, b in zip(loop["ours"], step["ours"])]

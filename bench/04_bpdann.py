@@ -6,10 +6,10 @@
 
 43,200 source and 8,400 target features of 2048, batch 128 of each.
 
-    ours            the script's `adapt`: its setting up and its checkpoint an epoch included
+    ours            the script's `adapt`, its setting up and its checkpoint an epoch included, in the precision that it chooses here and in the other
     DataLoader      the same network and losses fed by a TensorDataset and a DataLoader with 2 workers for each domain, torch's Adam as it
                     comes, the losses' values taken each step for a progress bar
-    products        the network's steps alone on one batch that is there: forward, backward, Adam
+    products        the network's steps alone on one batch that is there, in fp32: forward, backward, Adam
     limit           reading the features once an epoch at the rate of a copy in memory, and the multiply-adds of the products at the rate of a
                     large matrix product in fp32; both measured in the same round
 """
@@ -82,15 +82,17 @@ def main():
     xs, xt = (torch.rand(n, WIDTH, generator=generator) for n in (SOURCE, TARGET))
     ys, steps = torch.arange(SOURCE) % 2, args.epochs * (SOURCE // BATCH)
     images = 2 * BATCH * steps
-    held = [x.to(device) for x in (xs, ys, xt)]
+    common = import_module("common")
+    chosen = common.choose_precision("auto", device)
     folder = Path(tempfile.mkdtemp())
 
-    def ours():
+    def ours(precision):
+        x, y, t = (v.to(device, torch.bfloat16 if precision == "bf16" and v.is_floating_point() else None) for v in (xs, ys, xt))
         shutil.rmtree(folder / "run", ignore_errors=True)
         (folder / "run").mkdir()
-        settings = argparse.Namespace(seed=0, end_to_end=False, lr=1e-4, epochs=args.epochs, batch=BATCH, method="bp-dann")
+        settings = argparse.Namespace(seed=0, end_to_end=False, lr=1e-4, epochs=args.epochs, batch=BATCH, method="bp-dann", precision=precision)
         with contextlib.redirect_stdout(io.StringIO()):
-            stage.adapt(folder / "run", settings, dict(dimensions=WIDTH), held[0], held[1], held[0][:0], [], held[2], device, "")
+            stage.adapt(folder / "run", settings, dict(dimensions=WIDTH), x, y, x[:0], [], t, device, "")
 
     def limit():
         copied = torch.empty_like(xs)
@@ -99,13 +101,14 @@ def main():
         return images / (args.epochs * (xs.nbytes + xt.nbytes) / bandwidth + multiply_adds / peak_rate(args.device))
 
     try:
-        found = in_turn({"ours": lambda: images / seconds(ours), "DataLoader": lambda: images / seconds(dataloader, stage, xs, ys, xt, args.epochs, device),
+        found = in_turn({"ours": lambda: images / seconds(ours, chosen), **{f"ours, {p}": lambda p=p: images / seconds(ours, p) for p in ("fp32", "bf16") if p != chosen},
+                         "DataLoader": lambda: images / seconds(dataloader, stage, xs, ys, xt, args.epochs, device),
                          "products": lambda: images / seconds(products, stage, xs, ys, steps, device), "limit": limit}, args.rounds)
     finally:
         shutil.rmtree(folder)
     fifty = 2 * BATCH * 50 * (SOURCE // BATCH)
     rows = [(name, show(v), f"{fifty / sorted(v)[len(v) // 2]:.0f}", ratio(found["ours"], v)) for name, v in found.items()]
-    record(args, table(("", "images a second", "seconds for 50 epochs", "ours is so many times as fast"), rows), args.device)
+    record(args, table((f"ours: {chosen}", "images a second", "seconds for 50 epochs", "ours is so many times as fast"), rows), args.device)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@
     python bench/05_clrnet.py --batch 4 --tensorflow /path/to/python          # one that can import tensorflow
     python bench/05_clrnet.py --batch 16 --device cuda
 
-    ours            as 05 trains it, without augmentation
+    ours            as 05 trains it, without augmentation, in the precision that it chooses on this device; and in fp32
     concatenating   the same network with the cell as known packages have it: input and state concatenated, one convolution a frame (where
                     the input has a stride, every second pixel of it is taken, which costs the least), and torch's Adam as it comes
     Keras           the authors' network in Keras, where --tensorflow is given
-    limit           the step's multiply-adds at the rate of a large matrix product in fp32, measured in the same round
+    limit           the step's multiply-adds at the rate of a large matrix product, in fp32 and in bf16, measured in the same round
 
 Each run is a process of its own, so that its peak of memory is its own: two steps to warm up, then --steps.
 """
@@ -56,12 +56,13 @@ def torch_step(which, batch, device):
     """A function that does one training step of `which` network."""
     import torch
     from torch.nn import functional as F
-    clrnet, stage = import_module("clrnet"), import_module("05_train_clrnet")
+    clrnet, stage, common = map(import_module, ("clrnet", "05_train_clrnet", "common"))
     if which == "concatenating":
         clrnet.ConvLSTM = concatenating(clrnet)
     torch.manual_seed(0)
     model = clrnet.CLRNet().to(device).train()
-    if which == "ours":
+    precision = {"ours": common.choose_precision("auto", torch.device(device)), "ours, bf16": "bf16"}.get(which, "fp32")
+    if which.startswith("ours"):
         clrnet.initialise(model)
         optimizer = stage.adam(model, 5e-5, 1e-4)
     else:
@@ -70,7 +71,9 @@ def torch_step(which, batch, device):
 
     def step():
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(clips), labels)
+        with common.autocast(torch.device(device), precision):
+            logits = model(clips)
+        loss = F.cross_entropy(logits.float(), labels)
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -132,11 +135,12 @@ def main():
     parser.add_argument("--steps", type=int, default=2, help="measured steps of a round (default 2)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--tensorflow", metavar="PYTHON", help="a Python that can import tensorflow, for the Keras network")
-    parser.add_argument("--only", choices=("ours", "concatenating", "Keras"), help="one process: a single alternative, at one batch size")
+    parser.add_argument("--only", choices=("ours", "ours, fp32", "ours, bf16", "concatenating", "Keras"), help="one process: a single alternative, at one batch size")
     args = parser.parse_args()
     if args.only:
         worker(args.only, args.batch[0], args.steps, args.device)
         return
+    import torch
     lines = []
     for batch in args.batch:
         peaks = {}
@@ -151,9 +155,10 @@ def main():
             peaks.setdefault(which, []).append(result["peak"])
             return median(result["seconds"])
 
-        names = ["ours", "concatenating"] + (["Keras"] if args.tensorflow else [])
+        names = ["ours", "ours, fp32", "concatenating"] + (["Keras"] if args.tensorflow else [])
         found = in_turn({**{name: lambda name=name: measure(name) for name in names},
-                         "limit": lambda: batch * MULTIPLY_ADDS / peak_rate(args.device)}, args.rounds)
+                         "limit, fp32": lambda: batch * MULTIPLY_ADDS / peak_rate(args.device),
+                         "limit, bf16": lambda: batch * MULTIPLY_ADDS / peak_rate(args.device, torch.bfloat16)}, args.rounds)
         rows = [(name, show(values), show([v / batch for v in values]), f"{max(peaks[name]):.1f}" if name in peaks else "", ratio(values, found["ours"]))
                 for name, values in found.items()]
         lines += [f"{batch} clip{'s' * (batch > 1)} a step:", "",

@@ -14,10 +14,12 @@ sys.path.insert(0, str(ROOT))
 
 
 def arguments(doc, rounds=5):
-    """A parser with what every benchmark takes."""
+    """A parser with what every benchmark takes; `rounds` None: it measures nothing."""
     parser = argparse.ArgumentParser(description=doc.split("\n\n")[0], epilog=doc.split("\n\n", 1)[-1],
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"(default {rounds})")
+    parser.set_defaults(rounds=None)
+    if rounds:
+        parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"(default {rounds})")
     parser.add_argument("--no-record", action="store_true", help="do not append to bench/RESULTS.md")
     return parser
 
@@ -89,4 +91,4 @@ def record(args, lines, device="cpu"):
         script = Path(sys.argv[0]).name
         with open(ROOT / "bench/RESULTS.md", "a", encoding="utf-8") as file:
             file.write("\n".join([f"\n## {script}, {time.strftime('%Y-%m-%d')}", "", f"`python bench/{script} {shlex.join(sys.argv[1:])}`".replace(" `", "`"), "",
-                                  f"{machine(device)}; {args.rounds} rounds, median (range).", "", *lines, ""]))
+                                  machine(device) + (f"; {args.rounds} rounds, median (range)." if args.rounds else "."), "", *lines, ""]))

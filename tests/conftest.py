@@ -106,7 +106,7 @@ def extractor(small):
 def features(small, extractor):
     """Folder with the features of faces/frames and faces/phone."""
     run("03_extract_features.py", "--checkpoint", extractor, "--faces", small / "faces/frames", small / "faces/phone",
-        "--out", small / "features", "--scores", small / "scores/direct", "--device", "cpu")
+        "--out", small / "features", "--scores", small / "scores/direct", "--device", "cpu", "--precision", "fp32")
     return small / "features"
 
 

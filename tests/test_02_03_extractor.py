@@ -91,7 +91,7 @@ def test_features_in_bfloat16(small, extractor, features, tmp_path):
     found, plain = (np.load(folder / "phone/features.npy") for folder in (tmp_path / "f", features))
     assert found.dtype == np.float32 and 0 < np.abs(found - plain).max() < 0.05 * np.abs(plain).max()
     assert "precision was bf16, is fp32" in run("03_extract_features.py", "--checkpoint", extractor, "--faces", small / "faces/phone", "--out", tmp_path / "f",
-                                                 "--device", "cpu", fails=True)
+                                                 "--device", "cpu", "--precision", "fp32", fails=True)
 
 
 def test_losses_are_taken_many_at_a_time():
@@ -307,7 +307,7 @@ def test_features_go_on_after_a_kill(small, extractor, features, tmp_path, monke
 
 def test_running_03_again_changes_nothing_and_another_checkpoint_is_refused(small, extractor, features, tmp_path):
     before = (features / "frames/features.npy").stat().st_mtime_ns
-    args = ("--faces", small / "faces/frames", "--out", features, "--device", "cpu")
+    args = ("--faces", small / "faces/frames", "--out", features, "--device", "cpu", "--precision", "fp32")
     run("03_extract_features.py", "--checkpoint", extractor, *args)
     assert (features / "frames/features.npy").stat().st_mtime_ns == before
     run("02_pretrain_extractor.py", "--faces", small / "faces/frames", "--out", tmp_path / "r", "--max-steps", 1, *SMALL_EXTRACTOR, "--seed", 7)

@@ -314,7 +314,7 @@ def test_training_equals_a_plain_loop(tmp_path):
     """Lambda as a tensor and the fused optimizer, against the paper's equations step by step with torch's plain Adam: to 1e-6."""
     torch.manual_seed(0)
     xs, xt, ys = torch.randn(24, 6), torch.randn(16, 6), torch.arange(24) % 2
-    args = SimpleNamespace(seed=3, end_to_end=False, lr=1e-3, epochs=3, batch=8, method="bp-dann")
+    args = SimpleNamespace(seed=3, end_to_end=False, lr=1e-3, epochs=3, batch=8, method="bp-dann", precision="fp32")
     model, _ = bpdann.adapt(tmp_path, args, dict(dimensions=6, n1=5, n2=4, dropout=0.0), xs, ys, xs[:0], [], xt, torch.device("cpu"), "")
     torch.manual_seed(3)
     plain, total, step = bpdann.BPDANN(6, 5, 4, 0.0), 9, 0
@@ -331,3 +331,22 @@ def test_training_equals_a_plain_loop(tmp_path):
             optimizer.step()
             step += 1
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(model.parameters(), plain.parameters()))
+
+
+def test_bfloat16_trains_as_float32(tmp_path):
+    """The same training in both precisions: weights move in the same direction; features held as bfloat16 are what autocast makes of them."""
+    torch.manual_seed(0)
+    xs, xt, ys, found = torch.randn(24, 6), torch.randn(16, 6), torch.arange(24) % 2, []
+    for name, precision, dtype in (("a", "fp32", None), ("b", "bf16", None), ("c", "bf16", torch.bfloat16)):
+        args = SimpleNamespace(seed=3, end_to_end=False, lr=1e-2, epochs=10, batch=8, method="bp-dann", precision=precision)
+        (tmp_path / name).mkdir()
+        model, final = bpdann.adapt(tmp_path / name, args, dict(dimensions=6, n1=16, n2=8, dropout=0.0), xs.to(dtype), ys, xs[:0], [], xt.to(dtype),
+                                    torch.device("cpu"), "")
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        found.append((torch.cat([p.detach().flatten() for p in model.parameters()]), final))
+    torch.manual_seed(3)
+    start = torch.cat([p.detach().flatten() for p in bpdann.BPDANN(6, 16, 8, 0.0).parameters()])
+    moved = [weights - start for weights, _ in found]
+    assert torch.equal(found[1][0], found[2][0]) and not torch.equal(found[0][0], found[1][0])
+    assert torch.nn.functional.cosine_similarity(moved[0], moved[1], dim=0) > 0.95
+    assert found[1][1]["label_loss"] == pytest.approx(found[0][1]["label_loss"], abs=0.02)
