@@ -155,23 +155,22 @@ def save_figure(figure, path):
 
 
 def roc(labels, scores):
-    """A ROC curve to draw: (AUC, false and true positive rates), at most some 4,000 points; (nan, [], []) where there is one class only."""
+    """A ROC curve to draw: false and true positive rates, at most some 4,000 points; none where there is one class only."""
     from sklearn.metrics import roc_curve
-    value = auc(labels, scores)
-    if np.isnan(value):
-        return value, [], []
+    if len(np.unique(labels)) < 2:
+        return [], []
     fpr, tpr, _ = roc_curve(labels, scores)
     path = np.concatenate([[0], np.cumsum(np.diff(fpr) + np.diff(tpr))])  # from corner to corner: 2 long
     keep = np.unique(np.append(np.searchsorted(path, np.linspace(0, path[-1], 4000)), len(path) - 1)) if len(path) > 4000 else slice(None)
-    return value, fpr[keep], tpr[keep]
+    return fpr[keep], tpr[keep]
 
 
 def draw_roc(path, name, curves):
-    """ROC curves of one data set; curves: {detector: what `roc` gave}."""
+    """ROC curves of one data set; curves: {detector: (AUC, what `roc` gave)}."""
     import matplotlib.pyplot as plt
     figure, axes = plt.subplots(figsize=(4.6, 4.2))
     axes.plot([0, 100], [0, 100], color="0.75", linewidth=1)
-    for k, (detector, (value, fpr, tpr)) in enumerate(curves.items()):
+    for k, (detector, (value, (fpr, tpr))) in enumerate(curves.items()):
         if np.isnan(value):
             axes.plot([], [], label=f"{detector}: undefined (one class)", color="0.75")
             continue
@@ -326,7 +325,7 @@ def main():
             fail(f"{path} has no rows")
         detector, name = path.parent.name, path.stem
         results[detector, name] = evaluate(videos, labels, scores, args.resamples, args.seed)
-        curves.setdefault(name, {})[detector] = roc(labels, scores)
+        curves.setdefault(name, {})[detector] = results[detector, name][0][2]["auc"][0], roc(labels, scores)
         for level, counts, values in results[detector, name]:
             lines.append((detector, name, level, *counts.values(), *(f"{v:.6f}" for m in METRICS for v in values[m])))
     detectors, sets = sorted({d for d, _ in results}), sorted({s for _, s in results})

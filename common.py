@@ -236,7 +236,7 @@ def read_table(path, required, kinds={}, others=True):
             place = {name: k for k, name in enumerate(header) if others or name in required}
             columns = {name: [] for name in place}
             done = 0
-            while lines := list(islice(reader, 65536)):
+            while lines := list(islice(reader, 512)):
                 wrong = next((k for k, line in enumerate(lines) if len(line) != len(header)), None)
                 if wrong is not None:
                     lines = [line for line in lines if line]              # empty lines say nothing
