@@ -21,7 +21,7 @@ weight decay 4e-5. Deviations and choices (paper -> ours):
     image size          not said -> the network's own (se_resnext101_32x4d: 224)
     head                not said -> one linear layer on the pooled features
     last batch          not said -> left out where incomplete
-    precision           not said -> --precision: bfloat16 products where the CPU has them (1.9 times as fast), float32 elsewhere
+    precision           not said -> --precision: bfloat16 products where the CPU has them (1.6 times as fast), float32 elsewhere
 """
 import argparse
 import sys

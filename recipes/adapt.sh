@@ -4,8 +4,8 @@
 #   recipes/adapt.sh VIDEOS NAME                             SMALL=1 recipes/adapt.sh VIDEOS NAME
 #
 # VIDEOS is a folder with real/ and fake/. Labels are used for the tables only: where you have none, put every video into real/, and read P(fake)
-# in scores/FT/NAME.csv. Needs the extractor and the features of FF-DF that table3.sh makes; then 2.4 CPU seconds a video for the faces,
-# 5 images a second for the features and 4 minutes for BP-DANN on 2 CPU cores.
+# in scores/FT/NAME.csv. Needs the extractor and the features of FF-DF that table3.sh makes; then 1.1 CPU seconds a video for the faces,
+# 20 images a second for the features and 2 minutes for BP-DANN on 2 CPU cores (bench/RESULTS.md).
 if [ $# != 2 ]; then
     echo "usage: recipes/adapt.sh VIDEOS NAME" >&2
     exit 2

@@ -4,7 +4,7 @@
 #   DATA=/where/the/data/sets/are recipes/figure3.sh         SMALL=1 recipes/figure3.sh
 #
 # Runs table3.sh first, for faces and features, with its size and time. Then DANN: 20 epochs of 337 steps of 256 images, 1.7 million images at
-# 224 pixels, 300 hours on 2 CPU cores at 1.6 images a second; wants a GPU, some 100 GB at batch 128 of each domain (computed, not measured on one).
+# 224 pixels, 95 hours on 2 CPU cores at 5 images a second (computed); wants a GPU, some 100 GB at batch 128 of each domain (computed, not measured on one).
 source "$(dirname "$0")/table3.sh"
 
 # 4.6: source FF-DF (train), target FF-FS (validation), then tested on the others without further adaptation.

@@ -4,7 +4,7 @@
 #   DATA=/where/the/data/sets/are recipes/table3.sh          SMALL=1 recipes/table3.sh
 #
 # Runs table2.sh first (100 CPU hours, 400 GB). Then training on DFDC: 57 million images, at 224 pixels; a GPU with some 50 GB is wanted
-# (computed, not measured on one). Features: 3 GB, 0.4 million images. BP-DANN: 4 minutes a target on 2 CPU cores.
+# (computed, not measured on one). Features: 3 GB, 0.4 million images. BP-DANN: 2 minutes a target on 2 CPU cores.
 #
 # Other than in the paper: its Xception is the one that the authors of FaceForensics++ publish, pickled whole, which cannot be loaded safely;
 # here it is trained on the same videos by stage 02, 30 frames of each fake and 120 of each original. Rows FSSpotter and Face X-ray
