@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from common import add_system_arguments, fail, progress, start_run, worker_pool, write_whole
+from common import add_system_arguments, fail, help_format, progress, start_run, worker_pool, write_whole
 
 METHODS = ("Deepfakes", "FaceSwap", "Face2Face", "NeuralTextures", "FaceShifter")                  # the last is made only if asked for
 CANVAS = 256                       # a head is drawn on a CANVAS x CANVAS square, then warped into the frame
@@ -371,7 +371,7 @@ def plan(out, seed, identities, frames, methods):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+                                     formatter_class=help_format)
     data = parser.add_argument_group("data")
     data.add_argument("--out", type=Path, required=True, help="folder to write to")
     data.add_argument("--identities", type=int, default=40, metavar="N",

@@ -57,7 +57,7 @@ import numpy as np
 from PIL import Image
 
 import layouts
-from common import (INDEX_COLUMNS, add_system_arguments, choose_device, fail, progress, read_index, read_table, start_run,
+from common import (INDEX_COLUMNS, add_system_arguments, choose_device, fail, help_format, progress, read_index, read_table, start_run,
                     worker_pool, write_table)
 
 # What ffmpeg may take a file for. Playlists and scripts are left out: they would make it open other files.
@@ -398,7 +398,7 @@ def read_record(out, video):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
                                      usage="%(prog)s (--layout NAME --videos DIR | --list CSV) --out DIR [options]",
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+                                     formatter_class=help_format)
     data = parser.add_argument_group("data")
     data.add_argument("--layout", choices=("folders", "ffpp", "dfd", "celebdf", "dfdc", "dfdc-preview", "dftimit"),
                       help="how the data set lies on disk, see below")

@@ -34,7 +34,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common import (LOOK, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, epoch_batches, fail, load_batches,
+from common import (LOOK, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, epoch_batches, fail, help_format, load_batches,
                     load_checkpoint, percent, progress, random_state, read_index, rows_of_split, save_checkpoint, set_random_state,
                     start_run, take_losses, write_table)
 
@@ -150,7 +150,7 @@ def score(model, faces, batch, workers, device, what="validation"):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+                                     formatter_class=help_format)
     data = parser.add_argument_group("data")
     data.add_argument("--faces", type=Path, required=True, help="a folder of stage 01 with a train and, better, a val split")
     data.add_argument("--out", type=Path, required=True, help="folder of the run, e.g. runs/extractor")

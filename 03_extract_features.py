@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import (Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, fail, folder_names, load_batches, load_checkpoint,
+from common import (Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, fail, folder_names, help_format, load_batches, load_checkpoint,
                     percent, progress, read_index, rows_of_split, start_run, write_scores, write_whole)
 
 
@@ -111,7 +111,7 @@ def extract(model, folder, index, out, batch, workers, device, precision="fp32",
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+                                     formatter_class=help_format)
     data = parser.add_argument_group("data")
     data.add_argument("--checkpoint", type=Path, required=True, help="model.pt of stage 02")
     data.add_argument("--faces", type=Path, nargs="+", required=True, help="folders of stage 01")

@@ -46,7 +46,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common import (Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, epoch_batches, fail, folder_names, load_batches,
+from common import (Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, epoch_batches, fail, folder_names, help_format, load_batches,
                     load_checkpoint, percent, progress, random_state, read_index, rows_of_split, save_checkpoint, set_random_state, start_run,
                     write_scores, write_table, write_whole)
 
@@ -292,7 +292,7 @@ def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
                                      usage="%(prog)s --source DIR --target DIR [DIR ...] --out DIR --scores DIR [options]",
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+                                     formatter_class=help_format)
     data = parser.add_argument_group("data")
     data.add_argument("--source", type=Path, required=True, help="labelled features, a folder of stage 03; its train split is used")
     data.add_argument("--target", type=Path, nargs="+", required=True, help="features to adapt to, without their labels; several: to each in turn")

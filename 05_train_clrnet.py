@@ -52,7 +52,7 @@ from baselines import BASELINES
 from clrnet import (CLRNet, ConvLSTM, FrameNorm, frozen_part, hard_sigmoid, initialise, load_keras_weights, pad_same,  # noqa: F401 (for others)
                     read_keras_weights)
 from common import (INDEX_COLUMNS, LOOK, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, epoch_batches, fail,
-                    folder_names, group_clips, load_batches, load_checkpoint, percent, progress, random_state, read_index, rows_of_split,
+                    folder_names, group_clips, help_format, load_batches, load_checkpoint, percent, progress, random_state, read_index, rows_of_split,
                     save_checkpoint, set_random_state, start_run, take_losses, write_scores, write_table, write_whole)
 
 NETWORKS = {"CLRNet": CLRNet, **BASELINES}
@@ -349,7 +349,7 @@ def train(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
                                      usage="%(prog)s --strategy {single,merge,transfer,search} --out DIR [options]",
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+                                     formatter_class=help_format)
     data = parser.add_argument_group("data (folders of stage 01 with --sampling clips)")
     data.add_argument("--strategy", choices=("single", "merge", "transfer", "search"), required=True, help="4.2.1, 4.2.2, 4.2.3, Algorithm 1")
     data.add_argument("--source", type=Path, nargs="+", default=[], metavar="DIR", help="sets to train on: one (single), several (merge); transfer: sets whose few videos are added to the "

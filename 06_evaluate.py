@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 import papers
-from common import (add_system_arguments, auc, eer, fail, folder_names, progress, read_index, read_scores, write_table,
+from common import (add_system_arguments, auc, eer, fail, folder_names, help_format, progress, read_index, read_scores, write_table,
                     write_whole)
 
 METRICS = {"auc": "AUC", "eer": "EER", "average_precision": "Average precision", "accuracy": "Accuracy", "precision": "Precision (fake)",
@@ -292,7 +292,7 @@ def print_and_write(path, title, rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+                                     formatter_class=help_format)
     data = parser.add_argument_group("data")
     data.add_argument("--scores", type=Path, help="folder of folders of score files: SCORES/DETECTOR/NAME.csv")
     data.add_argument("--faces", type=Path, nargs="+", default=[], help="folders of stage 01 whose images to count")

@@ -43,6 +43,12 @@ def progress(iterable, **options):
     return tqdm(iterable, disable=None, dynamic_ncols=True, leave=False, **options)
 
 
+def help_format(prog):
+    """argparse's formatter for every script: text as it stands in the script, options as wide as that text rather than 80 columns."""
+    import argparse
+    return argparse.RawDescriptionHelpFormatter(prog, width=110)
+
+
 def add_system_arguments(parser, workers=None, seed=False, device=False, precision=None):
     """The flags every stage shares; `workers` says in the help what the workers are, `precision` is its default."""
     group = parser.add_argument_group("system")

@@ -59,13 +59,14 @@ def main():
              (5 * FF + 600 + 3_000 + DFW) * 80 * args.clip_frame_kb / 1e6)]
     rows += [("05", what, clips * args.clip / 3600, 6.0) for what, clips in clrnet_clips().items()]
     total = sum(clrnet_clips().values()) * args.clip / 3600
+    longest = 4 * 24_000 * EPOCHS["merge"] * args.clip / 86400            # a merge of the four sets of FF++, in the grid search
     record(args, ["One machine, all its cores, without a GPU:", "", *table(("stage", "work", "hours", "days", "disk, GB"), [
         (stage, what, f"{h:,.1f}", f"{h / 24:,.1f}", f"{gb:,.1f}") for stage, what, h, gb in rows]), "",
         "What several machines change. 01 and 03 share nothing: n machines take 1/n of the time, each with its own part of the videos (--list) and its own "
         "folder. 04 takes a target a machine. The trainings of 05 are independent of each other but for transfer, which waits for its source: "
-        f"{6 + 2 + 43} machines would bring the {total / 24:,.0f} days down to the longest single training, {24_000 * 300 * args.clip / 86400:,.0f} days. 02 is one training and "
+        f"{6 + 2 + 43} machines would bring the {total / 24:,.0f} days down to the longest one of them, {longest:,.0f} days. 02 is one training and "
         f"gains nothing: its {10 * pretraining / args.train / 86400:,.0f} days, and those of 05, want a GPU. For each to end within a week a GPU has to be "
-        f"{10 * pretraining / args.train / 86400 / 7:,.0f} times (02) and {24_000 * 300 * args.clip / 86400 / 7:,.0f} times (one training of 05) as fast as this CPU. Not measured on one."])
+        f"{10 * pretraining / args.train / 86400 / 7:,.0f} times (02) and {longest / 7:,.0f} times (the longest of 05) as fast as this CPU. Not measured on one."])
 
 
 if __name__ == "__main__":
