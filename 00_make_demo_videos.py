@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from common import add_system_arguments, fail, help_format, progress, start_run, worker_pool, write_whole
+from common import add_system_arguments, fail, help_format, progress, run_script, start_run, worker_pool, write_whole
 
 METHODS = ("Deepfakes", "FaceSwap", "Face2Face", "NeuralTextures", "FaceShifter")                  # the last is made only if asked for
 CANVAS = 256                       # a head is drawn on a CANVAS x CANVAS square, then warped into the frame
@@ -402,4 +402,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -8,9 +8,11 @@
 What comes out, in OUT:
 
     VIDEO/FRAME.png   the crops of one video, and faces.json, what was found in it
-    index.csv         path, video, frame, clip, label, method, split, and the crop's box in pixels of the frame
+    index.csv         path, video, frame, clip, label, method, split, the crop's box in pixels of the frame, and how many warnings of
+                      damage ffmpeg gave while it decoded the video (it ends with success on damaged streams)
     skipped.csv       video, frame, reason: frames without a face; frame is empty where the whole video is missing
-    videos.csv        one row a video: where it came from, its frames' size, how many faces it gave and how many were asked for
+    videos.csv        one row a video: where it came from, its frames' size, how many faces it gave and how many were asked for,
+                      ffmpeg's warnings, their number and the first
 
 Layouts (layouts.py has one function each; every layout prints what it found beside what the data set should hold):
 
@@ -34,6 +36,7 @@ Deviations from the papers (theirs -> ours):
     fakes' boxes        detected as the originals' are -> the same; --boxes-from takes the originals' boxes, which is ours
     "equal intervals"   not said where they start -> the middle of each of N equal parts of the video
     splits in order     750, 125, 125 of FF++ (CLRNet 5) -> the same; a fake whose pair of people is in two splits leaves the earlier one
+    pixels not square   not said -> the frame as a player shows it (OpenCV, which most code reads videos with, shows it squeezed)
     clips of a video    16 x 5 (CLRNet 5.1.3), place not said -> the middle of each of 16 equal parts, never overlapping;
                         one box a clip, so that the face does not jump where the detector does
 """
@@ -44,10 +47,10 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import threading
 import warnings
 import zlib
+from collections import Counter
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from itertools import groupby
@@ -57,10 +60,12 @@ import numpy as np
 from PIL import Image
 
 import layouts
-from common import (INDEX_COLUMNS, add_system_arguments, choose_device, fail, help_format, progress, read_index, read_table, start_run,
-                    worker_pool, write_table)
+from common import (INDEX_COLUMNS, RANK, WORLD, add_system_arguments, choose_device, fail, help_format, progress, read_index, read_table,
+                    run_script, start_run, wait_for_all, worker_pool, write_table)
 
 # What ffmpeg may take a file for. Playlists and scripts are left out: they would make it open other files.
+MAX_PIXELS = 1 << 27                                                      # a frame; 16384 x 8192. Larger ones are refused, not held
+MAX_WARNINGS = 1000                                                       # of a video that are counted
 CONTAINERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,gif,h264,hevc,m4v,mjpeg,mxf,ivf,dv,rm,nut,wtv"
 
 
@@ -87,23 +92,38 @@ def ffmpeg_command(path, *options):
     """ffmpeg on one local file: one thread, errors only, no other file and no network, whatever the name looks like."""
     import imageio_ffmpeg
     return [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-v", "error", "-threads", "1",
-            "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS, "-i", f"file:{os.path.abspath(path)}",
+            "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS, "-max_pixels", str(MAX_PIXELS), "-i", f"file:{os.path.abspath(path)}",
             "-map", "0:V:0", *options]
 
 
-def reason(stderr):
-    """ffmpeg's first complaint as one line of plain text, without the addresses that differ from run to run."""
-    lines = re.sub(rb"\[[^\]]* @ 0x[0-9a-f]+\] ", b"", stderr).decode("utf-8", "replace").strip().splitlines()
-    return ascii(re.sub(r"file:\S*/", "", lines[0]))[1:-1][:200] if lines else "ffmpeg gave no reason"
+def plain(message):
+    """A message of ffmpeg's (bytes) as one line of plain text, without the addresses that differ from run to run."""
+    text = re.sub(rb"\[[^\]]* @ 0x[0-9a-f]+\] ", b"", message).decode("utf-8", "replace").strip()
+    return ascii(re.sub(r"file:.*/", "", text))[1:-1][:200]
+
+
+def reason(messages):
+    """Why a video cannot be read, from ffmpeg's messages (a list of bytes): its first, with what it means where that is not plain."""
+    first = next((text for text in map(plain, messages) if text), "ffmpeg gave no reason")
+    if "matches no streams" in first:
+        return "no picture stream in it"
+    if "moov atom not found" in first:
+        return "not a video, or cut off: its index is missing (moov atom not found)"
+    if "Invalid data found when processing input" in first or "Error opening input" in first:
+        return f"not a video that ffmpeg knows ({first})"
+    return first
 
 
 def count_frames(path):
     """Number of frames (packets, without decoding them) of a video's first picture stream, or images in a folder. Raises Unreadable."""
-    if path.is_dir():
-        if not layouts.image_files(path):
-            raise Unreadable("a folder without images")
-        return len(layouts.image_files(path))
-    limit = 60 + os.path.getsize(path) / 5e6                              # seconds
+    try:
+        if path.is_dir():
+            if not layouts.image_files(path):
+                raise Unreadable("a folder without images")
+            return len(layouts.image_files(path))
+        limit = 60 + os.path.getsize(path) / 5e6                          # seconds
+    except OSError as error:
+        raise Unreadable(error.strerror)
     try:
         done = subprocess.run(ffmpeg_command(path, "-c", "copy", "-f", "null", "-progress", "pipe:1", "-"),
                               capture_output=True, timeout=limit)
@@ -111,7 +131,7 @@ def count_frames(path):
         raise Unreadable(f"counting its frames took longer than {limit:.0f} s")
     counts = re.findall(rb"^frame=\s*(\d+)", done.stdout, re.MULTILINE)
     if not counts or not int(counts[-1]):
-        raise Unreadable(reason(done.stderr) if done.stderr else "no picture stream with frames in it")
+        raise Unreadable(reason(done.stderr.splitlines()) if done.stderr else "no picture stream with frames in it")
     return int(counts[-1])
 
 
@@ -130,11 +150,12 @@ def read_images(folder, wanted):
         raise Unreadable("none of its images can be read")
 
 
-def read_frames(path, wanted):
+def read_frames(path, wanted, warnings=None):
     """Decode a video and yield (number, frame) for the frame numbers in `wanted` (rising): (height, width, 3) uint8 RGB.
 
     Only the wanted frames are converted and leave ffmpeg, as PPM, which carries its own size: rotated phone videos
-    come the right way up, and nothing has to be read from ffmpeg's messages. Raises Unreadable if no frame comes.
+    come the right way up, and nothing has to be read from ffmpeg's messages. Those, the first MAX_WARNINGS of them, are
+    appended to the list `warnings` as text. Raises Unreadable if no frame comes.
     """
     if path.is_dir():
         yield from read_images(path, wanted)
@@ -150,43 +171,54 @@ def read_frames(path, wanted):
         half = len(runs) // 2
         return f"({any_of(runs[:half])}+{any_of(runs[half:])})" if half else f"between(n,{runs[0][0]},{runs[0][1]})"
 
-    choose = f"select='{any_of(runs)}'"
+    # Pixels that are not square, up to 4 times as wide as high or the other way round, become square.
     # bilinear: where chroma is not halved, ffmpeg's default costs twice as much for the same pixels.
-    command = ffmpeg_command(path, "-vf", choose, "-fps_mode", "passthrough", "-frames:v", str(len(wanted)), "-filter_threads", "1",
+    filters = f"select='{any_of(runs)}',scale=w='trunc(iw*if(between(sar,0.25,4),sar,1)+0.5)':h=ih:flags=bilinear"
+    command = ffmpeg_command(path, "-vf", filters, "-fps_mode", "passthrough", "-frames:v", str(len(wanted)), "-filter_threads", "1",
                              "-sws_flags", "bilinear", "-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "pipe:1")
-    came, late = 0, False
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, pipesize=1 << 20)
-        try:
-            for k, number in enumerate(wanted):
-                limit = 60 + 0.5 * (number - (wanted[k - 1] if k else 0))   # seconds to decode up to the next wanted frame
+    came, late, messages = 0, False, []
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pipesize=1 << 20)
 
-                def give_up():
-                    nonlocal late
-                    late = True
-                    process.kill()
+    def listen():
+        for line in iter(lambda: process.stderr.readline(1000), b""):
+            if len(messages) < MAX_WARNINGS:
+                messages.append(line)
 
-                timer = threading.Timer(limit, give_up)
-                timer.start()
-                try:
-                    if process.stdout.readline() != b"P6\n":
-                        break
-                    width, height = (int(v) for v in process.stdout.readline().split())
-                    process.stdout.readline()
-                    data = process.stdout.read(width * height * 3)
-                finally:
-                    timer.cancel()
-                if len(data) < width * height * 3:
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        for k, number in enumerate(wanted):
+            limit = 60 + 0.5 * (number - (wanted[k - 1] if k else 0))     # seconds to decode up to the next wanted frame
+
+            def give_up():
+                nonlocal late
+                late = True
+                process.kill()
+
+            timer = threading.Timer(limit, give_up)
+            timer.start()
+            try:
+                if process.stdout.readline() != b"P6\n":
                     break
-                came += 1
-                yield number, np.frombuffer(data, np.uint8).reshape(height, width, 3)
-        finally:
-            process.kill()
-            process.stdout.close()
-            process.wait()
-        if not came:
-            errors.seek(0)
-            raise Unreadable(f"no frame within {limit:.0f} s" if late else reason(errors.read()))
+                width, height = (int(v) for v in process.stdout.readline().split())
+                process.stdout.readline()
+                data = process.stdout.read(width * height * 3)
+            finally:
+                timer.cancel()
+            if len(data) < width * height * 3:
+                break
+            came += 1
+            yield number, np.frombuffer(data, np.uint8).reshape(height, width, 3)
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+        listener.join()
+        process.stderr.close()
+        if warnings is not None:
+            warnings += filter(None, map(plain, messages))
+    if not came:
+        raise Unreadable(f"no frame within {limit:.0f} s" if late else reason(messages))
 
 
 # ---------------------------------------------------------------- the face
@@ -302,7 +334,7 @@ def read_boxes(folder):
 
 def extract_video(video, out, settings):
     """Write the crops of one video to OUT/NAME, with faces.json: all at once, by renaming the finished folder."""
-    part, rows, skipped, size, last = out / f".part-{video['name']}", [], [], (0, 0), None
+    part, rows, skipped, damage, size, last = out / f".part-{video['name']}", [], [], [], (0, 0), None
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     frames_only, length = settings["sampling"] == "frames", 1 if settings["sampling"] == "frames" else settings["clip_length"]
@@ -347,7 +379,7 @@ def extract_video(video, out, settings):
                 rows.append([f"{video['name']}/{name}", number, "" if frames_only else starts.index(clip[0][0]), *box])
 
     try:
-        if not video["path"].is_file() and not video["path"].is_dir():
+        if not os.path.isfile(video["path"]) and not os.path.isdir(video["path"]):
             raise Unreadable("no such file")
         if video.get("boxes", True) is None:
             raise Unreadable(f"its original {video['original']} is not in the folder of --boxes-from")
@@ -357,7 +389,7 @@ def extract_video(video, out, settings):
         if not wanted:
             raise Unreadable(f"{frames} frames are too few for a clip of {length}")
         seen, clip, group = set(), [], []
-        for number, frame in read_frames(video["path"], wanted):
+        for number, frame in read_frames(video["path"], wanted, damage):
             size = size if seen else frame.shape[1::-1]
             seen.add(number)
             if clip and number != clip[-1][0] + 1:                        # an image of the clip did not come
@@ -382,16 +414,19 @@ def extract_video(video, out, settings):
         for image in part.iterdir():
             image.unlink()
         rows, skipped = [], [["", ascii(f"failed: {type(error).__name__}: {error}")[1:-1]]]
-    (part / "faces.json").write_text(json.dumps(dict(rows=rows, skipped=sorted(skipped), size=size)) + "\n")
+    record = dict(rows=rows, skipped=sorted(skipped), size=size, warnings=len(damage), first_warning=damage[0] if damage else "")
+    (part / "faces.json").write_text(json.dumps(record) + "\n")
     shutil.rmtree(out / video["name"], ignore_errors=True)
     os.rename(part, out / video["name"])
 
 
 def read_record(out, video):
-    """What an earlier run found in a video ({rows, skipped, size}), or None if it has to be done."""
+    """What an earlier run found in a video (faces.json), or None if it has to be done: it was not, or images of it have gone."""
     try:
-        return json.loads((out / video["name"] / "faces.json").read_text())
-    except (OSError, ValueError):
+        record = json.loads((out / video["name"] / "faces.json").read_text())
+        there = set(os.listdir(out / video["name"])) - {"faces.json"}
+        return record if there == {os.path.basename(row[0]) for row in record["rows"]} else None
+    except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
@@ -489,41 +524,73 @@ def main():
         if boxes:
             video["boxes"] = boxes.get(ascii(video["original"])[1:-1])
 
+    try:
+        ffmpeg_command("")
+    except RuntimeError as error:
+        fail(f"no ffmpeg: {error} Reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to an ffmpeg of your own")
     start_run(args.out, args, inputs=[args.boxes_from / "index.csv"] if args.boxes_from else [])
     todo = [video for video in videos if read_record(args.out, video) is None]
     per = f"{args.num_frames} frames" if args.sampling == "frames" else f"{args.num_clips} clips of {args.clip_length} frames"
-    print(f"{len(videos)} videos, {per} each; {len(videos) - len(todo)} done already; {args.workers} processes", flush=True)
+    print(f"{len(videos)} videos, {per} each; {len(videos) - len(todo)} done already; " + (f"{WORLD} times " if WORLD > 1 else "") +
+          f"{args.workers} processes", flush=True)
     settings = {name: getattr(args, name) for name in ("sampling", "scale", "size", "format", "jpg_quality", "clip_length", "detector")}
     if args.detector == "mtcnn":
         settings["device"] = args.device
         print(f"MTCNN on {args.device}")
-    with worker_pool(args.workers) as pool:
-        try:
+    wait_for_all()                                                        # each has read what is done before anybody does more
+    todo = todo[RANK::WORLD]
+    try:
+        with worker_pool(args.workers) as pool:
             futures = [pool.submit(extract_video, video, args.out, settings) for video in todo]
             for future in progress(as_completed(futures), total=len(todo), unit="video"):
                 future.result()
-        except BrokenProcessPool:
-            fail("a worker process died (out of memory?): run the same command again to go on, with fewer --workers")
-        except OSError as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            fail(f"cannot write to {args.out}: {error.strerror or error}. Run the same command again to go on")
+    except BrokenProcessPool:
+        fail("a worker process died (out of memory?): run the same command again to go on, with fewer --workers")
+    except OSError as error:
+        for part in args.out.glob(".part-*"):
+            shutil.rmtree(part, ignore_errors=True)
+        fail(f"cannot write to {args.out}: {error.strerror or error}. Run the same command again to go on")
+    wait_for_all()
+    if RANK == 0:
+        write_tables(videos, args.out)
+    wait_for_all()
 
-    records = [read_record(args.out, video) for video in videos]
-    index = [(row[0], v["name"], row[1], row[2], v["label"], v["method"], v["split"], *row[3:])
-             for v, record in zip(videos, records) for row in record["rows"]]
-    write_table(args.out / "videos.csv", ("video", "source", "label", "method", "split", "original", "width", "height", "faces", "asked"),
-                ((v["name"], ascii(v["source"])[1:-1], v["label"], v["method"], v["split"], ascii(v["original"])[1:-1], *record["size"], len(record["rows"]), v["asked"])
-                 for v, record in zip(videos, records)))
-    write_table(args.out / "skipped.csv", ("video", "frame", "reason"),
-                ((v["name"], *row) for v, record in zip(videos, records) for row in record["skipped"]))
-    without = sum(not record["rows"] for record in records)
-    short = sum(0 < len(record["rows"]) < v["asked"] for v, record in zip(videos, records))
-    if not index:
-        fail(f"no face in any of the {len(videos)} videos: see {args.out / 'skipped.csv'} for the reasons")
-    write_table(args.out / "index.csv", (*INDEX_COLUMNS, "left", "top", "right", "bottom"), index)
-    print(f"done: {len(videos)} videos = {len(videos) - without} with faces + {without} skipped; {short} gave fewer faces than "
-          f"asked; {len(index)} images in {args.out}" + (f"; reasons in {args.out / 'skipped.csv'}" if short + without else ""))
+
+def write_tables(videos, out):
+    """Write index.csv, videos.csv and skipped.csv from the records of all videos, one in memory at a time, and say how it adds up."""
+    def records():
+        for video in videos:
+            record = read_record(out, video)
+            if record is None:
+                fail(f"{out / video['name']} was done and is not there: do all machines see the same folder, and does nobody else write to it?")
+            yield video, record
+
+    counts = Counter()
+
+    def of_videos():
+        for v, record in records():
+            faces = len(record["rows"])
+            lost = not faces and record["skipped"][0][1].startswith("failed: ")
+            counts["failed" if lost else "skipped" if not faces else "done"] += 1
+            counts.update(images=faces, short=0 < faces < v["asked"], damaged=record["warnings"] > 0)
+            yield (v["name"], ascii(v["source"])[1:-1], v["label"], v["method"], v["split"], ascii(v["original"])[1:-1], *record["size"], faces, v["asked"],
+                   record["warnings"], record["first_warning"])
+
+    write_table(out / "videos.csv", ("video", "source", "label", "method", "split", "original", "width", "height", "faces", "asked", "warnings", "first_warning"),
+                of_videos())
+    write_table(out / "skipped.csv", ("video", "frame", "reason"), ((v["name"], *row) for v, record in records() for row in record["skipped"]))
+    if not counts["images"]:
+        fail(f"no face in any of the {len(videos)} videos: see {out / 'skipped.csv'} for the reasons")
+    write_table(out / "index.csv", (*INDEX_COLUMNS, "left", "top", "right", "bottom", "warnings"), (
+        (row[0], v["name"], row[1], row[2], v["label"], v["method"], v["split"], *row[3:], record["warnings"])
+        for v, record in records() for row in record["rows"]))
+    strangers = {entry.name for entry in os.scandir(out) if entry.is_dir() and not entry.name.startswith(".")} - {v["name"] for v in videos}
+    if strangers:
+        print(f"{len(strangers)} folders in {out} are of no video of this run and not in index.csv, {min(strangers)} among them")
+    print(f"done: {len(videos)} videos = {counts['done']} with faces + {counts['skipped']} skipped + {counts['failed']} failed; {counts['short']} gave fewer "
+          f"faces than asked{f', {damaged} are damaged' if (damaged := counts['damaged']) else ''}; {counts['images']} images in {out}" +
+          (f"; reasons in {out / 'skipped.csv'}" if counts["short"] + counts["skipped"] + counts["failed"] else ""))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

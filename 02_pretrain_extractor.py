@@ -24,7 +24,6 @@ weight decay 4e-5. Deviations and choices (paper -> ours):
     precision           not said -> --precision: bfloat16 products where the CPU has them (1.6 times as fast), float32 elsewhere
 """
 import argparse
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -34,9 +33,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common import (LOOK, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, epoch_batches, fail, help_format, load_batches,
-                    load_checkpoint, percent, progress, random_state, read_index, rows_of_split, save_checkpoint, set_random_state,
-                    start_run, take_losses, write_table)
+from common import (LOOK, RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, epoch_batches, fail, help_format,
+                    load_batches, percent, progress, random_state, read_index, rows_of_split, run_script, save_checkpoint, start_run, take_losses,
+                    take_up, write_table)
+from processes import gather, over_all
 
 # A second copy of these weights for the same module names (other bytes, other hash), for when the first host is down.
 MIRRORS = {"se_resnext101_32x4d": "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
@@ -141,11 +141,13 @@ def load_weights(model, arch, weights):
 
 @torch.no_grad()
 def score(model, faces, batch, workers, device, what="validation"):
-    """P(fake) of every item of a `Faces` data set, computed in fp32: (N,) float32 array."""
+    """P(fake) of every item of a `Faces` data set, computed in fp32: (N,) float32 array. Of several processes each computes its share."""
     model.eval()
-    batches = [list(range(k, min(k + batch, len(faces)))) for k in range(0, len(faces), batch)]
+    mine = list(range(RANK, len(faces), WORLD))
+    batches = [mine[k:k + batch] for k in range(0, len(mine), batch)]
     loader = progress(load_batches(faces, batches, workers), total=len(batches), desc=what, unit="batch")
-    return np.concatenate([model(images.to(device)).softmax(1)[:, 1].float().cpu().numpy() for images in loader])
+    parts = [model(images.to(device)).softmax(1)[:, 1].float().cpu().numpy() for images in loader]
+    return gather(np.concatenate(parts) if parts else np.zeros(0, np.float32), len(faces))
 
 
 def main():
@@ -170,6 +172,8 @@ def main():
     args = parser.parse_args()
     if min(args.epochs, args.batch, args.save_every, args.max_steps or 1, args.image_size or 1) < 1 or args.workers < 0:
         fail("--epochs, --batch, --image-size, --max-steps and --save-every must be 1 or more")
+    if args.batch < WORLD:
+        fail(f"--batch {args.batch} is the joint batch of {WORLD} processes: give each an image")
 
     # Data. Images are read again in every epoch, so their number is not bounded by memory.
     index = read_index(args.faces)
@@ -188,24 +192,17 @@ def main():
     start_run(args.out, args, inputs=[args.faces / "index.csv"], free=("out", "workers", "device", "save_every"))
 
     last = args.out / "last.pt"
-    saved = load_checkpoint(last, "02") if last.exists() else None
-    if saved:
-        model.load_state_dict(saved["model"])
-    else:
+    if not last.exists() and RANK == 0:                                   # the others get the first one's
         load_weights(model, args.arch, args.weights)
     model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
-    state = dict(epoch=0, batch=0, step=0, loss=0.0, best=-1.0, log=[], finished=False)
-    if saved:
-        optimizer.load_state_dict(saved["optimizer"])
-        set_random_state(saved["random"])
-        state = {k: saved[k] for k in state}
-        saved = None                                                      # frees its memory
+    state = take_up(model, optimizer, dict(epoch=0, batch=0, step=0, loss=0.0, best=-1.0, log=[], finished=False), last, "02")
     per_epoch = len(epoch_batches(len(train), args.batch, args.seed, 0))
     print(f"{args.arch} at {model.image_size} pixels: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} million parameters, "
           f"{model.dimensions} features; from {args.weights}\n"
           f"{len(train)} training images ({int(labels[train_rows].sum())} fake), {len(val)} for validation; {args.epochs} epochs of "
-          f"{per_epoch} steps of {min(args.batch, len(train))} images; device {device}, {args.precision}, {args.workers} loading processes", flush=True)
+          f"{per_epoch} steps of {min(args.batch, len(train))} images; device {device}, {args.precision}, {args.workers} loading processes"
+          + (f"; {WORLD} processes, {min(args.batch, len(train)) / WORLD:.3g} images a step each" if WORLD > 1 else ""), flush=True)
     if not len(val):
         print(f"{args.faces} has no val split: model.pt will be the last epoch")
     if state["finished"]:
@@ -216,22 +213,28 @@ def main():
         save_checkpoint(args.out / name, stage="02", model=model.state_dict(), optimizer=optimizer.state_dict(),
                         random=random_state(), kwargs=dict(arch=args.arch, image_size=model.image_size), args=run, **state)
 
-    run = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k not in ("workers", "device", "out", "save_every")}
+    net = over_all(model, device)
+    run = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k not in ("workers", "device", "out", "save_every", "go_on")}
     run["faces_args"] = (args.faces / "args.json").read_text() if (args.faces / "args.json").exists() else ""
     while state["epoch"] < args.epochs and not state["finished"]:
-        model.train()
+        net.train()
         batches = epoch_batches(len(train), args.batch, args.seed, state["epoch"])[state["batch"]:]
         bar = progress(total=per_epoch, initial=state["batch"], desc=f"epoch {state['epoch'] + 1}", unit="step", iterable=None)
         start = time.perf_counter()
         waited, mark, done, losses = 0.0, start, 0, []
-        for batch, images in zip(batches, load_batches(train, batches, args.workers, pin=device.type == "cuda")):
+        own = [batch[RANK::WORLD] for batch in batches]                   # this process's images of each
+        for batch, mine, images in zip(batches, own, load_batches(train, own, args.workers, pin=device.type == "cuda")):
             waited += time.perf_counter() - mark
-            # Flips depend on seed and step alone, so that a resumed run draws the same.
-            flip = torch.rand(len(batch), generator=torch.Generator().manual_seed(args.seed * 1_000_003 + state["step"])) < 0.5
+            # Flips depend on seed and step alone, so that a resumed run draws the same, and several processes what one would.
+            draw = args.seed * 1_000_003 + state["step"]
+            flip = torch.rand(len(batch), generator=torch.Generator().manual_seed(draw))[RANK::WORLD] < 0.5
+            if WORLD > 1:
+                torch.manual_seed(draw * WORLD + RANK)                    # dropout's
             images = torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images).to(device, non_blocking=True)
             optimizer.zero_grad()
             with autocast(device, args.precision):
-                loss = F.cross_entropy(model(images), labels[train_rows[batch]].to(device))
+                loss = F.cross_entropy(net(images), labels[train_rows[mine]].to(device))
+            loss = loss * (len(mine) * WORLD / len(batch))                # so that the mean over processes is that over the joint batch
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
@@ -240,7 +243,7 @@ def main():
             done += len(batch)
             ends = state["step"] == args.max_steps
             if ends or state["step"] % LOOK.get(device.type, 50) == 0 or state["step"] % args.save_every == 0 or state["batch"] == per_epoch:
-                for value in take_losses(losses, state["step"], last):
+                for value in take_losses(losses, state["step"], per_epoch, last):
                     state["loss"] += value
                 bar.set_postfix(loss=f"{value:.3f}", refresh=False)
             if ends:
@@ -269,7 +272,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("interrupted: run the same command again to go on")
+    run_script(main)

@@ -14,8 +14,9 @@ Features are written for all images, scores for the split that --split names. No
 --precision auto, where the CPU has bfloat16, features differ from those in float32 by up to about 1 % of the largest, at twice the speed.
 """
 import argparse
+import io
+import os
 import shutil
-import sys
 import time
 from importlib import import_module
 from pathlib import Path
@@ -24,15 +25,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import (Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, fail, folder_names, help_format, load_batches, load_checkpoint,
-                    percent, progress, read_index, rows_of_split, start_run, write_scores, write_whole)
+from common import (RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, fail, folder_names, help_format,
+                    load_batches, load_checkpoint, load_state, percent, progress, read_index, rows_of_split, run_script, start_run, wait_for_all,
+                    write_scores)
 
 
 def load_extractor(path):
     """Rebuild the network of a stage 02 checkpoint: `Extractor` of 02, on the CPU, ready to score."""
     checkpoint = load_checkpoint(path, "02")
-    model = import_module("02_pretrain_extractor").Extractor(**checkpoint["kwargs"])
-    model.load_state_dict(checkpoint["model"])
+    try:
+        model = import_module("02_pretrain_extractor").Extractor(**checkpoint["kwargs"])
+    except (KeyError, TypeError, ValueError, RuntimeError, MemoryError) as error:
+        fail(f"{path} does not say what its network is ({' '.join(str(error).split())[:150]})")
+    load_state(model, checkpoint, path)
     return model.eval()
 
 
@@ -73,40 +78,79 @@ def fold(model):
     return model
 
 
-def extract(model, folder, index, out, batch, workers, device, precision="fp32", save_every=100):
-    """Write OUT/features.npy for the images of an index and return their P(fake): (N,) float32.
+class Rows:
+    """A .npy file of float32 that is written row by row: its place on disk is taken at once, and several processes may write to it."""
 
-    Every `save_every` batches the state is on disk (.part-features.npy, .part-scores.npy, .part-rows); an interrupted run goes
-    on from there, batches cut at the same places, so that the result is the same.
+    def __init__(self, path, shape):
+        self.bytes, header = int(np.prod(shape[1:], dtype=np.int64)) * 4, io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, dict(descr="<f4", fortran_order=False, shape=shape))
+        header, size = header.getvalue(), len(header.getvalue()) + shape[0] * self.bytes
+        self.start, fresh = len(header), not path.exists() or path.stat().st_size != size
+        wait_for_all()                                                    # all have looked
+        if fresh and RANK == 0:
+            with open(path, "wb") as file:
+                file.write(header)
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, size)            # a full disk says so here, not after a day
+                file.truncate(size)
+        wait_for_all()
+        self.file = open(path, "r+b")
+
+    def write(self, first, values):
+        """Put values, (n, ...), into the rows from `first` on."""
+        self.file.seek(self.start + first * self.bytes)
+        self.file.write(np.ascontiguousarray(values, "<f4").tobytes())
+
+    def flush(self):
+        """Return when what was written is on the disk."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+
+def extract(model, folder, index, out, batch, workers, device, precision="fp32", save_every=100):
+    """Write OUT/features.npy and OUT/scores.npy, (N,) P(fake), for the images of an index.
+
+    Of several processes each does every WORLD-th batch. Every `save_every` batches they are on disk, and .part-done.npy has a 1 for each; an
+    interrupted run goes on from there, with any number of processes, batches cut at the same places, so that the result is the same.
     """
-    n, names = len(index["path"]), [out / f".part-{name}" for name in ("features.npy", "scores.npy", "rows")]
-    done = int(names[2].read_text()) if all(name.exists() for name in names) else 0
-    modes = dict(mode="r+") if done else dict(mode="w+", dtype=np.float32)
-    features = np.lib.format.open_memmap(names[0], **modes, **({} if done else dict(shape=(n, model.dimensions))))
-    scores = np.lib.format.open_memmap(names[1], **modes, **({} if done else dict(shape=(n,))))
+    n = len(index["path"])
+    steps = range(0, n, batch)
+    parts = [out / f".part-{name}.npy" for name in ("features", "scores", "done")]
+    if RANK == 0 and not all(part.exists() for part in parts):
+        for part in parts:
+            part.unlink(missing_ok=True)
+    wait_for_all()
+    features, scores, done = (Rows(out / f".part-{name}.npy", shape) for name, shape in
+                              (("features", (n, model.dimensions)), ("scores", (n,)), ("done", (len(steps),))))
+    missing = np.flatnonzero(np.load(out / ".part-done.npy") == 0)
+    wait_for_all()                                                        # all have looked
+    own = missing[RANK::WORLD]
     faces = Faces(index["path"], model.image_size, folder)
-    batches = [list(range(k, min(k + batch, n))) for k in range(done, n, batch)]
-    bar = progress(total=n, initial=done, desc=folder.name, unit="image", iterable=None)
+    batches = [list(range(steps[k], min(steps[k] + batch, n))) for k in own]
+    bar = progress(total=len(steps), initial=len(steps) - len(own), desc=folder.name, unit="batch", iterable=None)
+    written = []
     with torch.inference_mode(), autocast(device, precision):
-        for k, images in enumerate(load_batches(faces, batches, workers, pin=device.type == "cuda"), 1):
+        for k, rows, images in zip(own, batches, load_batches(faces, batches, workers, pin=device.type == "cuda")):
             vectors = model.features(images.to(device, non_blocking=True)).float()
-            rows = slice(batches[k - 1][0], batches[k - 1][-1] + 1)
-            features[rows], scores[rows] = vectors.cpu().numpy(), model.head(vectors).float().softmax(1)[:, 1].cpu().numpy()
-            bar.update(len(images))
-            if k % save_every == 0:
+            p_fake = model.head(vectors).float().softmax(1)[:, 1].cpu().numpy()
+            if not np.isfinite(p_fake).all():
+                fail(f"the network's output for {index['path'][rows[int(np.argmin(np.isfinite(p_fake)))]]} is not a finite number: is the checkpoint sound?")
+            features.write(rows[0], vectors.cpu().numpy())
+            scores.write(rows[0], p_fake)
+            written.append(k)
+            bar.update()
+            if len(written) == save_every or k == own[-1]:
                 features.flush()
                 scores.flush()
-                with write_whole(names[2]) as part:
-                    part.write_text(str(rows.stop))
+                for part in written:
+                    done.write(part, np.ones(1))
+                done.flush()
+                written = []
     bar.close()
-    features.flush()
-    bad = np.flatnonzero(~np.isfinite(scores))
-    if len(bad):
-        fail(f"the network's output for {index['path'][bad[0]]} is not a finite number ({len(bad)} such images): is the checkpoint sound?")
-    result = np.array(scores)
-    del features, scores
-    names[0].replace(out / "features.npy")
-    return result
+    wait_for_all()
+    if RANK == 0:
+        for name in ("features.npy", "scores.npy"):
+            (out / f".part-{name}").replace(out / name)
 
 
 def main():
@@ -135,16 +179,17 @@ def main():
 
     for name, folder in folders.items():
         out, index = args.out / name, indexes[name]
-        flags = argparse.Namespace(checkpoint=args.checkpoint, faces=folder, batch=args.batch, precision=args.precision)
+        flags = argparse.Namespace(checkpoint=args.checkpoint, faces=folder, batch=args.batch, precision=args.precision, go_on=args.go_on)
         start_run(out, flags, inputs=[args.checkpoint, folder / "index.csv"])
         start = time.perf_counter()
         if not (out / "index.csv").exists():                              # written last: its being there means done
-            p_fake = extract(model, folder, index, out, args.batch, args.workers, device, args.precision)
-            np.save(out / "scores.npy", p_fake)
-            shutil.copyfile(folder / "index.csv", out / ".part-index.csv")
-            (out / ".part-index.csv").replace(out / "index.csv")
-            for part in out.glob(".part-*"):
-                part.unlink()
+            extract(model, folder, index, out, args.batch, args.workers, device, args.precision)
+            if RANK == 0:
+                shutil.copyfile(folder / "index.csv", out / ".part-index.csv")
+                (out / ".part-index.csv").replace(out / "index.csv")
+                for part in out.glob(".part-*"):
+                    part.unlink()
+        wait_for_all()
         p_fake = np.load(out / "scores.npy")
         size = len(p_fake) * model.dimensions * 4 / 1e6
         print(f"{name}: {len(p_fake)} images, features of {size:.0f} MB in {out}, {time.perf_counter() - start:.1f} s", flush=True)
@@ -155,7 +200,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("interrupted: run the same command again to go on")
+    run_script(main)

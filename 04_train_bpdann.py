@@ -35,7 +35,6 @@ import copy
 import math
 import os
 import shutil
-import sys
 import time
 from importlib import import_module
 from itertools import product
@@ -47,7 +46,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from common import (Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, epoch_batches, fail, folder_names, help_format, load_batches,
-                    load_checkpoint, percent, progress, random_state, read_index, rows_of_split, save_checkpoint, set_random_state, start_run,
+                    load_checkpoint, percent, progress, random_state, read_index, rows_of_split, run_script, save_checkpoint, start_run, take_up,
                     write_scores, write_table, write_whole)
 
 GRID = dict(n1=[256, 512, 1024], n2=[32, 64, 128], dropout=[0.3, 0.5, 0.7])
@@ -225,23 +224,18 @@ def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about):
         model = (DANN if args.end_to_end else BPDANN)(**kwargs)
     except ValueError as error:
         fail(error)
-    last, state = out / "last.pt", dict(epoch=0, step=0, log=[])
-    saved = content = load_checkpoint(last, "04") if last.exists() else None
-    if saved:
-        model.load_state_dict(saved["model"])
-    elif args.end_to_end:
+    last = out / "last.pt"
+    if args.end_to_end and not last.exists():
         import_module("02_pretrain_extractor").load_weights(model.extractor, args.arch, args.weights)
     model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, fused=True)           # won on a CPU (bench/04_bpdann.py)
-    if saved:
-        optimizer.load_state_dict(saved["optimizer"])
-        set_random_state(saved["random"])
-        state = {k: saved[k] for k in state}
+    state = take_up(model, optimizer, dict(epoch=0, step=0, log=[]), last, "04")
+    content = load_checkpoint(last, "04") if last.exists() else None
     steps, first = len(epoch_batches(len(xs), args.batch, args.seed, 0)), state["epoch"]
     if first < args.epochs:
         print(f"{out.name}: {sum(p.numel() for p in model.parameters())} parameters, {args.epochs} epochs of {steps} steps, "
               f"{min(args.batch, len(xs))} images of each domain a step; {about}" + (f"; going on after epoch {first}" if first else ""), flush=True)
-    run = {k: str(v) for k, v in vars(args).items() if k not in ("out", "scores", "device", "workers", "test", "test_split")}
+    run = {k: str(v) for k, v in vars(args).items() if k not in ("out", "scores", "device", "workers", "test", "test_split", "go_on")}
     start, total = time.perf_counter(), args.epochs * steps
     # On the device from the start, so that no step waits for a number to come or go.
     lambdas = [lambda_at(k / max(1, total - 1)) if args.method == "bp-dann" else 0.0 for k in range(total)]
@@ -418,7 +412,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("interrupted: run the same command again to go on")
+    run_script(main)

@@ -39,7 +39,6 @@ others, with their own deviations). Deviations and choices (paper or, where name
     restricted grid search   chosen by its result on the open-domain test set -> by that on a validation set of its own
 """
 import argparse
-import sys
 import time
 from importlib import import_module
 from pathlib import Path
@@ -51,20 +50,25 @@ from torch.nn import functional as F
 from baselines import BASELINES
 from clrnet import (CLRNet, ConvLSTM, FrameNorm, frozen_part, hard_sigmoid, initialise, load_keras_weights, pad_same,  # noqa: F401 (for others)
                     read_keras_weights)
-from common import (INDEX_COLUMNS, LOOK, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, epoch_batches, fail,
-                    folder_names, group_clips, help_format, load_batches, load_checkpoint, percent, progress, random_state, read_index, rows_of_split,
-                    save_checkpoint, set_random_state, start_run, take_losses, write_scores, write_table, write_whole)
+from common import (INDEX_COLUMNS, LOOK, RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, epoch_batches,
+                    fail, folder_names, group_clips, help_format, load_batches, load_checkpoint, load_state, percent, progress, random_state, read_index,
+                    rows_of_split, run_script, save_checkpoint, start_run, take_losses, take_up, wait_for_all, write_scores, write_table, write_whole)
+from processes import gather, over_all
 
 NETWORKS = {"CLRNet": CLRNet, **BASELINES}
-FREE = ("out", "workers", "device", "save_every", "test", "test_split", "scores", "save_features", "cam")     # flags that do not change a run
+FREE = ("out", "workers", "device", "save_every", "test", "test_split", "scores", "save_features", "cam", "go_on")     # flags that do not change a run
 
 
 # ---------------------------------------------------------------- clips
 
-def augment(clips, generator, brightness=(0.7, 1.3)):
-    """Section 5.1.3 on clips (N, T, 3, H, W) in 0..1: one draw a clip for all its frames; brightness: lowest and highest factor."""
+def augment(clips, generator, brightness=(0.7, 1.3), joint=None):
+    """Section 5.1.3 on clips (N, T, 3, H, W) in 0..1: one draw a clip for all its frames; brightness: lowest and highest factor.
+
+    joint: the size of the joint batch of several processes, of which these clips are this process's.
+    """
     n, frames = clips.shape[:2]
-    draw = torch.rand(n, 5, generator=generator)
+    draw = torch.rand(joint or n, 5, generator=generator)
+    draw = draw[RANK::WORLD] if joint else draw
     factor, shift = brightness[0] + (brightness[1] - brightness[0]) * draw[:, 0], (100 * draw[:, 1] - 50) / 255
     zoom, angle = 0.8 + 0.4 * draw[:, 2], torch.deg2rad(60 * draw[:, 3] - 30)
     mirror = torch.where(draw[:, 4] < 0.5, -1.0, 1.0)
@@ -128,8 +132,8 @@ def build(network, kwargs):
     """A network by its name; ends the script where it cannot be built so."""
     try:
         return NETWORKS[network](**kwargs)
-    except (ValueError, KeyError, TypeError) as error:
-        fail(f"{network}: {error}")
+    except (ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
+        fail(f"{network}: {' '.join(str(error).split())[:200]}")
 
 
 def weighted_loss(model, logits, labels, weights):
@@ -156,11 +160,16 @@ def as_clips(batch, device):
 
 @torch.inference_mode()
 def predict(model, function, items, batch, workers, device, what):
-    """`function` of every sample, a (N, T, 3, H, W) batch in 0..1 at a time, with `model` in evaluation mode: float32 array."""
+    """`function` of every sample, a (N, T, 3, H, W) batch in 0..1 at a time, with `model` in evaluation mode: float32 array.
+
+    Of several processes each computes its share.
+    """
     model.eval()
-    batches = [list(range(k, min(k + batch, len(items)))) for k in range(0, len(items), batch)]
+    mine = list(range(RANK, len(items), WORLD))
+    batches = [mine[k:k + batch] for k in range(0, len(mine), batch)]
     loader = progress(load_batches(Faces(items, model.image_size), batches, workers), total=len(batches), desc=what, unit="batch")
-    return np.concatenate([function(as_clips(clips, device)).float().cpu().numpy() for clips in loader])
+    parts = [function(as_clips(clips, device)).float().cpu().numpy() for clips in loader]
+    return gather(np.concatenate(parts) if parts else np.zeros(0, np.float32), len(items))
 
 
 def score(model, *args):
@@ -181,8 +190,10 @@ def save_features(model, folder, out, checkpoint, *args):
     start_run(out, argparse.Namespace(checkpoint=checkpoint, faces=folder), inputs=[checkpoint, folder / "index.csv"])
     if not (out / "index.csv").exists():                                  # written last: its being there means done
         items, index, first, _ = read_clips(folder, "all", model.frames)
-        with write_whole(out / "features.npy") as part, open(part, "wb") as file:
-            np.save(file, predict(model, model.features, items, *args, f"features of {folder.name}"))
+        features = predict(model, model.features, items, *args, f"features of {folder.name}")
+        if RANK == 0:
+            with write_whole(out / "features.npy") as part, open(part, "wb") as file:
+                np.save(file, features)
         index["clip"] = [str(clip) for clip in index["clip"]]
         write_table(out / "index.csv", INDEX_COLUMNS, ([index[column][r] for column in INDEX_COLUMNS] for r in first.tolist()))
     print(f"{out}: features of {folder}", flush=True)
@@ -233,7 +244,9 @@ def train(args):
     origin, kwargs, args.precision = None, args.kwargs, choose_precision(args.precision, device)
     if args.checkpoint:
         origin = load_checkpoint(args.checkpoint, "05")
-        kwargs = origin["kwargs"]
+        kwargs = origin.get("kwargs")
+        if not isinstance(kwargs, dict) or not isinstance(kwargs.get("frames"), int):
+            fail(f"{args.checkpoint} does not say what its network is")
     frames = kwargs["frames"]
     train_items, labels, val_items, val_labels, drawn = training_data(args, frames)
     if args.epochs and not train_items:
@@ -245,9 +258,8 @@ def train(args):
     inputs = sorted({folder / "index.csv" for folder in sets.values()}) + [f for f in (args.checkpoint, args.init) if f]
     settings = argparse.Namespace(**{k: v for k, v in vars(args).items() if k != "kwargs"}, few_shot_videos=drawn)
     start_run(args.out, settings, inputs=inputs, free=FREE)
-    saved = load_checkpoint(last, "05") if last.exists() else None
-    if saved or origin:
-        model.load_state_dict((saved or origin)["model"])
+    if origin:
+        load_state(model, origin, args.checkpoint)
     elif args.model == "CLRNet":
         initialise(model)
         if args.init:
@@ -255,26 +267,23 @@ def train(args):
                 load_keras_weights(model, read_keras_weights(args.init))
             except (OSError, ValueError, KeyError) as error:
                 fail(f"--init {args.init}: {str(error).splitlines()[0]}; CLRNet50 is --filters 64 --repetitions 3 4 6 3")
-    elif hasattr(model, "cnn"):
+    elif hasattr(model, "cnn") and not last.exists() and RANK == 0:       # the other processes get the first one's
         import_module("02_pretrain_extractor").load_weights(model.cnn, model.arch, args.weights)
     model.to(device)
     frozen = frozen_part(model, args.freeze) if transfer else []
     for layer in frozen:
         layer.requires_grad_(False)
     optimizer = adam(model, args.lr, args.l2)
-    state = dict(epoch=0, batch=0, step=0, loss=0.0, best=-1.0, log=[], finished=not args.epochs)
-    if saved:
-        optimizer.load_state_dict(saved["optimizer"])
-        set_random_state(saved["random"])
-        state = {k: saved[k] for k in state}
-    saved = origin = None                                                 # frees their memory
+    state = take_up(model, optimizer, dict(epoch=0, batch=0, step=0, loss=0.0, best=-1.0, log=[], finished=not args.epochs), last, "05")
+    origin = None                                                         # frees its memory
     per_epoch = len(epoch_batches(len(train_items), args.batch, args.seed, 0)) if train_items else 0
     print(f"{args.model}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters, "
           f"{sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6:.2f} of them trained; samples of "
           f"{model.frames} x {model.image_size} x {model.image_size}\n"
           f"{args.strategy}: {len(train_items)} training samples ({int(labels.sum())} fake) of {', '.join(sets) or 'nothing'}, {len(val_items)} for "
           f"validation; {args.epochs} epochs of {per_epoch} steps of {min(args.batch, len(train_items))} samples; device {device}, {args.precision}, "
-          f"{args.workers} loading processes", flush=True)
+          f"{args.workers} loading processes" +
+          (f"; {WORLD} processes, {min(args.batch, len(train_items)) / WORLD:.3g} samples a step each" if WORLD > 1 else ""), flush=True)
 
     run = {k: [str(v) for v in value] if isinstance(value, list) else str(value) for k, value in vars(args).items()
            if k not in FREE and k != "kwargs"} | {"few_shot_videos": drawn}
@@ -288,23 +297,28 @@ def train(args):
         save("model.pt")
     faces, labels = Faces(train_items, model.image_size), torch.from_numpy(labels)
     weights = (len(labels) / (2 * torch.bincount(labels, minlength=2).clamp(min=1))).to(device)
+    net = over_all(model, device)
     while not state["finished"]:
-        model.train()
+        net.train()
         for layer in frozen:
             layer.eval()
         batches = epoch_batches(len(faces), args.batch, args.seed, state["epoch"])[state["batch"]:]
         bar = progress(total=per_epoch, initial=state["batch"], desc=f"epoch {state['epoch'] + 1}", unit="step", iterable=None)
         start = time.perf_counter()
         waited, mark, done, losses = 0.0, start, 0, []
-        for batch, clips in zip(batches, load_batches(faces, batches, args.workers, pin=device.type == "cuda")):
+        own = [batch[RANK::WORLD] for batch in batches]                   # this process's samples of each
+        for batch, mine, clips in zip(batches, own, load_batches(faces, own, args.workers, pin=device.type == "cuda")):
             waited += time.perf_counter() - mark
-            # Augmentation depends on seed and step alone, so that a resumed run draws the same.
-            generator = torch.Generator().manual_seed(args.seed * 1_000_003 + state["step"])
-            clips = augment(as_clips(clips, device), generator, args.brightness)
+            # Augmentation depends on seed and step alone, so that a resumed run draws the same, and several processes what one would.
+            draw = args.seed * 1_000_003 + state["step"]
+            clips = augment(as_clips(clips, device), torch.Generator().manual_seed(draw), args.brightness, len(batch))
+            if WORLD > 1:
+                torch.manual_seed(draw * WORLD + RANK)                    # dropout's
             optimizer.zero_grad()                                         # here, not later: it frees as much as the weights take
             with autocast(device, args.precision):
-                logits = model(clips)
-            loss = weighted_loss(model, logits.float(), labels[batch].to(device), weights)
+                logits = net(clips)
+            # The factor makes the mean over processes that over the joint batch.
+            loss = weighted_loss(model, logits.float(), labels[mine].to(device), weights) * (len(mine) * WORLD / len(batch))
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
@@ -313,7 +327,7 @@ def train(args):
             done += len(batch)
             ends = state["step"] == args.max_steps
             if ends or state["step"] % LOOK.get(device.type, 50) == 0 or state["step"] % args.save_every == 0 or state["batch"] == per_epoch:
-                for value in take_losses(losses, state["step"], last):
+                for value in take_losses(losses, state["step"], per_epoch, last):
                     state["loss"] += value
                 bar.set_postfix(loss=f"{value:.3f}", refresh=False)
             if ends:
@@ -337,9 +351,10 @@ def train(args):
             save("model.pt")
         save("last.pt")
 
-    model.load_state_dict(load_checkpoint(args.out / "model.pt", "05")["model"])
+    wait_for_all()                                                        # for model.pt
+    load_state(model, load_checkpoint(args.out / "model.pt", "05"), args.out / "model.pt")
     score_sets(model, test_clips, args.scores, args.batch, args.workers, device)
-    for name, clips in test_clips.items() if args.cam else ():
+    for name, clips in test_clips.items() if args.cam and RANK == 0 else ():
         draw_activation_maps(args.out / f"cam_{name}.png", model, name, clips, args.cam, args.seed, device)
     for name, folder in folder_names({path.resolve(): path for path in (*sets.values(), *tests.values())}.values()).items() if args.save_features else ():
         save_features(model, folder, args.save_features / name, args.out / "model.pt", args.batch, args.workers, device)
@@ -428,6 +443,8 @@ def main():
     if any(n is not None and n < 1 for n in numbers) or (args.epochs or 0) < 0 or not 0 <= args.freeze < 1 or args.workers < 0 or args.l2 < 0 \
             or not 0 <= args.brightness[0] <= args.brightness[1]:
         fail("numbers must be 1 or more, --epochs and --l2 0 or more, --freeze 0 to below 1, --brightness 0 or more and rising")
+    if args.batch and args.batch < WORLD:
+        fail(f"--batch {args.batch} is the joint batch of {WORLD} processes: give each a sample")
     args.test_split = "test"
     if strategy == "search":
         import_module("grid_search").search(args)
@@ -436,7 +453,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("interrupted: run the same command again to go on")
+    run_script(main)

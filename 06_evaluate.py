@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 import papers
-from common import (add_system_arguments, auc, eer, fail, folder_names, help_format, progress, read_index, read_scores, write_table,
+from common import (add_system_arguments, auc, eer, fail, folder_names, help_format, progress, read_index, read_scores, run_script, write_table,
                     write_whole)
 
 METRICS = {"auc": "AUC", "eer": "EER", "average_precision": "Average precision", "accuracy": "Accuracy", "precision": "Precision (fake)",
@@ -298,7 +298,7 @@ def main():
     data.add_argument("--faces", type=Path, nargs="+", default=[], help="folders of stage 01 whose images to count")
     data.add_argument("--out", type=Path, required=True, help="folder for tables and figures")
     data.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples for the intervals (default 1000)")
-    add_system_arguments(parser, seed=True)
+    add_system_arguments(parser, seed=True, go_on=False)
     args = parser.parse_args()
     if args.resamples < 1:
         fail("--resamples must be 1 or more")
@@ -366,4 +366,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

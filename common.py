@@ -13,6 +13,7 @@ torch is imported inside the functions that need it: stages 00, 01 and 06 run wi
 """
 import contextlib
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -27,6 +28,8 @@ import numpy as np
 
 INDEX_COLUMNS = ("path", "video", "frame", "clip", "label", "method", "split")
 SCORE_COLUMNS = ("video", "frame", "label", "score")
+WORLD = int(os.environ.get("WORLD_SIZE") or 1)                             # processes of this run, where torchrun started several (processes.py)
+RANK = int(os.environ.get("RANK") or 0) if WORLD > 1 else 0               # this one's number; 0 alone prints, and writes what all have a part in
 LOOK = {"cuda": 50, "cpu": 1}                                             # steps between two looks at the loss
 
 
@@ -34,13 +37,39 @@ LOOK = {"cuda": 50, "cpu": 1}                                             # step
 
 def fail(message):
     """End the script with one line on standard error and exit status 1."""
-    raise SystemExit(f"{Path(sys.argv[0]).name}: error: {message}")
+    raise SystemExit(f"{Path(sys.argv[0]).name}: error: {message}" + (f" (process {RANK} of {WORLD})" if RANK else ""))
+
+
+def run_script(main):
+    """Run a script's `main`. Ctrl-C, a file that cannot be written, and the end of another process of the run end it with one line."""
+    if RANK:
+        sys.stdout = open(os.devnull, "w")
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        fail(f"cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}. What was done is whole; run the same command again to go on")
+    except RuntimeError as error:                                         # gloo's or NCCL's, which comes in a sea of addresses
+        if WORLD == 1 or not any(sign in str(error) for sign in ("losed by peer", "reset by peer", "Broken pipe", "Socket", "NCCL")):
+            raise
+        fail("another process of this run has ended; its own message says why. Run the same command again to go on")
+
+
+def wait_for_all():
+    """Return when all processes of the run have come here; alone, at once."""
+    if WORLD > 1:
+        import processes
+        processes.meet()
 
 
 def progress(iterable, **options):
     """A tqdm bar on a terminal, nothing in a log file."""
     from tqdm import tqdm
-    return tqdm(iterable, disable=None, dynamic_ncols=True, leave=False, **options)
+    return tqdm(iterable, disable=True if RANK else None, dynamic_ncols=True, leave=False, **options)
 
 
 def help_format(prog):
@@ -49,7 +78,7 @@ def help_format(prog):
     return argparse.RawDescriptionHelpFormatter(prog, width=110)
 
 
-def add_system_arguments(parser, workers=None, seed=False, device=False, precision=None):
+def add_system_arguments(parser, workers=None, seed=False, device=False, precision=None, go_on=True):
     """The flags every stage shares; `workers` says in the help what the workers are, `precision` is its default."""
     group = parser.add_argument_group("system")
     if device:
@@ -59,11 +88,13 @@ def add_system_arguments(parser, workers=None, seed=False, device=False, precisi
                            help="bf16: convolutions and matrix products in bfloat16 (autocast), weights and sums in float32; auto: bf16 where it was "
                                 f"measured to win, on a CPU that has it (avx512_bf16, amx_bf16), else fp32 (default {precision})")
     if workers:
-        group.add_argument("--workers", type=int, default=min(16, os.cpu_count() or 1), metavar="N",
-                           help=f"{workers} (default: one a CPU core, 16 at most)")
+        cores = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
+        group.add_argument("--workers", type=int, default=min(16, cores), metavar="N", help=f"{workers} (default: one a CPU core, 16 at most)")
     if seed:
         group.add_argument("--seed", type=int, default=0, help="seed of everything random; the same seed gives the same "
                                                                "result on a CPU with as many threads (default 0)")
+    if go_on:
+        group.add_argument("--go-on", action="store_true", help="go on in an output folder whose run had other flags or inputs; args.json keeps both")
 
 
 def choose_device(name):
@@ -71,6 +102,8 @@ def choose_device(name):
     import torch
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and WORLD > 1:                                      # a GPU a process
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -94,33 +127,61 @@ def autocast(device, precision):
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def take_losses(losses, step, last):
-    """The values of the losses (tensors of one number) of the steps up to `step`, emptying the list.
+def take_losses(losses, step, per_epoch, last):
+    """The values of the losses (tensors of one number) of the steps up to `step`, emptying the list; the means over all processes.
 
     Taking them waits for the device, so on a GPU it is done every 50 steps (`LOOK`). Ends the script at one that is not finite.
     """
     import torch
-    values = torch.stack(losses).tolist() if losses else []
+    values = torch.stack(losses) if losses else torch.zeros(0)
     losses.clear()
-    for k, value in enumerate(values, step - len(values) + 1):
+    if WORLD > 1:
+        import processes
+        values = processes.mean_over_all(values)
+    values = values.tolist()
+    for k, value in enumerate(values, step - len(values)):
         if not np.isfinite(value):
-            fail(f"the loss is {value} at step {k}: lower --lr; {last} is the last good state")
+            state = f"{last} is the last good state" if last.exists() else "no state was saved yet"
+            fail(f"the loss is {value} at step {k + 1} (epoch {k // per_epoch + 1}, batch {k % per_epoch + 1} of {per_epoch}): lower --lr, or look at that "
+                 f"batch's images; {state}")
     return values
 
 
+@contextlib.contextmanager
 def worker_pool(workers):
-    """A pool of `workers` fresh processes that end by themselves when this one is gone, even by SIGKILL."""
+    """A pool of `workers` fresh processes. They and what they started are gone when it is left by an exception, and when this process is, however."""
     from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=parent_watchdog, initargs=(os.getpid(),))
+    from multiprocessing import active_children, get_context
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=parent_watchdog, initargs=(os.getpid(),))
+    try:
+        yield pool
+    except BaseException:                                                 # Ctrl-C or a full disk: do not wait for what is under way
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in active_children():
+            kill_group(child.pid)
+        raise
+    pool.shutdown()
+
+
+def kill_group(pid):
+    """Kill a worker of `worker_pool` and the processes it started."""
+    with contextlib.suppress(OSError):
+        if hasattr(os, "killpg") and os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGTERM)
 
 
 def parent_watchdog(parent):
-    """Start a thread that ends this worker process when process `parent` is gone, however it went."""
+    """Make this worker process the head of a process group, and start a thread that ends the group when process `parent` is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)              # Ctrl-C is the parent's to handle
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+
     def watch():
         while os.getppid() == parent:
             time.sleep(0.1)
+        kill_group(os.getpid())
         os._exit(1)
     threading.Thread(target=watch, daemon=True).start()
 
@@ -150,56 +211,67 @@ def start_run(out, args, inputs=(), free=("out", "workers", "device")):
     """Make the output folder and write its args.json, or check that it belongs to the same command.
 
     A stage that is run again takes up what lies in its output folder. That is right only if flags and inputs are the
-    same, so both are compared (`inputs` by the SHA-256 of each file); a difference ends the script and names it.
-    `free` flags may differ. A folder that holds nothing but args.json binds nobody. While this process lives no other one
-    can start a run in the folder.
+    same, so both are compared (`inputs` by the SHA-256 of each file); a difference ends the script and names it, or with --go-on
+    is said and kept in args.json. `free` flags may differ. A folder that holds nothing but args.json binds nobody. While this
+    process lives no other one can start a run in the folder. Of several processes the first does all this and the others wait.
     """
+    if RANK:
+        return wait_for_all()
     for path in inputs:
         if not Path(path).is_file():
             fail(f"{path}: no such file")
     settings = {"script": Path(sys.argv[0]).name,
-                "flags": {k: json.loads(json.dumps(v, default=str)) for k, v in sorted(vars(args).items()) if k not in free},
+                "flags": {k: json.loads(json.dumps(v, default=str)) for k, v in sorted(vars(args).items()) if k not in (*free, "go_on")},
                 "inputs": {str(path): sha256(path) for path in inputs}}
     out, file = Path(out), Path(out) / "args.json"
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         fail(f"cannot make the output folder {out}: {error.strerror}")
-    if file.exists():
-        lock(file)
-    if file.exists() and any(name != "args.json" and not name.startswith(".part-") for name in os.listdir(out)):
+    handle = lock(file)
+    changed, text = ["a new run"], handle.read()
+    if text and any(name != "args.json" and not name.startswith(".part-") for name in os.listdir(out)):
         try:
-            before = json.loads(file.read_text())
+            before = json.loads(text)
             pairs = [(k, before[g].get(k, "not there"), settings[g].get(k, "not there")) for g in ("flags", "inputs")
                      for k in sorted({*before[g], *settings[g]})]
         except (ValueError, KeyError, TypeError, AttributeError):
             fail(f"{file} is damaged: delete {out} and run again")
-        changed = [f"{k} was {a}, is {b}" if k in settings["flags"] else f"{k} has changed" for k, a, b in pairs if a != b]
         if before.get("script") != settings["script"]:
-            changed = [f"it was written by {before.get('script')}"]
+            fail(f"{out} holds the result of another run (it was written by {before.get('script')}): give another --out, or delete it to start over")
+        changed = [f"{k} was {a}, is {b}" if k in settings["flags"] else f"{k} has changed" for k, a, b in pairs if a != b]
+        if changed and not getattr(args, "go_on", False):
+            fail(f"{out} holds the result of another run ({'; '.join(changed)}): give another --out, delete it to start over, or go on with it by --go-on")
         if changed:
-            fail(f"{out} holds the result of another run ({'; '.join(changed)}): give another --out, or delete it to start over")
-    else:
-        with write_whole(file) as part:
-            part.write_text(json.dumps(settings, indent=1) + "\n")
-        lock(file)
+            print(f"going on in {out} with other settings: {'; '.join(changed)}", flush=True)
+            settings["before"] = [*before.get("before", []), {k: before[k] for k in ("flags", "inputs")}]
+    if changed:
+        handle.seek(0)
+        handle.truncate()
+        handle.write(json.dumps(settings, indent=1) + "\n")
+        handle.flush()
+    wait_for_all()
 
 
 _locked = []
 
 
 def lock(file):
-    """Lock a file for the life of this process; ends the script if another process holds it."""
+    """Open a text file to read and write, made if it is missing, and lock it for the life of this process; ends the script if another one holds it.
+
+    The lock is lost when this process closes any handle of the file: read it by the handle that comes back.
+    """
+    handle = open(file, "a+", encoding="utf-8")
+    handle.seek(0)
     try:
         import fcntl
-    except ImportError:                                       # Windows: no lock
-        return
-    handle = open(file, "r+")
-    try:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)    # a record lock: workers do not inherit it
+    except ImportError:                                       # Windows: no lock
+        pass
     except OSError:
         fail(f"another process is at work in {file.parent}: wait for it, or give another --out")
     _locked.append(handle)
+    return handle
 
 
 def folder_names(folders):
@@ -216,7 +288,9 @@ def folder_names(folders):
 # ---------------------------------------------------------------- CSV files
 
 def write_table(path, columns, rows):
-    """Write a CSV file with a header, whole or not at all; makes its folder."""
+    """Write a CSV file with a header, whole or not at all; makes its folder. Of several processes the first alone writes."""
+    if RANK:
+        return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with write_whole(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -486,7 +560,9 @@ def canonical(value):
 
 
 def save_checkpoint(path, **content):
-    """Write a checkpoint: tensors, numbers and text in nested dicts and lists, whole or not at all."""
+    """Write a checkpoint: tensors, numbers and text in nested dicts and lists, whole or not at all. Of several processes the first alone writes."""
+    if RANK:
+        return
     import torch
     with write_whole(path) as part, open(part, "wb") as file:
         torch.save(canonical(content), file)
@@ -507,6 +583,31 @@ def load_checkpoint(path, stage):
     if found != stage:
         fail(f"{path} is {f'a checkpoint of stage {found}' if found else 'not a checkpoint of this project'}; one of stage {stage} is needed")
     return content
+
+
+def load_state(model, checkpoint, path):
+    """Put the weights of a checkpoint that was read from `path` into a network; ends the script where they do not fit."""
+    try:
+        model.load_state_dict(checkpoint["model"])
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+        fail(f"{path} does not hold the weights of this network ({' '.join(str(error).split())[:150]})")
+
+
+def take_up(model, optimizer, state, path, stage):
+    """Go on from the checkpoint `path` of an earlier run, if it is there: returns its {key of `state`: value}, or `state`.
+
+    Network, optimizer and random generators are as they were then. Ends the script where they do not fit.
+    """
+    if not path.exists():
+        return state
+    saved = load_checkpoint(path, stage)
+    load_state(model, saved, path)
+    try:
+        optimizer.load_state_dict(saved["optimizer"])
+        set_random_state(saved["random"])
+        return {k: saved[k] for k in state}
+    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        fail(f"{path} cannot be gone on from ({' '.join(str(error).split())[:150] or type(error).__name__}): delete it to start over")
 
 
 def random_state():

@@ -22,8 +22,8 @@ from itertools import combinations, product
 import numpy as np
 import torch
 
-from common import auc, autocast, choose_device, choose_precision, epoch_batches, fail, folder_names, load_batches, load_checkpoint, percent, read_index, read_scores, start_run, \
-    write_table, write_whole, Faces
+from common import (RANK, Faces, auc, autocast, choose_device, choose_precision, epoch_batches, fail, folder_names, load_batches, load_checkpoint,
+                    load_state, percent, read_index, read_scores, start_run, wait_for_all, write_table, write_whole)
 
 COLUMNS = ("reenactment", "swap", "sets", "strategy", "accuracy", "f1_macro", "auc", "kept", "best")
 
@@ -100,8 +100,9 @@ def search(args):
     for k, name in enumerate(open_):
         print(f"\n{name} ({k + 1} of {len(open_)})", flush=True)
         clrnet.train(jobs[name])
-        if jobs[name].scores and (jobs[name].out / "last.pt").exists():
-            (jobs[name].out / "last.pt").unlink()                         # a large network's would fill the disk; model.pt stays
+        wait_for_all()
+        if jobs[name].scores and RANK == 0:
+            (jobs[name].out / "last.pt").unlink(missing_ok=True)                         # a large network's would fill the disk; model.pt stays
 
     found = {(pair, strategy): measure(jobs[name].scores / f"{validation[0]}.csv") for pair, names in of_pair.items() for strategy, name in names.items()}
     kept, best = choose({pair: {strategy: found[pair, strategy][0] for strategy in names} for pair, names in of_pair.items()})
@@ -110,11 +111,13 @@ def search(args):
          int((i, j) == best and kept[i, j] == strategy)) for (i, j), names in of_pair.items() for strategy in ("transfer", "merge")))
     winner = jobs[of_pair[best][kept[best]]].out
     print(f"\nbest on {validation[0]}: {winner.relative_to(args.out)}, accuracy {percent(found[best, kept[best]][0])}; all in {args.out / 'search.csv'}")
-    with write_whole(args.out / "model.pt") as part:
-        shutil.copyfile(winner / "model.pt", part)
+    if RANK == 0:
+        with write_whole(args.out / "model.pt") as part:
+            shutil.copyfile(winner / "model.pt", part)
+    wait_for_all()
     content, device = load_checkpoint(args.out / "model.pt", "05"), choose_device(args.device)
     model = clrnet.build(args.model, content["kwargs"])
-    model.load_state_dict(content["model"])
+    load_state(model, content, args.out / "model.pt")
     clips = {name: clrnet.read_clips(folder, "test", length) for name, folder in folder_names(args.test).items()}
     clrnet.score_sets(model.to(device), clips, args.scores, jobs[of_pair[best]["merge"]].batch, args.workers, device)
 

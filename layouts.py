@@ -34,9 +34,13 @@ def make_video(path, label, method, split="", stem=None, original="", people=())
 
 
 def walk(folder):
-    """os.walk in order of names, following links, but into no folder twice: yields (Path, names of its files)."""
+    """os.walk in order of names, following links, but into no folder twice: yields (Path, names of its files). Says which it cannot look into."""
+    def blind(error):
+        if os.path.isdir(error.filename):
+            print(f"warning: {ascii(error.filename)} cannot be looked into ({error.strerror}): what it holds is left out", flush=True)
+
     seen = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
+    for root, folders, files in os.walk(folder, onerror=blind, followlinks=True):
         real = os.path.realpath(root)
         if real in seen:
             folders.clear()
@@ -49,7 +53,7 @@ def walk(folder):
 def find_videos(folder):
     """Video files below a folder, in order of their paths."""
     found = [root / name for root, names in walk(folder) for name in names if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS]
-    return sorted(path for path in found if path.is_file())
+    return sorted(path for path in found if os.path.isfile(path))         # unlike Path's, it takes no file that cannot be looked at for an error
 
 
 def image_files(folder):
@@ -64,7 +68,7 @@ def image_files(folder):
     def natural(path):                                                    # 2 before 10
         return [int(part) if k % 2 else part for k, part in enumerate(re.split("([0-9]+)", path.name))]
 
-    return sorted((path for path in Path(folder).iterdir() if path.is_file() and is_image(path)), key=natural)
+    return sorted((path for path in Path(folder).iterdir() if os.path.isfile(path) and is_image(path)), key=natural)
 
 
 def read_json(file):

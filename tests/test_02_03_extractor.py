@@ -94,11 +94,14 @@ def test_features_in_bfloat16(small, extractor, features, tmp_path):
                                                  "--device", "cpu", "--precision", "fp32", fails=True)
 
 
-def test_losses_are_taken_many_at_a_time():
+def test_losses_are_taken_many_at_a_time(tmp_path):
     losses = [torch.tensor(v) for v in (0.5, 0.25)]
-    assert common.take_losses(losses, 7, "last.pt") == [0.5, 0.25] and losses == [] and common.take_losses(losses, 7, "last.pt") == []
-    with pytest.raises(SystemExit, match="the loss is nan at step 9: .*last.pt"):
-        common.take_losses([torch.tensor(v) for v in (1.0, float("nan"), 2.0)], 10, "last.pt")
+    assert common.take_losses(losses, 7, 5, tmp_path / "last.pt") == [0.5, 0.25] and losses == [] and common.take_losses(losses, 7, 5, tmp_path) == []
+    for there, says in ((False, "no state was saved yet"), (True, "last.pt is the last good state")):
+        if there:
+            (tmp_path / "last.pt").touch()
+        with pytest.raises(SystemExit, match=f"the loss is nan at step 9 \\(epoch 2, batch 4 of 5\\): .*{says}"):
+            common.take_losses([torch.tensor(v) for v in (1.0, float("nan"), 2.0)], 10, 5, tmp_path / "last.pt")
 
 
 def test_preprocessing_is_the_networks_own():
@@ -299,7 +302,7 @@ def test_features_go_on_after_a_kill(small, extractor, features, tmp_path, monke
     monkeypatch.setattr(features_, "load_batches", lambda *a, **k: (b for n, b in enumerate(common.load_batches(*a, **k)) if n < 3 or 1 / 0))
     with pytest.raises(ZeroDivisionError):
         features_.extract(model, folder, index, out, 8, 0, torch.device("cpu"), save_every=2)
-    assert (out / ".part-rows").read_text() == "16"
+    assert np.load(out / ".part-done.npy").tolist() == [1, 1] + [0] * 4
     monkeypatch.undo()
     features_.extract(model, folder, index, out, 8, 0, torch.device("cpu"))
     assert (out / "features.npy").read_bytes() == (whole / "features.npy").read_bytes()

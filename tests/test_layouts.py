@@ -181,7 +181,7 @@ def test_faces_from_image_folders(data, tmp_path):
     output = run("01_extract_faces.py", "--layout", "dftimit", "--videos", data / "DeepfakeTIMIT", "--vidtimit", tmp_path / "VidTIMIT", "--num-frames", 3,
                  "--out", tmp_path / "f")
     assert "real  vidtimit                   6 videos   expected     320   DIFFERS" in output
-    assert "12 videos = 12 with faces + 0 skipped; 1 gave fewer faces than asked; 35 images" in output
+    assert "12 videos = 12 with faces + 0 skipped + 0 failed; 1 gave fewer faces than asked; 35 images" in output
     assert (tmp_path / "f/skipped.csv").read_text().splitlines()[1:] == ["vidtimit_fadg0_sa1,10,could not be decoded"]
     assert (tmp_path / "f/vidtimit_faks0_sa1/000003.png").exists() and (tmp_path / "f/lq_fadg0_sa1-video-faks0/000003.png").exists()
 
