@@ -213,7 +213,7 @@ def main():
         save_checkpoint(args.out / name, stage="02", model=model.state_dict(), optimizer=optimizer.state_dict(),
                         random=random_state(), kwargs=dict(arch=args.arch, image_size=model.image_size), args=run, **state)
 
-    net = over_all(model, device)
+    net = over_all(model, device, torch.zeros(1, 3, model.image_size, model.image_size, dtype=torch.uint8))
     run = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k not in ("workers", "device", "out", "save_every", "go_on")}
     run["faces_args"] = (args.faces / "args.json").read_text() if (args.faces / "args.json").exists() else ""
     while state["epoch"] < args.epochs and not state["finished"]:

@@ -297,7 +297,7 @@ def train(args):
         save("model.pt")
     faces, labels = Faces(train_items, model.image_size), torch.from_numpy(labels)
     weights = (len(labels) / (2 * torch.bincount(labels, minlength=2).clamp(min=1))).to(device)
-    net = over_all(model, device)
+    net = over_all(model, device, torch.zeros(1, frames, 3, model.image_size, model.image_size))
     while not state["finished"]:
         net.train()
         for layer in frozen:

@@ -46,13 +46,18 @@ def run_script(main):
         sys.stdout = open(os.devnull, "w")
     try:
         main()
+        if WORLD > 1:
+            import processes
+            processes.part()
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM):
+        half = error.errno is None and " written" in str(error)           # numpy's way to say that a disk is full
+        if not half and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
-        fail(f"cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}. What was done is whole; run the same command again to go on")
+        fail(f"cannot write{f' {error.filename}' if error.filename else ''}: {'is the disk full?' if half else error.strerror}. What was done before is "
+             "whole; run the same command again to go on")
     except RuntimeError as error:                                         # gloo's or NCCL's, which comes in a sea of addresses
         if WORLD == 1 or not any(sign in str(error) for sign in ("losed by peer", "reset by peer", "Broken pipe", "Socket", "NCCL")):
             raise
@@ -476,10 +481,15 @@ def load_batches(faces, batches, workers, pin=False):
     # A generator of its own: the loader would otherwise draw from the global one, and a resumed run would differ.
     loader = torch.utils.data.DataLoader(faces, batch_sampler=batches, num_workers=min(workers, len(batches)),
                                          collate_fn=collate, pin_memory=pin, generator=torch.Generator())
-    for batch in loader:
-        if isinstance(batch, str):
-            fail(batch)
-        yield batch
+    try:
+        for batch in loader:
+            if isinstance(batch, str):
+                fail(batch)
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        fail(f"a process that loads images died ({str(error).splitlines()[0][:150]}): too little (shared) memory? Try fewer --workers, or 0")
 
 
 def group_clips(index, rows, folder, length):
@@ -565,7 +575,11 @@ def save_checkpoint(path, **content):
         return
     import torch
     with write_whole(path) as part, open(part, "wb") as file:
-        torch.save(canonical(content), file)
+        try:
+            torch.save(canonical(content), file)
+        except RuntimeError as error:                                     # how torch reports that a disk is full
+            fail(f"cannot write {path} ({str(error).splitlines()[0][:100]}): is the disk full? What was saved before is whole; run the same command "
+                 "again to go on")
 
 
 def load_checkpoint(path, stage):

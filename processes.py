@@ -9,7 +9,6 @@ process alone writes what all have a part in (`write_table`, `save_checkpoint`) 
 A training over several processes equals that of one on the joint batch, to rounding: the loss is a mean over the joint batch, batch norm takes its
 statistics over it, and flips and augmentation are drawn for it. Only dropout differs, whose masks each process draws for itself.
 """
-import atexit
 from datetime import timedelta
 
 import torch
@@ -25,8 +24,14 @@ def meet():
     if not dist.is_initialized():
         # Long: one process may have a week of videos while the others wait. A process that dies is noticed at once, by torchrun.
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(days=30))
-        atexit.register(dist.destroy_process_group)
     dist.all_reduce(torch.zeros(1))
+
+
+def part():
+    """Leave the other processes, when all have come here; after it nothing can be shared."""
+    if dist.is_initialized():
+        meet()
+        dist.destroy_process_group()
 
 
 def mean_over_all(values):
@@ -85,15 +90,19 @@ class JointNorm(_BatchNorm):
         return (y * (torch.rsqrt(var + self.eps) * self.weight).view(shape) + self.bias.view(shape)).to(x.dtype)
 
 
-def over_all(model, device):
+def over_all(model, device, example):
     """The network to call in training: `model` in DistributedDataParallel, its batch norms joint ones; alone, `model` itself.
 
-    All processes get the first one's weights. A layer that does not train keeps its own batch norm.
+    example: an input of one sample, by which the parameters are found that have no part in the output (a second classifier): the
+    processes would wait for their gradients. All processes get the first one's weights.
     """
     if WORLD == 1:
         return model
+    model.eval()(example.to(device)).sum().backward()
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
     for layer in model.modules():
         if isinstance(layer, _BatchNorm) and not isinstance(layer, JointNorm):
             layer.__class__ = type(f"Joint{type(layer).__name__}", (type(layer), JointNorm), {})
-    return nn.parallel.DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False,
-                                               gradient_as_bucket_view=True, find_unused_parameters=True)
+    return nn.parallel.DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True)
