@@ -25,7 +25,9 @@ frame by frame do (CLRNet paper, section 4, "Intuition"):
 All randomness comes from --seed, so the same seed gives the same pixels before encoding.
 """
 import argparse
+import contextlib
 import json
+import subprocess
 from concurrent.futures import as_completed
 from pathlib import Path
 
@@ -326,18 +328,20 @@ def forge(recording, seed, condition_name, number, partner, method):
 
 
 def encode(path, frames, size, crf):
-    """Write frames as H.264 (yuv420p, 25 frames a second); the file appears whole or not at all."""
+    """Write frames as H.264 (yuv420p, 25 frames a second); the file appears whole or not at all. Raises OSError where ffmpeg fails."""
     import imageio_ffmpeg
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(path) as part:
-        writer = imageio_ffmpeg.write_frames(str(part), size, fps=25, codec="libx264", macro_block_size=1, quality=None,
-                                             output_params=["-crf", str(crf), "-preset", "veryfast", "-threads", "1"])
-        writer.send(None)
-        try:
+        # Not imageio_ffmpeg.write_frames: it takes a file that ffmpeg could not finish for whole.
+        process = subprocess.Popen([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "{}x{}".format(*size),
+                                    "-r", "25", "-i", "-", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", str(crf), "-preset", "veryfast", "-threads", "1",
+                                    str(part)], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        with contextlib.suppress(BrokenPipeError):                        # then its exit status says more
             for frame in frames:
-                writer.send(np.ascontiguousarray(frame))
-        finally:
-            writer.close()
+                process.stdin.write(np.ascontiguousarray(frame).data)
+        _, errors = process.communicate()
+        if process.returncode:
+            raise OSError(errors.decode("utf-8", "replace").strip().splitlines()[-1] if errors else f"ffmpeg ended with {process.returncode}")
 
 
 def make_videos(job):
@@ -395,9 +399,14 @@ def main():
                        (lambda path: True, lambda path: not path.exists()))
     print(f"{videos} videos of {args.frames} frames in {len(CONDITIONS)} capture conditions "
           f"({', '.join(CONDITIONS)}), {len(args.methods)} methods; {videos - missing} are there already; {args.workers} processes", flush=True)
-    with worker_pool(args.workers) as pool, progress(total=missing, unit="video", iterable=None) as bar:
-        for future in as_completed([pool.submit(make_videos, job) for job in jobs if not all(path.exists() for path in job[-1].values())]):
-            bar.update(future.result())
+    try:
+        with worker_pool(args.workers) as pool, progress(total=missing, unit="video", iterable=None) as bar:
+            for future in as_completed([pool.submit(make_videos, job) for job in jobs if not all(path.exists() for path in job[-1].values())]):
+                bar.update(future.result())
+    except OSError as error:
+        for part in args.out.rglob(".part-*"):
+            part.unlink()
+        fail(f"cannot write to {args.out}: {error.strerror or error}. Run the same command again to go on")
     print(f"done: {videos} videos in {args.out}. They are a demonstration: nothing measured on them holds for real videos.")
 
 

@@ -197,6 +197,7 @@ def main():
     model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
     state = take_up(model, optimizer, dict(epoch=0, batch=0, step=0, loss=0.0, best=-1.0, log=[], finished=False), last, "02")
+    state["finished"] = state["epoch"] >= args.epochs or state["step"] == args.max_steps      # --go-on may ask for more
     per_epoch = len(epoch_batches(len(train), args.batch, args.seed, 0))
     print(f"{args.arch} at {model.image_size} pixels: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} million parameters, "
           f"{model.dimensions} features; from {args.weights}\n"

@@ -274,7 +274,8 @@ def train(args):
     for layer in frozen:
         layer.requires_grad_(False)
     optimizer = adam(model, args.lr, args.l2)
-    state = take_up(model, optimizer, dict(epoch=0, batch=0, step=0, loss=0.0, best=-1.0, log=[], finished=not args.epochs), last, "05")
+    state = take_up(model, optimizer, dict(epoch=0, batch=0, step=0, loss=0.0, best=-1.0, log=[], finished=False), last, "05")
+    state["finished"] = state["epoch"] >= args.epochs or state["step"] == args.max_steps      # --go-on may ask for more
     origin = None                                                         # frees its memory
     per_epoch = len(epoch_batches(len(train_items), args.batch, args.seed, 0)) if train_items else 0
     print(f"{args.model}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters, "

@@ -42,6 +42,8 @@ def fail(message):
 
 def run_script(main):
     """Run a script's `main`. Ctrl-C, a file that cannot be written, and the end of another process of the run end it with one line."""
+    if WORLD > 1:
+        end_with(os.getppid())                                            # torchrun; killed, it would leave its processes at work
     if RANK:
         sys.stdout = open(os.devnull, "w")
     try:
@@ -178,11 +180,15 @@ def kill_group(pid):
 
 
 def parent_watchdog(parent):
-    """Make this worker process the head of a process group, and start a thread that ends the group when process `parent` is gone."""
+    """Make this worker process the head of a process group that ends when process `parent` is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)              # Ctrl-C is the parent's to handle
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
+    end_with(parent)
 
+
+def end_with(parent):
+    """Start a thread that ends this process, and the group that it is the head of, when process `parent` is gone, however it went."""
     def watch():
         while os.getppid() == parent:
             time.sleep(0.1)

@@ -55,6 +55,27 @@ def run_and_kill(ready, script, *args):
     time.sleep(0.5)
 
 
+def processes_of(text):
+    """Command lines of the machine's processes, but this one, that hold a text."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        if str(text) in line and folder.name != str(os.getpid()):
+            found.append(line)
+    return found
+
+
+def assert_none_left(text, seconds=10):
+    """No process whose command line holds the text is there any more, or within some seconds."""
+    deadline = time.time() + seconds
+    while left := processes_of(text):
+        assert time.time() < deadline, left
+        time.sleep(0.1)
+
+
 def tree(folder):
     """{relative path: bytes} of all files below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}

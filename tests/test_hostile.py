@@ -3,12 +3,11 @@ import csv
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from conftest import ROOT, command, run, stage, tree
+from conftest import command, processes_of, stage
 
 from hostile import GOOD, make
 
@@ -18,19 +17,6 @@ faces = stage("01_extract_faces")
 def rows_of(file):
     with open(file, newline="", encoding="utf-8") as lines:
         return list(csv.DictReader(lines))
-
-
-def processes_of(text):
-    """Command lines of the machine's processes that hold a text."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-        except OSError:
-            continue
-        if text in line and folder.name != str(os.getpid()):
-            found.append(line)
-    return found
 
 
 @pytest.fixture(scope="module")
