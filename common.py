@@ -378,6 +378,19 @@ def check_labels(path, videos, labels):
             fail(f"{path}: video {video} is labelled real in one row and fake in another")
 
 
+def check_doubles(path, columns):
+    """End the script if two rows of a table agree in all of the columns (of text), the first of which is not empty."""
+    hashes = np.fromiter(map(hash, zip(*columns)), np.int64, len(columns[0]))
+    ordered = np.sort(hashes)
+    if (ordered[1:] != ordered[:-1]).all():
+        return
+    seen = {}
+    for row in np.flatnonzero(np.isin(hashes, ordered[1:][ordered[1:] == ordered[:-1]])).tolist():
+        key = tuple(column[row] for column in columns)
+        if seen.setdefault(key, row) != row and key[0]:
+            fail(f"{path}, data rows {seen[key] + 1} and {row + 1} are the same {' '.join(key)!r}: it would count twice")
+
+
 def read_index(folder, one_label=True, also=()):
     """Read FOLDER/index.csv: {column: list or array}; `frame`, `clip` (-1 = none), `label` and the columns of `also` are integer arrays.
 
@@ -395,6 +408,9 @@ def read_index(folder, one_label=True, also=()):
     for name in index["path"]:
         if name.startswith(("/", "\\")) or ":" in name[:2] or (".." in name and ".." in name.replace("\\", "/").split("/")):
             fail(f"{path}: {name!r} leads out of its folder")
+        if "\0" in name:
+            fail(f"{path}: {name!r} holds a zero byte")
+    check_doubles(path, [index["path"]])
     check_labels(path, index["video"] if one_label else (), index["label"])
     return index
 
@@ -420,6 +436,7 @@ def read_scores(path):
     table = read_table(path, SCORE_COLUMNS, {"label": (int, ""), "score": (float, "")}, others=False)
     labels, scores = table["label"], table["score"]
     check_labels(path, table["video"], labels)
+    check_doubles(path, [table["frame"], table["video"]])                 # where no frame is named, rows cannot be told apart
     bad = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
     if len(bad):
         fail(f"{path}, data row {bad[0] + 1}: score is {scores[bad[0]]}; a score is P(fake), from 0 to 1")

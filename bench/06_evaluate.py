@@ -39,8 +39,9 @@ def write(folder, groups, labels, scores):
     with open(folder / "scores/A/DFDC.csv", "w") as file, open(folder / "faces/index.csv", "w") as index:
         file.write("video,frame,label,score\n")
         index.write("path,video,frame,clip,label,method,split,left,top,right,bottom\n")
+        starts = np.searchsorted(groups, groups)                          # where the video of each image begins
         for k, (v, s) in enumerate(zip(groups.tolist(), scores.tolist())):
-            name, frame, y = f"dfdc_{v:06d}abcd", 10 * (k % 50), labels[v]
+            name, frame, y = f"dfdc_{v:06d}abcd", int(3 * (k - starts[k])), labels[v]
             file.write(f"{name},{frame},{y},{s:.8f}\n")
             index.write(f"{name}/{frame:06d}.png,{name},{frame},,{y},dfdc,train,100,120,340,360\n")
 

@@ -1,0 +1,51 @@
+"""Stage 01 over 200 videos with 4 workers: neither memory nor open files grow, and no process is left."""
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import assert_none_left, command
+
+
+def workers_of(parent):
+    """{process number: (resident memory in MB, open files)} of the worker processes of a process."""
+    found = {}
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+            if int(lines["PPid"]) == parent and "VmRSS" in lines and b"spawn_main" in (status.parent / "cmdline").read_bytes():
+                found[int(lines["Pid"])] = int(lines["VmRSS"].split()[0]) / 1024, len(os.listdir(status.parent / "fd"))
+        except (OSError, ValueError, KeyError):
+            pass                                                          # gone meanwhile
+    return found
+
+
+@pytest.mark.slow
+def test_nothing_grows(small, tmp_path):
+    if not Path("/proc/self/status").exists():
+        pytest.skip("memory and open files are read from /proc, which this system does not have")
+    videos = sorted((small / "videos").rglob("*.mp4"))
+    for k in range(200):
+        (tmp_path / "v/real").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(videos[k % len(videos)], tmp_path / f"v/real/{k:03d}.mp4")
+    process = subprocess.Popen(command("01_extract_faces.py", "--layout", "folders", "--videos", tmp_path / "v", "--num-frames", 10, "--workers", 4,
+                                       "--out", tmp_path / "f"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    seen = []                                                             # (videos done, {worker: (memory, open files)})
+    while process.poll() is None:
+        done = len(list(tmp_path.glob("f/*/faces.json")))
+        seen.append((done, workers_of(process.pid)))
+        time.sleep(0.02)
+    output, errors = process.communicate()
+    assert process.returncode == 0 and "200 videos = " in output and not errors, output + errors
+    early, late = ([workers for done, workers in seen if low <= done <= high and len(workers) == 4] for low, high in ((40, 80), (160, 199)))
+    assert len(early) >= 5 and len(late) >= 5
+    assert set(early[0]) == set(late[-1])                                 # the same four processes throughout
+    for worker in early[0]:
+        # The least, which a leak would raise: what ffmpeg's pipes and a frame take comes and goes.
+        memory, files = ([min(w[worker][k] for w in part if worker in w) for part in (early, late)] for k in (0, 1))
+        assert memory[1] < 1.1 * memory[0], f"MB: {memory}"
+        assert files[1] <= files[0], f"open files: {files}"
+    assert_none_left(tmp_path)
