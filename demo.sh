@@ -31,12 +31,12 @@ for method in source-only bp-dann; do
         --test demo/features/phone-Deepfakes demo/features/studio-Deepfakes --device cpu --out demo/runs/$method --scores demo/scores/FT-$method
 done
 
-clrnet="--batch 8 --lr 2e-3 --device cpu --test demo/faces/studio-Deepfakes-clips demo/faces/studio-FaceSwap-clips demo/faces/phone-Deepfakes-clips"
+clrnet="--batch 8 --lr 1e-3 --device cpu --test demo/faces/studio-Deepfakes-clips demo/faces/studio-FaceSwap-clips demo/faces/phone-Deepfakes-clips"
 small="--filters 8 --repetitions 2 --image-size 96"
 run python 05_train_clrnet.py --strategy single --source demo/faces/studio-Deepfakes-clips $small --epochs 12 $clrnet \
     --out demo/runs/clrnet-single --scores demo/scores/CLRNet-single
 run python 05_train_clrnet.py --strategy merge --source demo/faces/studio-Deepfakes-clips demo/faces/studio-FaceSwap-clips $small \
-    --epochs 8 $clrnet --out demo/runs/clrnet-merge --scores demo/scores/CLRNet-merge
+    --epochs 10 $clrnet --out demo/runs/clrnet-merge --scores demo/scores/CLRNet-merge
 run python 05_train_clrnet.py --strategy transfer --checkpoint demo/runs/clrnet-single/model.pt --target demo/faces/studio-FaceSwap-clips \
     --epochs 16 $clrnet --out demo/runs/clrnet-transfer --scores demo/scores/CLRNet-transfer
 
