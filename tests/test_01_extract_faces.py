@@ -7,7 +7,7 @@ import subprocess
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from conftest import assert_same_tree, run, run_and_kill, shared, stage
+from conftest import run, shared, stage
 from hypothesis import given, strategies as st
 from PIL import Image
 
@@ -362,17 +362,6 @@ def test_mtcnn_missing_is_one_line(small, tmp_path, monkeypatch):
 
 
 # ---------------------------------------------------------------- killed and run again
-
-def test_killed_and_run_again(small, tmp_path):
-    args = ("--layout", "ffpp", "--videos", small / "videos/studio", "--num-frames", 5)
-    run("01_extract_faces.py", *args, "--out", tmp_path / "whole")
-    part = tmp_path / "part"
-    run_and_kill(lambda: len(list(part.glob("*/faces.json"))) >= 5, "01_extract_faces.py", *args, "--out", part)
-    assert not (part / "index.csv").exists() and len(list(part.glob("*/faces.json"))) < 30
-    output = run("01_extract_faces.py", *args, "--out", part)
-    assert " 0 done already" not in output
-    assert_same_tree(tmp_path / "whole", part)
-
 
 def test_other_flags_on_the_same_folder_are_refused(small, copy):
     folder = copy(small / "faces/frames")

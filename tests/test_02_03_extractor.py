@@ -153,16 +153,6 @@ def test_training_learns(small, tmp_path):
     assert losses[-1] < 0.4 * losses[0]
 
 
-def test_killed_and_run_again(small, tmp_path):
-    args = ("--faces", small / "faces/frames", "--epochs", 6, "--save-every", 1, *SMALL_EXTRACTOR, "--workers", 1)
-    run("02_pretrain_extractor.py", *args, "--out", tmp_path / "whole")
-    part = tmp_path / "part"
-    run_and_kill((part / "last.pt").exists, "02_pretrain_extractor.py", *args, "--out", part)
-    assert torch.load(part / "last.pt", weights_only=True)["epoch"] < 6
-    run("02_pretrain_extractor.py", *args, "--out", part)
-    assert_same_tree(tmp_path / "whole", part)
-
-
 @pytest.mark.parametrize("batch", [3, 8])                                 # 5 or 2 steps an epoch, so a save inside it or at its last step
 def test_resumes_in_the_middle_of_an_epoch(small, tmp_path, batch):
     args = ("--faces", small / "faces/frames", "--epochs", 3, *SMALL_EXTRACTOR, "--batch", batch)

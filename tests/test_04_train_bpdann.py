@@ -230,17 +230,6 @@ def test_features_of_clips_are_adapted_as_they_are(small, tmp_path):
     assert [(r["video"], r["frame"]) for r in scores] == [(r["video"], r["frame"]) for r in direct] and len(scores) == 8
 
 
-def test_killed_and_run_again(features, tmp_path):
-    args = ("--source", features / "frames", "--target", features / "phone", "--epochs", 40, "--batch", 4, "--device", "cpu")
-    run("04_train_bpdann.py", *args, "--out", tmp_path / "whole", "--scores", tmp_path / "s1")
-    part = tmp_path / "part"
-    run_and_kill((part / "phone/last.pt").exists, "04_train_bpdann.py", *args, "--out", part, "--scores", tmp_path / "s2")
-    assert not (part / "phone/model.pt").exists()
-    run("04_train_bpdann.py", *args, "--out", part, "--scores", tmp_path / "s2")
-    assert_same_tree(tmp_path / "whole", part)
-    assert_same_tree(tmp_path / "s1", tmp_path / "s2")
-
-
 def test_errors(features, extractor, small, tmp_path):
     out = ("--out", tmp_path / "r", "--scores", tmp_path / "s")
     (tmp_path / "empty").mkdir()
@@ -262,21 +251,6 @@ def test_other_flags_on_the_same_folder_are_refused(features, tmp_path):
     args = ("--source", features / "frames", "--target", features / "phone", "--batch", 4, "--out", tmp_path / "r", "--scores", tmp_path / "s")
     run("04_train_bpdann.py", *args, "--epochs", 1)
     assert "epochs was 1, is 2" in run("04_train_bpdann.py", *args, "--epochs", 2, fails=True)
-
-
-def test_two_processes_on_one_folder(features, tmp_path):
-    import subprocess
-    from conftest import command
-    args = ("04_train_bpdann.py", "--source", features / "frames", "--target", features / "phone", "--epochs", 2000, "--batch", 4,
-            "--device", "cpu", "--out", tmp_path / "r", "--scores", tmp_path / "s")
-    first = subprocess.Popen(command(*args), stdout=subprocess.DEVNULL)
-    try:
-        while not (tmp_path / "r/phone/last.pt").exists():
-            assert first.poll() is None
-        assert "another process is at work" in run(*args, fails=True)
-    finally:
-        first.kill()
-        first.wait()
 
 
 # ---------------------------------------------------------------- features that do not fit into memory, the fused optimizer

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL_CLRNET, assert_same_tree, run, run_and_kill, shared, stage
+from conftest import SMALL_CLRNET, run, shared, stage
 from pathlib import Path
 from PIL import Image
 
@@ -526,18 +526,6 @@ def test_a_picture_of_activation_maps_for_each_set(small, single):
         with Image.open(single / f"r/cam_{name}.png") as image:
             assert image.width > image.height > 200
         assert f"cam_{name}.png: 3 videos" in output
-
-
-def test_killed_and_run_again(small, tmp_path):
-    args = ("--strategy", "single", "--source", small / "faces/clips", "--test", small / "faces/clips", "--epochs", 12, "--save-every", 1,
-            *SMALL_CLRNET)
-    run("05_train_clrnet.py", *args, "--out", tmp_path / "whole", "--scores", tmp_path / "s1")
-    part = tmp_path / "part"
-    run_and_kill((part / "last.pt").exists, "05_train_clrnet.py", *args, "--out", part, "--scores", tmp_path / "s2")
-    assert torch.load(part / "last.pt", weights_only=True)["epoch"] < 12
-    run("05_train_clrnet.py", *args, "--out", part, "--scores", tmp_path / "s2")
-    assert_same_tree(tmp_path / "whole", part)
-    assert_same_tree(tmp_path / "s1", tmp_path / "s2")
 
 
 def test_training_learns(small, copy, tmp_path):
