@@ -248,10 +248,10 @@ def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about):
         again = -(-batches.numel() // len(xt))
         order = torch.cat([torch.from_numpy(np.random.default_rng((args.seed, epoch, k)).permutation(len(xt))) for k in range(again)])
         partners = order[:batches.numel()].view_as(batches).to(where)
-        n, sums = batches.shape[1], torch.zeros(3, device=device)
+        n, each = batches.shape[1], torch.zeros(steps, 3, device=device)                  # label loss, domain loss, domain accuracy of each step
         domain = torch.arange(2, device=device).repeat_interleave(n)                      # d = 0 source, 1 target (3.2)
         labels = ys[batches.to(device)]
-        for y, x in zip(labels, train_batches(xs, xt, batches, partners, model, args, device, state["step"])):
+        for k, (y, x) in enumerate(zip(labels, train_batches(xs, xt, batches, partners, model, args, device, state["step"]))):
             with autocast(device, args.precision):
                 f = model.embed(x)
                 classes, logits = model.y(f[:n]), model.d(GradientReversal.apply(f, weights[state["step"]]))
@@ -261,10 +261,12 @@ def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about):
             (label_loss + domain_loss).backward()
             optimizer.step()
             state["step"] += 1
-            sums += torch.stack([label_loss.detach(), domain_loss.detach(), (logits.argmax(1) == domain).float().mean()])
-        values = (sums / steps).tolist()
-        if not all(map(math.isfinite, values)):
-            fail(f"a loss is not finite in epoch {epoch + 1} (label {values[0]}, domain {values[1]}): lower --lr; {last} is the last good state")
+            each[k] = torch.stack([label_loss.detach(), domain_loss.detach(), (logits.argmax(1) == domain).float().mean()])
+        values, finite = each.mean(0).tolist(), each.isfinite().all(1)
+        if not finite.all():
+            k = int(finite.int().argmin())
+            fail(f"a loss is not finite at step {epoch * steps + k + 1} (epoch {epoch + 1}, batch {k + 1} of {steps}; label {each[k, 0]:g}, domain {each[k, 1]:g}): "
+                 f"lower --lr; {f'{last} is the last good state' if last.exists() else 'no state was saved yet'}")
         checked = (float("nan"), float("nan"))
         if len(xv):
             p_fake, logits = score(model, xv, args, device)

@@ -640,7 +640,10 @@ def take_up(model, optimizer, state, path, stage):
     saved = load_checkpoint(path, stage)
     load_state(model, saved, path)
     try:
+        flags = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         optimizer.load_state_dict(saved["optimizer"])
+        for group, now in zip(optimizer.param_groups, flags):             # with --go-on, --lr may be another than was saved
+            group.update(now)
         set_random_state(saved["random"])
         return {k: saved[k] for k in state}
     except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:

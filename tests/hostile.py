@@ -145,6 +145,9 @@ def make(folder, good):
     for name in ("a/same.mp4", "b/same.mp4", "a_same.mp4", "same.mp4", "same.mkv", "same.avi.mp4", "SAME.mp4", "a/b/same.mp4", "a_b/same.mp4"):
         path(name, GOOD).write_bytes(whole)
 
+    path("forbidden.mp4", ("unreadable: ", GOOD)).write_bytes(whole)      # root may read it all the same
+    (folder / "forbidden.mp4").chmod(0)
+
     # What is no video file: nothing of it is counted. A leading dot marks what file managers leave behind.
     (folder / "._front.mp4").write_bytes(whole)
     os.symlink(folder, folder / "circle")

@@ -342,5 +342,5 @@ def test_an_index_cannot_lead_out_of_its_folder(small, copy, tmp_path):
     faces = copy(small / "faces/frames")
     text = (faces / "index.csv").read_text()
     for path in ("../secret.png", "/etc/passwd", "a/../../b.png", "C:\\x.png"):
-        (faces / "index.csv").write_text(text + f"{path},v,0,,0,youtube,train,0,0,1,1\n")
+        (faces / "index.csv").write_text(text + f"{path},v,0,,0,youtube,train,0,0,1,1,0\n")
         assert "leads out" in run("02_pretrain_extractor.py", "--faces", faces, "--out", tmp_path / "r", *SMALL_EXTRACTOR, fails=True)

@@ -230,6 +230,16 @@ def test_features_of_clips_are_adapted_as_they_are(small, tmp_path):
     assert [(r["video"], r["frame"]) for r in scores] == [(r["video"], r["frame"]) for r in direct] and len(scores) == 8
 
 
+def test_a_loss_that_is_not_finite_stops_the_run(features, tmp_path):
+    """It says at which step and batch, and the last good state stays."""
+    args = ("--source", features / "frames", "--target", features / "phone", "--batch", 4, "--device", "cpu", "--out", tmp_path / "r", "--scores", tmp_path / "s")
+    run("04_train_bpdann.py", *args, "--epochs", 1)
+    good = (tmp_path / "r/phone/last.pt").read_bytes()
+    output = run("04_train_bpdann.py", *args, "--epochs", 9, "--lr", "inf", "--go-on", fails=True)
+    assert "a loss is not finite at step " in output and ", batch " in output and "last.pt is the last good state" in output
+    assert (tmp_path / "r/phone/last.pt").read_bytes() == good
+
+
 def test_errors(features, extractor, small, tmp_path):
     out = ("--out", tmp_path / "r", "--scores", tmp_path / "s")
     (tmp_path / "empty").mkdir()

@@ -54,16 +54,20 @@ def test_killed_ten_times(stages, whole, name, tmp_path):
     script, args, outs = stages[name]
     part = [v for flag in outs for v in (flag, tmp_path / "part" / flag.strip("-"))]
     undisturbed, seconds = whole(name)
-    rng, died = random.Random(name), 0
+    rng, died, runs = random.Random(name), 0, 0
     while died < 10:
-        kind = SIGNALS[died % 3]
-        process = subprocess.Popen(command(script, *args, *part), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        kind, runs = SIGNALS[died % 3], runs + 1
+        assert runs < 40, "it ends before it can be killed"
+        process, start = subprocess.Popen(command(script, *args, *part), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True), time.time()
         # Most of a short run is the import of torch; what comes after it is where it matters.
-        time.sleep(seconds * rng.uniform(0.15, 0.9))
-        process.send_signal(kind)
+        try:
+            process.wait(seconds * rng.uniform(0.15, 0.9))
+        except subprocess.TimeoutExpired:
+            process.send_signal(kind)
         _, errors = process.communicate(timeout=60)
         assert_none_left(tmp_path / "part")
-        if process.returncode == 0:                                       # it was done: from the start again
+        if process.returncode == 0:                                       # it was done: from the start again, with the time of now
+            seconds = min(seconds, time.time() - start)
             shutil.rmtree(tmp_path / "part")
             continue
         died += 1
