@@ -114,13 +114,16 @@ def reason(messages):
     return first
 
 
-def count_frames(path):
-    """Number of frames (packets, without decoding them) of a video's first picture stream, or images in a folder. Raises Unreadable."""
+def count_frames(path, with_seconds=False):
+    """Number of frames (packets, without decoding them) of a video's first picture stream, or images in a folder. Raises Unreadable.
+
+    `with_seconds`: (frames, the video's length in seconds, 0 where it is not known).
+    """
     try:
         if path.is_dir():
             if not layouts.image_files(path):
                 raise Unreadable("a folder without images")
-            return len(layouts.image_files(path))
+            return (len(layouts.image_files(path)), 0.0) if with_seconds else len(layouts.image_files(path))
         limit = 60 + os.path.getsize(path) / 5e6                          # seconds
     except OSError as error:
         raise Unreadable(error.strerror)
@@ -132,7 +135,8 @@ def count_frames(path):
     counts = re.findall(rb"^frame=\s*(\d+)", done.stdout, re.MULTILINE)
     if not counts or not int(counts[-1]):
         raise Unreadable(reason(done.stderr.splitlines()) if done.stderr else "no picture stream with frames in it")
-    return int(counts[-1])
+    seconds = re.findall(rb"^out_time_us=(\d+)", done.stdout, re.MULTILINE)
+    return (int(counts[-1]), int(seconds[-1]) / 1e6 if seconds else 0.0) if with_seconds else int(counts[-1])
 
 
 def read_images(folder, wanted):
@@ -227,7 +231,7 @@ _detector = _mtcnn = None                                                # one a
 
 
 def detect(frame, scale, window=None, enlarge=0):
-    """The largest face that dlib's HOG detector finds in a frame reduced to `scale`: (left, top, right, bottom) in pixels of the frame, or None.
+    """The faces that dlib's HOG detector finds in a frame reduced to `scale`, the largest first: (left, top, right, bottom) in pixels of the frame.
 
     `window`: what to look at, in whole pixels of the reduced frame. `enlarge`: dlib doubles it so many times. A face has 80 pixels or more.
     """
@@ -243,11 +247,8 @@ def detect(frame, scale, window=None, enlarge=0):
         piece = np.asarray(piece.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box=(left - x, top - y, right - x, bottom - y)))
     else:
         piece = np.ascontiguousarray(frame[y0:y1, x0:x1])
-    boxes = _detector(piece, enlarge)
-    if not boxes:
-        return None
-    box = max(boxes, key=lambda b: b.area())
-    return tuple((v + origin) / scale for v, origin in ((box.left(), x0), (box.top(), y0), (box.right() + 1, x0), (box.bottom() + 1, y0)))
+    boxes = sorted(_detector(piece, enlarge), key=lambda b: -b.area())
+    return [tuple((v + origin) / scale for v, origin in ((box.left(), x0), (box.top(), y0), (box.right() + 1, x0), (box.bottom() + 1, y0))) for box in boxes]
 
 
 def largest_face(frame, last=None):
@@ -266,11 +267,28 @@ def largest_face(frame, last=None):
         half = side * scale                                               # the window is two faces wide
         x0, y0 = (max(0, int(((a + b) / 2 * scale - half) / 48) * 48) for a, b in ((left, right), (top, bottom)))
         x1, y1 = (min(int(size * scale), start + math.ceil(2 * half) + 48) for size, start in ((width, x0), (height, y0)))
-        box = detect(frame, scale, (x0, y0, x1, y1)) if x1 > x0 and y1 > y0 else None
-        if box:
-            return box
-    small, large = ((5 / 6) ** max(0, math.ceil(math.log(max(width, height) / side, 1.2) - 1e-9)) for side in (700, 1920))
-    return detect(frame, small) or (detect(frame, large) if large > small else None) or detect(frame, large, enlarge=1)
+        boxes = detect(frame, scale, (x0, y0, x1, y1)) if x1 > x0 and y1 > y0 else None
+        if boxes:
+            return boxes[0]
+    small, large = whole_scales(frame)
+    boxes = detect(frame, small) or (detect(frame, large) if large > small else None) or detect(frame, large, enlarge=1)
+    return boxes[0] if boxes else None
+
+
+def whole_scales(frame):
+    """The two scales at which a whole frame is searched: those where its long side has at most 700 and at most 1920 pixels."""
+    return [(5 / 6) ** max(0, math.ceil(math.log(max(frame.shape[:2]) / side, 1.2) - 1e-9)) for side in (700, 1920)]
+
+
+def all_faces(frame):
+    """All faces in a frame by dlib's HOG detector, the largest first, for 07: where the smaller scale shows a face the larger one adds those of others."""
+    small, large = whole_scales(frame)
+    boxes = detect(frame, small)
+    for box in detect(frame, large) if large > small else ():
+        # The same face has its centre inside the other box.
+        if not any(b[0] < (box[0] + box[2]) / 2 < b[2] and b[1] < (box[1] + box[3]) / 2 < b[3] for b in boxes):
+            boxes.append(box)
+    return boxes or detect(frame, large, enlarge=1)
 
 
 def load_mtcnn(device):
@@ -281,8 +299,8 @@ def load_mtcnn(device):
     return MTCNN(keep_all=True, device=device)
 
 
-def largest_faces_mtcnn(frames, device):
-    """The largest face that MTCNN finds in each of the frames, in batches: a list of boxes or None."""
+def faces_mtcnn(frames, device):
+    """The faces that MTCNN finds in each of the frames, in batches: a list of lists of boxes, the largest first."""
     global _mtcnn
     _mtcnn = _mtcnn or load_mtcnn(device)
     found = []
@@ -291,8 +309,7 @@ def largest_faces_mtcnn(frames, device):
             warnings.simplefilter("ignore")
             boxes, _ = _mtcnn.detect(np.stack(list(same)))
         for of_frame in boxes:
-            found.append(None if of_frame is None else
-                         max((tuple(map(float, box)) for box in of_frame), key=lambda b: (b[2] - b[0]) * (b[3] - b[1])))
+            found.append(sorted((tuple(map(float, box)) for box in (() if of_frame is None else of_frame)), key=lambda b: (b[0] - b[2]) * (b[3] - b[1])))
     return found
 
 
@@ -361,7 +378,7 @@ def extract_video(video, out, settings):
             if settings["detector"] == "dlib":
                 found = [near(image) for image in images]
             else:
-                found = largest_faces_mtcnn(images, settings["device"]) if images else ()
+                found = [faces[0] if faces else None for faces in faces_mtcnn(images, settings["device"])] if images else ()
             for c, face in zip(open_, found):
                 boxes[c] = face and square_box(face, settings["scale"], *group[c][k][1].shape[1::-1])
         return boxes
@@ -517,6 +534,7 @@ def main():
         print("split:")
         layouts.print_counts(videos, {})
     layouts.name_videos(videos)
+    args.generated = layouts.generated(videos)                            # kept in args.json: what learns from them is a demonstration
     boxes = read_boxes(args.boxes_from) if args.boxes_from else None
     for video in videos:
         frames = (args.num_frames_real or args.num_frames) if video["label"] == 0 else args.num_frames

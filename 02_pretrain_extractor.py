@@ -33,9 +33,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common import (LOOK, RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, epoch_batches, fail, help_format,
-                    load_batches, percent, progress, random_state, read_index, rows_of_split, run_script, save_checkpoint, start_run, take_losses,
-                    take_up, write_table)
+from common import (LOOK, RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, describe_data, epoch_batches, fail,
+                    help_format, load_batches, percent, progress, random_state, read_index, rows_of_split, run_script, save_checkpoint, start_run, take_losses,
+                    take_up, validate, write_table)
 from processes import gather, over_all
 
 # A second copy of these weights for the same module names (other bytes, other hash), for when the first host is down.
@@ -196,7 +196,7 @@ def main():
         load_weights(model, args.arch, args.weights)
     model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
-    state = take_up(model, optimizer, dict(epoch=0, batch=0, step=0, loss=0.0, best=-1.0, log=[], finished=False), last, "02")
+    state = take_up(model, optimizer, dict(epoch=0, batch=0, step=0, loss=0.0, best=-1.0, validation=None, log=[], finished=False), last, "02")
     state["finished"] = state["epoch"] >= args.epochs or state["step"] == args.max_steps      # --go-on may ask for more
     per_epoch = len(epoch_batches(len(train), args.batch, args.seed, 0))
     print(f"{args.arch} at {model.image_size} pixels: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} million parameters, "
@@ -212,11 +212,10 @@ def main():
 
     def save(name):
         save_checkpoint(args.out / name, stage="02", model=model.state_dict(), optimizer=optimizer.state_dict(),
-                        random=random_state(), kwargs=dict(arch=args.arch, image_size=model.image_size), args=run, **state)
+                        random=random_state(), kwargs=dict(arch=args.arch, image_size=model.image_size), args=run, data=describe_data(args.faces, "trained on"), **state)
 
     net = over_all(model, device, torch.zeros(1, 3, model.image_size, model.image_size, dtype=torch.uint8))
     run = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k not in ("workers", "device", "out", "save_every", "go_on")}
-    run["faces_args"] = (args.faces / "args.json").read_text() if (args.faces / "args.json").exists() else ""
     while state["epoch"] < args.epochs and not state["finished"]:
         net.train()
         batches = epoch_batches(len(train), args.batch, args.seed, state["epoch"])[state["batch"]:]
@@ -263,7 +262,8 @@ def main():
         print(f"epoch {state['epoch'] + 1}: loss {mean:.4f}, {checked}; "
               f"{done / seconds:.1f} images a second, {100 * waited / seconds:.0f} % of the time waiting for data", flush=True)
         state["log"].append([state["epoch"] + 1, state["step"], round(mean, 6), round(value, 6)])
-        state.update(epoch=state["epoch"] + 1, batch=0, loss=0.0, best=max(state["best"], value) if value == value else state["best"])
+        state.update(validation=validate([index["video"][r] for r in val_rows], index["label"][val_rows], scores), epoch=state["epoch"] + 1, batch=0, loss=0.0,
+                     best=max(state["best"], value) if value == value else state["best"])
         state["finished"] = state["epoch"] == args.epochs or state["step"] == args.max_steps
         write_table(args.out / "log.csv", ("epoch", "step", "train_loss", "val_auc"), state["log"])
         if better:

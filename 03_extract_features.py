@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import (RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, fail, folder_names, help_format,
+from common import (RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, describe_data, fail, folder_names, help_format,
                     load_batches, load_checkpoint, load_state, percent, progress, read_index, rows_of_split, run_script, start_run, wait_for_all,
                     write_scores)
 
@@ -179,7 +179,8 @@ def main():
 
     for name, folder in folders.items():
         out, index = args.out / name, indexes[name]
-        flags = argparse.Namespace(checkpoint=args.checkpoint, faces=folder, batch=args.batch, precision=args.precision, go_on=args.go_on)
+        flags = argparse.Namespace(checkpoint=args.checkpoint, faces=folder, batch=args.batch, precision=args.precision, go_on=args.go_on,
+                                   extraction=describe_data(folder, "")[0]["extraction"])
         start_run(out, flags, inputs=[args.checkpoint, folder / "index.csv"])
         start = time.perf_counter()
         if not (out / "index.csv").exists():                              # written last: its being there means done

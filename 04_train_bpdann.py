@@ -32,6 +32,7 @@ Paper settings are the defaults. Deviations and choices (paper -> ours):
 """
 import argparse
 import copy
+import json
 import math
 import os
 import shutil
@@ -45,9 +46,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common import (Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, epoch_batches, fail, folder_names, help_format, load_batches,
+from common import (Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, describe_data, epoch_batches, fail, folder_names, help_format, load_batches,
                     load_checkpoint, percent, progress, random_state, read_index, rows_of_split, run_script, save_checkpoint, start_run, take_up,
-                    write_scores, write_table, write_whole)
+                    validate, write_scores, write_table, write_whole)
 
 GRID = dict(n1=[256, 512, 1024], n2=[32, 64, 128], dropout=[0.3, 0.5, 0.7])
 PAPER = dict(n1=[512], n2=[64], dropout=[0.5])
@@ -121,6 +122,16 @@ def read_features(folder, one_label=False):
     if features.ndim != 2 or features.dtype != np.float32 or len(features) != len(index["path"]):
         fail(f"{path} has shape {features.shape} and type {features.dtype}; (N, D) float32 is needed, N = {len(index['path'])} as in index.csv")
     return features, index
+
+
+def extractor_of(folder):
+    """The checkpoint whose features a folder holds: {"path", "sha256"}, or None where its args.json does not tell."""
+    try:
+        settings = json.loads((folder / "args.json").read_text(encoding="utf-8"))
+        path = settings["flags"]["checkpoint"]
+        return dict(path=str(path), sha256=str(settings["inputs"][path]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 class OnDisk:
@@ -213,11 +224,11 @@ def train_batches(xs, xt, batches, partners, model, args, device, step):
 
 # ---------------------------------------------------------------- one training
 
-def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about):
+def adapt(out, args, kwargs, xs, ys, xv, yv, val_videos, xt, device, about, origin):
     """Train a network in OUT, or go on with it, and write model.pt, last.pt and log.csv.
 
     kwargs: arguments of BPDANN or DANN; xs, xv, xt: source training, source validation and target inputs; ys: labels of xs on the
-    device, yv: of xv, an array. Returns (the network, the last row of its log as a dict).
+    device, yv: of xv, an array, val_videos: their videos' names; origin: what the checkpoint is to say of its data. Returns (the network, the last row of its log as a dict).
     """
     torch.manual_seed(args.seed)
     try:
@@ -229,7 +240,7 @@ def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about):
         import_module("02_pretrain_extractor").load_weights(model.extractor, args.arch, args.weights)
     model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, fused=True)           # won on a CPU (bench/04_bpdann.py)
-    state = take_up(model, optimizer, dict(epoch=0, step=0, log=[]), last, "04")
+    state = take_up(model, optimizer, dict(epoch=0, step=0, validation=None, log=[]), last, "04")
     content = load_checkpoint(last, "04") if last.exists() else None
     steps, first = len(epoch_batches(len(xs), args.batch, args.seed, 0)), state["epoch"]
     if first < args.epochs:
@@ -271,10 +282,11 @@ def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about):
         if len(xv):
             p_fake, logits = score(model, xv, args, device)
             checked = auc(yv, p_fake), F.cross_entropy(logits, torch.from_numpy(yv)).item()
+            state["validation"] = validate(val_videos, yv, p_fake)
         state["log"].append([epoch + 1, state["step"], *(round(v, 6) for v in (lambdas[state["step"] - 1], *values, *checked))])
         state["epoch"] = epoch + 1
         content = dict(stage="04", model=model.state_dict(), optimizer=optimizer.state_dict(), random=random_state(), kwargs=kwargs,
-                       end_to_end=args.end_to_end, args=run, **state)
+                       end_to_end=args.end_to_end, args=run, **origin, **state)
         save_checkpoint(last, **content)
     if first < args.epochs:
         seconds = time.perf_counter() - start
@@ -343,6 +355,7 @@ def main():
     source = read(args.source, labelled=True)
     source_rows, val_rows = (rows_of_split(source[1], split, args.source) for split in ("train", "val"))
     ys, yv = torch.from_numpy(source[1]["label"][source_rows]).to(device), source[1]["label"][val_rows]
+    val_videos = [source[1]["video"][r] for r in val_rows]
     if ys.min() == ys.max():
         fail(f"the train split of {args.source} has only one class: real and fake images are needed")
     if args.grid and len(np.unique(yv)) < 2:
@@ -365,6 +378,10 @@ def main():
     for folder, (features, _) in data.items():
         if not args.end_to_end and features.shape[1] != width:
             fail(f"{folder} has {features.shape[1]} features an image, {args.source} has {width}: use one extractor for both")
+    extractors = {folder: None if args.end_to_end else extractor_of(folder) for folder in (args.source, *data)}
+    for folder, extractor in extractors.items():
+        if extractor and extractors[args.source] and extractor["sha256"] != extractors[args.source]["sha256"]:
+            fail(f"{folder} was made by {extractor['path']}, {args.source} by {extractors[args.source]['path']}: use one extractor for both")
     size, stream = "images from disk", False
     if not args.end_to_end:
         # At once: the source, one target, and one set to score.
@@ -383,6 +400,7 @@ def main():
         inputs = sorted({f / file for f in (args.source, folder) for file in
                          ("index.csv", *([] if args.end_to_end else ["args.json" if (f / "args.json").exists() else "features.npy"]))})
         free, out = ("out", "device", "scores", "workers", "test", "test_split"), args.out / name
+        origin = dict(data=describe_data(args.source, "labelled source") + describe_data(folder, "unlabelled target"), extractor=extractors[args.source])
         of_target = copy.copy(args)
         of_target.target = folder
         start_run(out, of_target, inputs=inputs, free=free)
@@ -393,7 +411,7 @@ def main():
             if args.grid:
                 start_run(here, of_point, inputs=inputs, free=free)
             kwargs = dict(n1=n1, n2=n2, dropout=dropout) | (dict(arch=args.arch, image_size=args.image_size) if args.end_to_end else dict(dimensions=width))
-            model, final = adapt(here, of_point, kwargs, xs, ys, xv, yv, xt, device, f"to {name}, {len(xt)} images")
+            model, final = adapt(here, of_point, kwargs, xs, ys, xv, yv, val_videos, xt, device, f"to {name}, {len(xt)} images", origin)
             results.append((-final["source_val_auc"], final["source_val_loss"], here, (n1, n2, dropout), model, final))
         if args.grid:
             results.sort(key=lambda r: r[:2])

@@ -50,9 +50,9 @@ from torch.nn import functional as F
 from baselines import BASELINES
 from clrnet import (CLRNet, ConvLSTM, FrameNorm, frozen_part, hard_sigmoid, initialise, load_keras_weights, pad_same,  # noqa: F401 (for others)
                     read_keras_weights)
-from common import (INDEX_COLUMNS, LOOK, RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, epoch_batches,
+from common import (INDEX_COLUMNS, LOOK, RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, describe_data, epoch_batches,
                     fail, folder_names, group_clips, help_format, load_batches, load_checkpoint, load_state, percent, progress, random_state, read_index,
-                    rows_of_split, run_script, save_checkpoint, start_run, take_losses, take_up, wait_for_all, write_scores, write_table, write_whole)
+                    rows_of_split, run_script, save_checkpoint, start_run, take_losses, take_up, validate, wait_for_all, write_scores, write_table, write_whole)
 from processes import gather, over_all
 
 NETWORKS = {"CLRNet": CLRNet, **BASELINES}
@@ -100,18 +100,19 @@ def few_shot(items, index, first, count, seed, folder):
 
 
 def training_data(args, length):
-    """What the strategy trains on: (items, labels, validation items, their labels, {set: its few-shot videos}).
+    """What the strategy trains on: (items, labels, validation items, their labels, their (set, video), {set: its few-shot videos}).
 
     Ends the script where a set has too few videos or the classes are not both there.
     """
-    train_items, labels, val_items, val_labels, drawn = [], [], [], [], {}
+    train_items, labels, val_items, val_labels, val_videos, drawn = [], [], [], [], [], {}
     sets = folder_names([*args.source, *args.target])
     for name, folder in sets.items():
         items, index, first, y = read_clips(folder, "train", length)
         if args.strategy == "transfer":
             items, y, drawn[name] = few_shot(items, index, first, args.few_shot, args.seed, folder)
         else:
-            more, _, _, more_y = read_clips(folder, "val", length)
+            more, of_val, more_first, more_y = read_clips(folder, "val", length)
+            val_videos += [(name, of_val["video"][r]) for r in more_first]
             val_items, val_labels = val_items + more, [*val_labels, *more_y]
         train_items.append(items)
         labels.append(y)
@@ -123,7 +124,7 @@ def training_data(args, length):
     train_items, labels = [item for items in train_items for item in items], np.concatenate([np.zeros(0, np.int64), *labels])
     if sets and len(np.unique(labels)) < 2:
         fail("the training clips have only one class: real and fake ones are needed")
-    return train_items, labels, val_items, val_labels, drawn
+    return train_items, labels, val_items, val_labels, val_videos, drawn
 
 
 # ---------------------------------------------------------------- a network: loss, scores, features, maps
@@ -187,7 +188,7 @@ def score_sets(model, clips, scores, *args):
 
 def save_features(model, folder, out, checkpoint, *args):
     """Write the features of all samples of a folder as 03 writes those of images: OUT/features.npy (N, D) and index.csv, a row a sample."""
-    start_run(out, argparse.Namespace(checkpoint=checkpoint, faces=folder), inputs=[checkpoint, folder / "index.csv"])
+    start_run(out, argparse.Namespace(checkpoint=checkpoint, faces=folder, extraction=describe_data(folder, "")[0]["extraction"]), inputs=[checkpoint, folder / "index.csv"])
     if not (out / "index.csv").exists():                                  # written last: its being there means done
         items, index, first, _ = read_clips(folder, "all", model.frames)
         features = predict(model, model.features, items, *args, f"features of {folder.name}")
@@ -248,7 +249,7 @@ def train(args):
         if not isinstance(kwargs, dict) or not isinstance(kwargs.get("frames"), int):
             fail(f"{args.checkpoint} does not say what its network is")
     frames = kwargs["frames"]
-    train_items, labels, val_items, val_labels, drawn = training_data(args, frames)
+    train_items, labels, val_items, val_labels, val_videos, drawn = training_data(args, frames)
     if args.epochs and not train_items:
         fail("there is nothing to train on; --epochs 0 scores a network as it is")
     test_clips = {name: read_clips(folder, args.test_split, frames) for name, folder in tests.items()}
@@ -274,8 +275,12 @@ def train(args):
     for layer in frozen:
         layer.requires_grad_(False)
     optimizer = adam(model, args.lr, args.l2)
-    state = take_up(model, optimizer, dict(epoch=0, batch=0, step=0, loss=0.0, best=-1.0, log=[], finished=False), last, "05")
+    state = take_up(model, optimizer, dict(epoch=0, batch=0, step=0, loss=0.0, best=-1.0, validation=None, log=[], finished=False), last, "05")
     state["finished"] = state["epoch"] >= args.epochs or state["step"] == args.max_steps      # --go-on may ask for more
+    role = "few videos of" if transfer else "trained on"
+    data = [entry for folder in sets.values() for entry in describe_data(folder, role)] + list((origin or {}).get("data") or ())
+    if args.init:
+        data.append(dict(set=args.init.name, role="started from", extraction={}))
     origin = None                                                         # frees its memory
     per_epoch = len(epoch_batches(len(train_items), args.batch, args.seed, 0)) if train_items else 0
     print(f"{args.model}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters, "
@@ -288,11 +293,10 @@ def train(args):
 
     run = {k: [str(v) for v in value] if isinstance(value, list) else str(value) for k, value in vars(args).items()
            if k not in FREE and k != "kwargs"} | {"few_shot_videos": drawn}
-    run["faces_args"] = {name: (f / "args.json").read_text() for name, f in sets.items() if (f / "args.json").exists()}
 
     def save(name):
         save_checkpoint(args.out / name, stage="05", network=args.model, model=model.state_dict(), optimizer=optimizer.state_dict(),
-                        random=random_state(), kwargs=kwargs, args=run, **state)
+                        random=random_state(), kwargs=kwargs, args=run, data=data, **state)
 
     if state["finished"] and not (args.out / "model.pt").exists():        # --epochs 0
         save("model.pt")
@@ -339,7 +343,9 @@ def train(args):
         seconds = time.perf_counter() - start
         bar.close()
 
-        value = auc(val_labels, score(model, val_items, args.batch, args.workers, device, "validation")) if val_items else float("nan")
+        p_fake = score(model, val_items, args.batch, args.workers, device, "validation") if val_items else []
+        value = auc(val_labels, p_fake) if val_items else float("nan")
+        state["validation"] = validate(val_videos, np.array(val_labels), p_fake)
         mean, better = state["loss"] / state["batch"], not val_items or np.isnan(value) or value > state["best"]
         checked = f"validation AUC {percent(value)}{', the best' if better else ''}" if val_items else "no validation"
         print(f"epoch {state['epoch'] + 1}: loss {mean:.4f}, {checked}; "

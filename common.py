@@ -285,6 +285,25 @@ def lock(file):
     return handle
 
 
+# What a checkpoint keeps of how its faces were extracted, so that 07_detect.py does the same to a new video.
+EXTRACTION = ("sampling", "num_frames", "num_frames_real", "num_clips", "clip_length", "scale", "size", "format", "jpg_quality", "detector", "crf", "generated")
+
+
+def describe_data(folder, role):
+    """What a checkpoint keeps of a set that it learns from: a list of {"set": its name, "role": text, "extraction": flags of 01}.
+
+    folder: faces of stage 01, or features of 03 or 05, which name their faces. What args.json does not tell is missing in the result.
+    """
+    try:
+        flags = json.loads((Path(folder) / "args.json").read_text(encoding="utf-8"))["flags"]
+        extraction = flags["extraction"] if "extraction" in flags else {k: flags[k] for k in EXTRACTION if k in flags}
+        if not isinstance(extraction, dict):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError):
+        extraction = {}
+    return [dict(set=Path(folder).resolve().name, role=role, extraction=extraction)]
+
+
 def folder_names(folders):
     """{NAME: folder} for folders given on the command line; ends the script if two have the same name."""
     named = {}
@@ -573,6 +592,35 @@ def eer(labels, scores):
     return float(fpr[after - 1] + step * (fpr[after] - fpr[after - 1]))
 
 
+def eer_threshold(labels, scores):
+    """The threshold of equal error rates: where the share of reals at or above it is nearest to that of fakes below it; nan for one class.
+
+    It lies midway between two scores; of several such places it is the middle one.
+    """
+    values = np.unique(scores)
+    if len(np.unique(labels)) < 2:
+        return float("nan")
+    cuts = (values[1:] + values[:-1]) / 2 if len(values) > 1 else values
+    below = [np.searchsorted(np.sort(scores[labels == label]), cuts) / (labels == label).sum() for label in (0, 1)]
+    gap = np.abs((1 - below[0]) - below[1])
+    best = np.flatnonzero(gap <= gap.min() + 1e-12)
+    return float(cuts[best[len(best) // 2]])
+
+
+def validate(videos, labels, scores):
+    """What a validation set says of a network, at video level (the mean of a video's scores), for its checkpoint and 07_detect.py; None without one.
+
+    videos: a name for each score. Returns {"videos": their number, "auc", "eer", "threshold"}, nan where there is one class only.
+    """
+    if not len(videos):
+        return None
+    names = {name: k for k, name in enumerate(dict.fromkeys(videos))}
+    groups = np.fromiter(map(names.get, videos), np.int64, len(videos))
+    count = np.bincount(groups)
+    means, of_video = np.bincount(groups, np.asarray(scores, np.float64)) / count, (np.bincount(groups, labels) / count).round().astype(int)
+    return dict(videos=len(names), auc=auc(of_video, means), eer=eer(of_video, means), threshold=eer_threshold(of_video, means))
+
+
 def percent(value):
     """A rate for the terminal: 0.5 -> "50.0 %", nan -> "undefined"."""
     return "undefined" if np.isnan(value) else f"{100 * value:.1f} %"
@@ -605,8 +653,8 @@ def save_checkpoint(path, **content):
                  "again to go on")
 
 
-def load_checkpoint(path, stage):
-    """Read a checkpoint that `stage` ("02", "04" or "05") wrote, onto the CPU; ends the script if it is another thing."""
+def load_checkpoint(path, *stages):
+    """Read a checkpoint that one of the stages ("02", "04", "05") wrote, onto the CPU; ends the script if it is another thing."""
     import pickle
     import torch
     path = Path(path)
@@ -617,8 +665,8 @@ def load_checkpoint(path, stage):
     except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
         fail(f"{path} is not a checkpoint of this project, or is damaged ({(str(error).splitlines() or ['no reason given'])[0][:100]})")
     found = content.get("stage") if isinstance(content, dict) else None
-    if found != stage:
-        fail(f"{path} is {f'a checkpoint of stage {found}' if found else 'not a checkpoint of this project'}; one of stage {stage} is needed")
+    if found not in stages:
+        fail(f"{path} is {f'a checkpoint of stage {found}' if found else 'not a checkpoint of this project'}; one of stage {' or '.join(stages)} is needed")
     return content
 
 

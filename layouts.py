@@ -18,6 +18,7 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,18 @@ def image_files(folder):
         return [int(part) if k % 2 else part for k, part in enumerate(re.split("([0-9]+)", path.name))]
 
     return sorted((path for path in Path(folder).iterdir() if os.path.isfile(path) and is_image(path)), key=natural)
+
+
+def generated(videos):
+    """Whether any of the videos comes out of 00_make_demo_videos.py: a folder above it, links followed, holds that script's args.json."""
+    @cache
+    def below(folder):
+        try:
+            here = json.loads((folder / "args.json").read_text(encoding="utf-8")).get("script") == "00_make_demo_videos.py"
+        except (OSError, ValueError, AttributeError):
+            here = False
+        return here or (folder != folder.parent and below(folder.parent))
+    return any(below(Path(os.path.realpath(video["path"])).parent) for video in videos)
 
 
 def read_json(file):
@@ -479,11 +492,11 @@ def drop_leaks(videos):
 
 
 def name_videos(videos):
-    """Give each video its unique name, `METHOD_STEM` in letters that every file system takes; in place.
+    """Give each video its unique name, `METHOD_STEM` (or `STEM`) in letters that every file system takes; in place.
 
     Where letters had to go or two names meet (000_003 of four methods, a.mp4 and a.avi), a hash of the path sets them apart.
     """
-    plain = [f"{video['method']}_{video['stem']}" for video in videos]
+    plain = ["_".join(filter(None, (video["method"], video["stem"]))) for video in videos]
     names = [re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:80].strip(".") for name in plain]
     times = Counter(name.lower() for name in names)
     root = os.path.commonpath([os.path.abspath(video["path"].parent) for video in videos])

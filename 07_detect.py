@@ -1,0 +1,447 @@
+#!/usr/bin/env python3
+"""Stage 07: is this video fake? A score and a verdict for every person in any video, by checkpoints of stages 02, 04 and 05.
+
+    python 07_detect.py clip.mp4 --checkpoint runs/clrnet/merge/model.pt --out verdicts
+    python 07_detect.py downloads/ clip.mov --checkpoint runs/clrnet/merge/model.pt runs/FT/Celeb-DF/model.pt --out verdicts
+    python 07_detect.py clip.mp4 --checkpoint runs/extractor/model.pt --out verdicts --json | python -m json.tool
+
+Faces are taken from a video as those were that the checkpoint was trained on (it says how: which frames, how large a crop), every sampled frame
+or clip is scored, and a person's score is the mean of theirs (FeatureTransfer 4.5). Several people in a video are followed apart. What comes out:
+a line a person on the terminal, and in OUT
+
+    verdicts.csv    a row a video, person and checkpoint: verdict, score, threshold, on how many faces it rests
+    verdicts.json   the same with every single score, and what the checkpoints were trained on
+    NAME.png        for each video with a face: scores over time, the faces with the highest and the lowest, with CLRNet's activation maps
+
+    fake, real      the score is at or above the threshold, or below it. The threshold is the one with equal error rates on the checkpoint's
+                    validation videos; without such videos it is 0.5, and that is said
+    no face found   nothing was scored, which says nothing about the video
+    unreadable      ffmpeg cannot read it; the reason is given
+
+A score orders videos like those of the training. On a manipulation, a compression or a camera that the training did not know, fakes pass as
+real and real videos as fakes. With several checkpoints the verdict is that of the mean score at the mean threshold, and each one's is beside it.
+
+Choices of ours, of which the papers say nothing:
+
+    who is who      a face belongs to the person whose last face was less than its side away and had half to twice its size: a cut can make two
+                    persons of one, or one of two. Who appears less than a tenth as often as the most frequent person is left out, and counted
+    small faces     01 stops at the first scale that shows a face; here larger scales are looked at for other people too
+    frames          as many as the training took; where it took more of real videos (--num-frames-real), so many
+    precision       float32, whatever the training had
+"""
+import argparse
+import io
+import json
+import math
+import os
+import re
+import sys
+from collections import Counter, deque
+from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import layouts
+from common import (add_system_arguments, choose_device, fail, help_format, load_checkpoint, load_state, percent, progress, run_script, sha256, worker_pool,
+                    write_table, write_whole)
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")          # Okabe and Ito
+# What 01 does where a checkpoint does not say how its faces were extracted.
+DEFAULTS = dict(sampling="frames", num_frames=30, num_frames_real=None, num_clips=16, clip_length=5, scale=1.2, size=240, format="png", jpg_quality=95,
+                detector="dlib")
+DEMONSTRATION = "DEMONSTRATION: trained on generated videos, it says nothing about real ones"
+
+
+# ---------------------------------------------------------------- the checkpoints
+
+class Detector:
+    """A checkpoint of stage 02, 04 or 05: what it learnt from, how its faces are to be extracted, and its score.
+
+    `extractor`: for one of 04, the checkpoint of its features where it is not at its recorded place. Ends the script where a file does not fit.
+
+    Attributes: path; data, as `common.describe_faces` gives it; validation, as `common.validate`, or None; demonstration; threshold, 0..1; frames and
+    image_size of a sample; plan, see `follow`; maps, a function (N, T, 3, S, S) -> (N, T, h, w), or None.
+    """
+
+    def __init__(self, path, extractor, device):
+        content = load_checkpoint(path, "02", "04", "05")
+        stage, self.path, self.device, self.maps = content["stage"], Path(path), device, None
+        self.validation, self.data = content.get("validation"), list(content.get("data") or ())
+        if stage == "04" and not content.get("end_to_end"):
+            below = Detector(find_extractor(content, path, extractor), None, device)
+            if below.features is None:
+                fail(f"{path} was trained on features of {below.path}, which is itself a checkpoint of stage 04")
+            self.net = rebuild(import_module("04_train_bpdann").BPDANN, content, path)
+            self.forward, self.features = lambda clips: self.net(below.features(clips)), None
+            self.frames, self.image_size, self.data = below.frames, below.image_size, self.data + below.data
+        elif stage == "05":
+            networks = import_module("05_train_clrnet").NETWORKS
+            if content.get("network") not in networks:
+                fail(f"{path} holds a network {content.get('network')!r}, which is not known here")
+            self.net = rebuild(networks[content["network"]], content, path)
+            self.forward, self.features = lambda clips: self.net(clips / 255), lambda clips: self.net.features(clips / 255)
+            self.maps, self.frames, self.image_size = getattr(self.net, "activation_maps", None), self.net.frames, self.net.image_size
+        else:
+            owner = import_module("04_train_bpdann").DANN if stage == "04" else import_module("02_pretrain_extractor").Extractor
+            self.net = rebuild(owner, content, path)
+            self.forward, self.features = lambda clips: self.net(clips[:, 0]), (lambda clips: self.net.features(clips[:, 0])) if stage == "02" else None
+            self.frames, self.image_size = 1, self.net.image_size
+        self.net.to(device).eval()
+        self.demonstration = any(entry["extraction"].get("generated") for entry in self.data)
+        threshold = (self.validation or {}).get("threshold", math.nan)
+        self.calibrated = not math.isnan(threshold)
+        self.threshold = threshold if self.calibrated else 0.5
+        self.plan = self.make_plan()
+
+    def make_plan(self):
+        """How 01 took the faces of the training data, and the size of the network's input."""
+        known = next((entry["extraction"] for entry in self.data if entry["extraction"].get("sampling")), {})
+        plan = {**DEFAULTS, **({} if known or self.frames == 1 else dict(sampling="clips", num_clips=max(1, 80 // self.frames), clip_length=self.frames)),
+                **{k: v for k, v in known.items() if k in DEFAULTS}}
+        clips = plan["sampling"] == "clips"
+        plan.update(count=plan["num_clips"] if clips else max(plan["num_frames"], plan["num_frames_real"] or 1), length=plan["clip_length"] if clips else 1,
+                    image_size=self.image_size)
+        if plan["length"] % self.frames:
+            fail(f"{self.path} takes {self.frames} frames at a time and was trained on clips of {plan['length']}: it is damaged")
+        return plan
+
+    def score(self, crops):
+        """P(fake) of each crop or clip, the mean over its samples: uint8 (N, T, S, S, 3) -> (N,) float array."""
+        import torch
+        clips = torch.from_numpy(crops).permute(0, 1, 4, 2, 3)
+        samples = clips.reshape(-1, self.frames, *clips.shape[2:])        # baselines on single frames take each of a clip's
+        with torch.inference_mode():
+            parts = [self.forward(part.to(self.device)).float().softmax(1)[:, 1].cpu() for part in samples.split(max(1, 32 // self.frames))]
+        return torch.cat(parts).view(len(clips), -1).mean(1).double().numpy()
+
+    def about(self):
+        """What is to be known before its verdicts are trusted, as a line."""
+        sets = "; ".join(f"{role} {', '.join(e['set'] for e in self.data if e['role'] == role)}" for role in dict.fromkeys(e["role"] for e in self.data))
+        v = self.validation
+        checked = f"on its {v['videos']} validation videos AUC {percent(v['auc'])}, equal error rate {percent(v['eer'])}" if v else "it was not validated"
+        at = f"threshold {shown(self.threshold)}" + ("" if self.calibrated else " (not calibrated: no validation videos of both classes)")
+        return f"{sets or 'what it learnt from is not recorded'}; {checked}; {at}"
+
+
+def rebuild(network, content, path):
+    """The network of a checkpoint with its weights; ends the script where it does not say what it is."""
+    try:
+        net = network(**content["kwargs"])
+    except (KeyError, TypeError, ValueError, RuntimeError, MemoryError) as error:
+        fail(f"{path} does not say what its network is ({' '.join(str(error).split())[:150]})")
+    load_state(net, content, path)
+    return net
+
+
+def find_extractor(content, path, given):
+    """The checkpoint from whose features one of stage 04 was trained: the file it names, or `given`, by its SHA-256."""
+    record = content.get("extractor")
+    if not record and not given:
+        fail(f"{path} does not say which extractor made its features: give --extractor FILE, model.pt of stage 02 or 05")
+    file = Path(given or record["path"])
+    if not file.is_file():
+        fail(f"{file}, which made the features of {path}, is not there: give --extractor FILE (or run in the folder in which it was trained)")
+    if record and sha256(file) != record["sha256"]:
+        fail(f"{file} is not the extractor that made the features of {path}: it has changed since, or is another one; give --extractor FILE")
+    return file
+
+
+# ---------------------------------------------------------------- the people in a video
+
+def near(a, b):
+    """How far two boxes (left, top, right, bottom) are apart in sides of the larger; infinite where one is more than twice as large."""
+    sides = [max(box[2] - box[0], box[3] - box[1]) for box in (a, b)]
+    if max(sides) > 2 * min(sides):
+        return math.inf
+    return math.hypot(a[0] + a[2] - b[0] - b[2], a[1] + a[3] - b[1] - b[3]) / 2 / max(sides)
+
+
+def assign(boxes, last):
+    """Give each box of a frame a person: a list of numbers. last: [box, ...] by person, where each was seen last; it is brought up to date."""
+    persons, pairs = [None] * len(boxes), sorted((near(box, seen), k, person) for k, box in enumerate(boxes) for person, seen in enumerate(last))
+    for distance, k, person in pairs:
+        if distance < 1 and persons[k] is None and person not in persons:
+            persons[k] = person
+    for k, box in enumerate(boxes):
+        if persons[k] is None:
+            persons[k] = len(last)
+            last.append(box)
+        last[persons[k]] = box
+    return persons
+
+
+def crop(frames, box, plan):
+    """The crop of each frame as its network takes it: uint8 (T, S, S, 3), in the steps of stage 01 and of the training's loader."""
+    images = []
+    for frame in frames:
+        image = Image.fromarray(frame[box[1]:box[3], box[0]:box[2]])
+        if plan["sampling"] == "clips":
+            image = image.resize((plan["size"],) * 2, Image.Resampling.BICUBIC)
+        if plan["format"] == "jpg":
+            file = io.BytesIO()
+            image.save(file, "jpeg", quality=plan["jpg_quality"], subsampling=0)
+            image = Image.open(file).convert("RGB")
+        if image.size != (plan["image_size"],) * 2:
+            image = image.resize((plan["image_size"],) * 2, Image.Resampling.BICUBIC)
+        images.append(np.asarray(image))
+    return np.stack(images)
+
+
+def follow(path, plans):
+    """Find and follow the people in a video; runs in a worker.
+
+    plans: {"sampling", "count", "length", ...} as `Detector.make_plan` gives. Returns a dict: frames and seconds of the video; looked, how many
+    frames or clips were looked at; people, for each a list of (plan number, first frame, box, crop of T frames), the most frequent person first; left_out,
+    faces of those who hardly appear. Or {"reason": why it cannot be read}.
+    """
+    stage01 = import_module("01_extract_faces")
+    try:
+        frames, seconds = stage01.count_frames(path, True)
+        units = []                                                        # (last frame, first frame, plan number)
+        for k, plan in enumerate(plans):
+            starts = stage01.equal_intervals(frames, plan["count"]) if plan["sampling"] == "frames" else stage01.clip_starts(frames, plan["count"], plan["length"])
+            units += [(start + plan["length"] - 1, start, k) for start in starts]
+        units = deque(sorted(units))
+        if not units:
+            return dict(reason=f"its {frames} frames are too few for a clip of {min(plan['length'] for plan in plans)}")
+        wanted = sorted({n for end, start, _ in units for n in range(start, end + 1)})
+        longest, held, found, last, samples, looked = max(plan["length"] for plan in plans), {}, {}, [], [], 0
+
+        def faces(number, detector):
+            if (number, detector) not in found:
+                frame = held[number]
+                found[number, detector] = stage01.all_faces(frame) if detector == "dlib" else stage01.faces_mtcnn([frame], "cpu")[0]
+            return found[number, detector]
+
+        for number, frame in stage01.read_frames(path, wanted):
+            held[number] = frame
+            while units and units[0][0] <= number:
+                end, start, k = units.popleft()
+                numbers, plan = range(start, end + 1), plans[k]
+                if any(n not in held or held[n].shape != frame.shape for n in numbers):
+                    continue                                              # a frame of it could not be decoded
+                looked += 1
+                middle_first = sorted(numbers, key=lambda n: (abs(n - start - plan["length"] // 2), n))
+                boxes = next(filter(None, (faces(n, plan["detector"]) for n in middle_first)), [])
+                for box, person in zip(boxes, assign(boxes, last)):
+                    square = stage01.square_box(box, plan["scale"], *frame.shape[1::-1])
+                    samples.append((person, k, start, square, crop([held[n] for n in numbers], square, plan)))
+            held = {n: image for n, image in held.items() if n > number - longest}
+    except stage01.Unreadable as error:
+        return dict(reason=str(error))
+    except (ValueError, RuntimeError, MemoryError) as error:              # of Pillow, dlib or MTCNN
+        return dict(reason=ascii(f"{type(error).__name__}: {error}")[1:-1])
+    times = Counter(person for person, *_ in samples)
+    most = max(times.values(), default=0)
+    kept = [person for person, n in times.most_common() if n >= max(most / 10, 2 if most > 3 else 1)]
+    people = [[sample for owner, *sample in samples if owner == person] for person in kept]
+    return dict(frames=frames, seconds=seconds, looked=looked, people=people, left_out=len(samples) - sum(map(len, people)))
+
+
+# ---------------------------------------------------------------- verdicts
+
+def judge(detectors, plans, sample_lists):
+    """Score a person. Returns {"score", "threshold", "verdict", "faces", "by": [the same a checkpoint, with "samples"]}."""
+    by = []
+    for detector in detectors:
+        mine = [(first, box, crops) for k, first, box, crops in sample_lists if plans[k] == detector.plan]
+        if not mine:
+            continue
+        scores = detector.score(np.stack([crops for *_, crops in mine]))
+        if not np.isfinite(scores).all():
+            fail(f"the output of {detector.path} is not a finite number: is the checkpoint sound?")
+        by.append(dict(checkpoint=str(detector.path), score=float(scores.mean()), threshold=detector.threshold,
+                       samples=[dict(frame=first, box=list(map(int, box)), score=float(score)) for (first, box, _), score in zip(mine, scores)]))
+    person = dict(score=float(np.mean([one["score"] for one in by])), threshold=float(np.mean([one["threshold"] for one in by])), by=by)
+    for one in (person, *by):
+        one["verdict"] = "fake" if one["score"] >= one["threshold"] else "real"
+    person["faces"] = len({(sample["frame"], tuple(sample["box"])) for one in by for sample in one["samples"]})
+    return person
+
+
+def draw(path, video, people, detectors, plans):
+    """The picture of a verdict: for each person (four at most) the scores over time, and the faces with the highest and the lowest."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import torch
+    matplotlib.rcParams["text.parse_math"] = False                        # a $ in a name is a $
+    chief = next((d for d in detectors if d.maps), detectors[0])          # whose faces to show
+    rows, seconds = video["people"][:4], video["seconds"] / max(1, video["frames"])
+    height = 2.35 if chief.maps else 1.75
+    figure = plt.figure(figsize=(7.2, 0.85 + height * len(rows)), layout="constrained")
+    outer = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    for part, person, samples in zip(outer, rows, people):
+        left, right = part.subfigures(1, 2, width_ratios=(1, 1.15))
+        axes = left.subplots()
+        for k, one in enumerate(person["by"]):
+            x, y = zip(*((s["frame"] * seconds, s["score"]) for s in one["samples"]))
+            label = os.path.join(*Path(one["checkpoint"]).parts[-2:]) if len(person["by"]) > 1 else None
+            axes.plot(x, y, "o-", color=COLOURS[k % len(COLOURS)], markersize=3, linewidth=1, label=label and ascii(label)[1:-1])
+        axes.axhline(person["threshold"], color="0.3", linewidth=1, linestyle="--")
+        axes.axhspan(person["threshold"], 1.03, color="#D55E00", alpha=0.08, linewidth=0)
+        axes.text(0.99, person["threshold"], "threshold ", fontsize=6, ha="right", va="bottom", transform=axes.get_yaxis_transform())
+        axes.set(ylim=(-0.03, 1.03), xlim=(0, max(video["seconds"], 1e-3)), xlabel="seconds" if video["seconds"] else "", ylabel="P(fake)")
+        axes.tick_params(labelsize=7)
+        axes.xaxis.label.set_size(7)
+        axes.yaxis.label.set_size(7)
+        axes.spines[["top", "right"]].set_visible(False)
+        who = f"person {person['person']}: " if len(video["people"]) > 1 else ""
+        axes.set_title(f"{who}{person['verdict'].upper()}, P(fake) {shown(person['score'])}, {person['faces']} faces", fontsize=8, loc="left", fontweight="bold")
+        if len(person["by"]) > 1:
+            axes.legend(fontsize=6, frameon=False)
+        scored = next((one for one in person["by"] if one["checkpoint"] == str(chief.path)), None)
+        if scored is None:
+            continue
+        crops = [c for k, _, _, c in samples if plans[k] == chief.plan]
+        order = np.argsort([-s["score"] for s in scored["samples"]], kind="stable")
+        chosen = [*order[:3], *order[-3:]] if len(order) > 5 else list(order)
+        grid = right.subplots(2 if chief.maps else 1, len(chosen), squeeze=False)
+        faces = [crops[k][chief.frames // 2] for k in chosen]
+        if chief.maps:
+            with torch.inference_mode():
+                clips = torch.from_numpy(np.stack([crops[k][:chief.frames] for k in chosen])).permute(0, 1, 4, 2, 3).to(chief.device) / 255
+                maps = torch.nn.functional.interpolate(torch.cat([chief.maps(clip[None]) for clip in clips]), size=clips.shape[-2:], mode="bilinear")
+            maps = maps[:, chief.frames // 2].cpu().numpy()
+            top = np.abs(maps).max() or 1.0
+        for column, (k, face) in enumerate(zip(chosen, faces)):
+            grid[0, column].imshow(face)
+            sample = scored["samples"][k]
+            grid[0, column].set_title(f"{sample['score']:.2f}\n{sample['frame'] * seconds:.1f} s", fontsize=6, pad=2)
+            if chief.maps:
+                grid[1, column].imshow(face.mean(-1), cmap="gray", vmin=0, vmax=255)
+                grid[1, column].imshow(maps[column], cmap="RdBu_r", vmin=-top, vmax=top, alpha=0.55)
+        for panel in grid.flat:
+            panel.set_axis_off()
+        right.suptitle("highest and lowest scores" + ("; maps: red speaks for fake, blue for real" if chief.maps else ""), fontsize=7)
+    name = ascii(os.path.basename(video["path"]))[1:-1]
+    more = f"; {len(video['people']) - 4} more people in verdicts.csv" if len(video["people"]) > 4 else ""
+    figure.suptitle(f"{name if len(name) < 70 else name[:67] + '...'}: {video['verdict'].upper()}{more}" +
+                    ("\n" + DEMONSTRATION if video["demonstration"] else ""), fontsize=9, color="#A00000" if video["demonstration"] else "black")
+    with write_whole(path) as part:
+        figure.savefig(part, dpi=150, format="png", metadata={"Software": None})
+    plt.close(figure)
+
+
+def find(given):
+    """The videos among files and folders of the command line, each once: a list of paths in their order."""
+    paths = []
+    for path in given:
+        found = layouts.find_videos(path) if os.path.isdir(path) else [path]
+        if not found:
+            fail(f"{path} holds no videos ({' '.join(sorted(layouts.ENDINGS))})")
+        paths += found
+    return list({os.path.abspath(path): path for path in paths}.values())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
+                                     usage="%(prog)s VIDEO [VIDEO ...] --checkpoint FILE [FILE ...] --out DIR [options]", formatter_class=help_format)
+    data = parser.add_argument_group("data")
+    data.add_argument("videos", type=Path, nargs="+", metavar="VIDEO", help="video files, or folders that are searched for them")
+    data.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for verdicts.csv, verdicts.json and a picture a video; what is there "
+                                                                             "of an earlier run is written over")
+    data.add_argument("--json", action="store_true", help="print verdicts.json on standard output, and everything else on standard error")
+    model_ = parser.add_argument_group("model")
+    model_.add_argument("--checkpoint", type=Path, nargs="+", required=True, metavar="FILE", help="model.pt of stages 02, 04, 05")
+    model_.add_argument("--extractor", type=Path, metavar="FILE", help="for those of 04: the model.pt that made their features (default: where it was then)")
+    add_system_arguments(parser, workers="processes that look for faces", device=True, go_on=False)
+    args = parser.parse_args()
+    if args.workers < 1:
+        fail("--workers must be 1 or more")
+    say = sys.stderr if args.json else sys.stdout
+    paths, device = find(args.videos), choose_device(args.device)
+    detectors = [Detector(path, args.extractor, device) for path in dict.fromkeys(args.checkpoint)]
+    plans = [plan for k, plan in enumerate(d.plan for d in detectors) if plan not in [d.plan for d in detectors[:k]]]
+    demonstration = any(d.demonstration for d in detectors)
+    for detector in detectors:
+        print(f"{detector.path}: {detector.about()}", file=say)
+    what = {f"{p['count']} frames" if p["length"] == 1 else f"{p['count']} clips of {p['length']} frames" for p in plans}
+    print(f"{len(paths)} videos, {' and '.join(sorted(what))} of each; device {device}, {args.workers} processes. Fakes of other kinds than those of the training "
+          "may pass as real.\n", file=say, flush=True)
+    videos = [layouts.make_video(path, 0, "") for path in paths]
+    layouts.name_videos(videos)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"cannot make the output folder {args.out}: {error.strerror}")
+
+    results = []
+    try:
+        with worker_pool(min(args.workers, len(videos))) as pool:
+            waiting, left = deque(), deque(videos)
+            bar = progress(total=len(videos), unit="video", iterable=None)
+            while left or waiting:
+                while left and len(waiting) < 2 * args.workers:           # few at a time: their faces are held until they are scored
+                    waiting.append((left[0], pool.submit(follow, left.popleft()["path"], plans)))
+                video, future = waiting.popleft()
+                found = future.result()
+                result = dict(path=str(video["path"]), demonstration=demonstration, frames=found.get("frames"), seconds=found.get("seconds"), people=[])
+                if "reason" in found:
+                    result |= dict(verdict="unreadable", reason=found["reason"])
+                elif not found["people"]:
+                    result |= dict(verdict="no face found", reason=f"none in {found['looked']} frames or clips")
+                else:
+                    result["people"] = [dict(person=k, **judge(detectors, plans, samples)) for k, samples in enumerate(found["people"], 1)]
+                    result |= dict(verdict=max((p["verdict"] for p in result["people"]), key="real fake".index), left_out=found["left_out"],
+                                   picture=f"{video['name']}.png")
+                    draw(args.out / result["picture"], result, found["people"], detectors, plans)
+                results.append(result)
+                bar.write("\n".join(lines(result)), file=say)
+                bar.update()
+            bar.close()
+    except BrokenProcessPool:
+        fail("a process that looks for faces died (out of memory?): try fewer --workers")
+    write(args.out, results, detectors)
+    if args.json:
+        print((args.out / "verdicts.json").read_text(encoding="utf-8"), end="")
+    counts = Counter(result["verdict"] for result in results)
+    print(f"\n{len(results)} videos: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()) + f"; pictures and tables in {args.out}", file=say)
+
+
+def shown(value):
+    """A score for people: 3 decimals, 6 near 0 and 1."""
+    return f"{value:.3f}" if 0.001 <= value <= 0.999 else f"{value:.6f}"
+
+
+def plain(text):
+    """Text as a line that any terminal takes: what cannot be printed is escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
+def lines(result):
+    """The lines that are printed of a video."""
+    end = f"  [{DEMONSTRATION}]" if result["demonstration"] else ""
+    name, many = plain(result["path"]), len(result["people"])
+    if not many:
+        yield f"{name}: {result['verdict'].upper()} ({result['reason']})"
+    for person in result["people"]:
+        who = f", person {person['person']} of {many}" if many > 1 else ""
+        yield (f"{name}{who}: {person['verdict'].upper()}, P(fake) {shown(person['score'])} at threshold "
+               f"{shown(person['threshold'])}, from {person['faces']} faces{end}")
+        for one in person["by"] if len(person["by"]) > 1 else ():
+            yield f"    {one['verdict']}, P(fake) {shown(one['score'])} at {shown(one['threshold'])}: {one['checkpoint']}"
+
+
+def write(out, results, detectors):
+    """verdicts.csv and verdicts.json."""
+    about = [dict(checkpoint=str(d.path), trained_on=[{k: e[k] for k in ("set", "role")} for e in d.data], demonstration=d.demonstration, threshold=d.threshold,
+                  calibrated=d.calibrated, validation=d.validation and {k: None if v != v else v for k, v in d.validation.items()}) for d in detectors]
+    with write_whole(out / "verdicts.json") as part:
+        part.write_text(json.dumps(dict(checkpoints=about, videos=results), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    rows = []
+    for result in results:
+        for person in result["people"]:
+            every = [*person["by"], *([dict(person, checkpoint="mean")] if len(person["by"]) > 1 else [])]
+            rows += [(plain(result["path"]), person["person"], one["checkpoint"], one["verdict"], f"{one['score']:.6f}", f"{one['threshold']:.6f}", person["faces"],
+                      "", int(result["demonstration"])) for one in every]
+        if not result["people"]:
+            rows.append((plain(result["path"]), "", "", result["verdict"], "", "", 0, result["reason"], int(result["demonstration"])))
+    write_table(out / "verdicts.csv", ("video", "person", "checkpoint", "verdict", "score", "threshold", "faces", "reason", "demonstration"), rows)
+
+
+if __name__ == "__main__":
+    run_script(main)
