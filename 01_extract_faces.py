@@ -4,6 +4,7 @@
     python 01_extract_faces.py --layout ffpp --videos DIR --method Deepfakes --compression c23 --out faces/FF-DF
     python 01_extract_faces.py --layout celebdf --videos DIR --out faces/Celeb-DF
     python 01_extract_faces.py --list videos.csv --random-split 60 20 20 --sampling clips --out faces/MINE-clips
+    python 01_extract_faces.py --layout celebdf --videos DIR --crf 23 40 --out faces/Celeb-DF        # faces/Celeb-DF-crf23 and -crf40
 
 What comes out, in OUT:
 
@@ -35,12 +36,15 @@ Deviations from the papers (theirs -> ours):
     several faces       not said -> the largest of the first frame, then the one near where the last was found
     fakes' boxes        detected as the originals' are -> the same; --boxes-from takes the originals' boxes, which is ours
     "equal intervals"   not said where they start -> the middle of each of N equal parts of the video
+    compression         the sets' own; others are CLRNet's future work (7) -> --crf: H.264 by x264's constant rate factor, preset medium, 4:2:0
     splits in order     750, 125, 125 of FF++ (CLRNet 5) -> the same; a fake whose pair of people is in two splits leaves the earlier one
     pixels not square   not said -> the frame as a player shows it (OpenCV, which most code reads videos with, shows it squeezed)
     clips of a video    16 x 5 (CLRNet 5.1.3), place not said -> the middle of each of 16 equal parts, never overlapping;
                         one box a clip, so that the face does not jump where the detector does
 """
 import argparse
+import copy
+import errno
 import json
 import math
 import os
@@ -137,6 +141,28 @@ def count_frames(path, with_seconds=False):
         raise Unreadable(reason(done.stderr.splitlines()) if done.stderr else "no picture stream with frames in it")
     seconds = re.findall(rb"^out_time_us=(\d+)", done.stdout, re.MULTILINE)
     return (int(counts[-1]), int(seconds[-1]) / 1e6 if seconds else 0.0) if with_seconds else int(counts[-1])
+
+
+def recode(path, crf, file, warnings):
+    """Encode a video anew as H.264 with constant rate factor `crf` into `file`, frame by frame as it is shown. Raises Unreadable.
+
+    ffmpeg's warnings are appended to `warnings`. Sides become even, colour 4:2:0, which is what players and platforms take.
+    """
+    if path.is_dir():
+        raise Unreadable("a folder of images is not re-encoded")
+    limit = 60 + 2 * count_frames(path)                                   # seconds
+    try:
+        done = subprocess.run(ffmpeg_command(path, "-vf", "scale=trunc(iw/2)*2:trunc(ih/2)*2", "-c:v", "libx264", "-crf", str(crf), "-preset", "medium",
+                                             "-pix_fmt", "yuv420p", "-threads", "1", "-filter_threads", "1", "-fps_mode", "passthrough", "-an", "-y", file),
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=limit)
+    except subprocess.TimeoutExpired:
+        raise Unreadable(f"encoding it took longer than {limit} s")
+    messages = done.stderr.splitlines()
+    if any(b"No space left" in message for message in messages):
+        raise OSError(errno.ENOSPC, "No space left on device", str(file))
+    if done.returncode or not os.path.exists(file):
+        raise Unreadable(reason(messages))
+    warnings += list(filter(None, map(plain, messages[:MAX_WARNINGS])))
 
 
 def read_images(folder, wanted):
@@ -400,13 +426,17 @@ def extract_video(video, out, settings):
             raise Unreadable("no such file")
         if video.get("boxes", True) is None:
             raise Unreadable(f"its original {video['original']} is not in the folder of --boxes-from")
-        frames = count_frames(video["path"])
+        path = video["path"]
+        if settings["crf"] is not None:
+            path = part / "recoded.mp4"
+            recode(video["path"], settings["crf"], path, damage)
+        frames = count_frames(path)
         starts = equal_intervals(frames, video["asked"]) if frames_only else clip_starts(frames, video["asked"] // length, length)
         wanted = [start + k for start in starts for k in range(length)]
         if not wanted:
             raise Unreadable(f"{frames} frames are too few for a clip of {length}")
         seen, clip, group = set(), [], []
-        for number, frame in read_frames(video["path"], wanted, damage):
+        for number, frame in read_frames(path, wanted, damage):
             size = size if seen else frame.shape[1::-1]
             seen.add(number)
             if clip and number != clip[-1][0] + 1:                        # an image of the clip did not come
@@ -431,6 +461,7 @@ def extract_video(video, out, settings):
         for image in part.iterdir():
             image.unlink()
         rows, skipped = [], [["", ascii(f"failed: {type(error).__name__}: {error}")[1:-1]]]
+    (part / "recoded.mp4").unlink(missing_ok=True)
     record = dict(rows=rows, skipped=sorted(skipped), size=size, warnings=len(damage), first_warning=damage[0] if damage else "")
     (part / "faces.json").write_text(json.dumps(record) + "\n")
     shutil.rmtree(out / video["name"], ignore_errors=True)
@@ -478,6 +509,8 @@ def main():
                                                                        "150 for the pretraining set DFDC-F")
     what.add_argument("--num-clips", type=int, default=16, metavar="N", help="clips a video (default 16)")
     what.add_argument("--clip-length", type=int, default=5, metavar="T", help="consecutive frames a clip (default 5)")
+    what.add_argument("--crf", type=int, nargs="+", default=[], metavar="N",
+                      help="encode every video anew first, once for each constant rate factor (0 to 51; 23 and 40 are FaceForensics++'s), into OUT-crfN")
     crop = parser.add_argument_group("crops")
     crop.add_argument("--detector", choices=("dlib", "mtcnn"), default="dlib", help="dlib: its HOG detector (default); mtcnn: the papers', through "
                                                                                     "facenet-pytorch, which is to be installed separately")
@@ -494,6 +527,8 @@ def main():
     if min(args.num_frames, args.num_frames_real or 1, args.num_clips, args.clip_length, args.size, args.workers) < 1 \
             or not 0.1 <= args.scale <= 10 or not 1 <= args.jpg_quality <= 95:
         fail("numbers of frames, clips, pixels and workers must be 1 or more, --scale 0.1 to 10, --jpg-quality 1 to 95")
+    if any(not 0 <= crf <= 51 for crf in args.crf):
+        fail("--crf takes 0 to 51")
     if args.random_split and (min(args.random_split) < 0 or sum(args.random_split) <= 0):
         fail("--random-split needs three proportions, 0 or more, e.g. 80 10 10")
     drawn = [flag for flag in ("random_split", "split_in_order", "split_draw") if getattr(args, flag)]
@@ -546,12 +581,20 @@ def main():
         ffmpeg_command("")
     except RuntimeError as error:
         fail(f"no ffmpeg: {error} Reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to an ffmpeg of your own")
+    for crf in args.crf or [None]:
+        one = copy.copy(args)
+        one.crf, one.out = crf, args.out if crf is None else args.out.with_name(f"{args.out.name}-crf{crf}")
+        extract_all(videos, one)
+
+
+def extract_all(videos, args):
+    """Extract the faces of all videos into args.out, and write its tables."""
     start_run(args.out, args, inputs=[args.boxes_from / "index.csv"] if args.boxes_from else [])
     todo = [video for video in videos if read_record(args.out, video) is None]
     per = f"{args.num_frames} frames" if args.sampling == "frames" else f"{args.num_clips} clips of {args.clip_length} frames"
     print(f"{len(videos)} videos, {per} each; {len(videos) - len(todo)} done already; " + (f"{WORLD} times " if WORLD > 1 else "") +
           f"{args.workers} processes", flush=True)
-    settings = {name: getattr(args, name) for name in ("sampling", "scale", "size", "format", "jpg_quality", "clip_length", "detector")}
+    settings = {name: getattr(args, name) for name in ("sampling", "scale", "size", "format", "jpg_quality", "clip_length", "detector", "crf")}
     if args.detector == "mtcnn":
         settings["device"] = args.device
         print(f"MTCNN on {args.device}")

@@ -2,6 +2,7 @@
 """Stage 06: from scores to tables and figures. Needs no network, no GPU and no faces: only score files.
 
     python 06_evaluate.py --scores scores --out results
+    python 06_evaluate.py --scores scores --faces faces/* --runs runs --out results             # the report with counts and learning curves
     python 06_evaluate.py --faces faces/FF-DF faces/Celeb-DF --out results                      # Table 2: how many face images
 
 Reads every SCORES/DETECTOR/NAME.csv (video, frame, label, score: one row an image or clip, score = P(fake)). A detector of your
@@ -9,13 +10,20 @@ own takes part by putting its CSV there. What comes out, in OUT:
 
     results.csv       one row a detector, data set and level: counts, every metric and its 95 % interval
     tables.md         a table a metric and level, detectors as rows, data sets as columns
-    roc_NAME.png      ROC curves of all detectors on one data set, image or clip level
-    auc.png           AUC of all detectors on all data sets with their intervals, image or clip level beside video level
-    figure2.png       image level against video level, one panel a detector (FeatureTransfer, Figure 2)
-    figure3.png       two training strategies, where scores of FT-20epochs and DANN-20epochs are there (FeatureTransfer, Figure 3)
+    report.html       all of this on one page that needs nothing else: tables, figures, counts, settings, versions
     table3.md         where detectors and data sets have the names of FeatureTransfer's Table 3 (papers.py): ours, the paper's, the difference
     clrnet_table3.md  to clrnet_table6.md: the same for CLRNet's tables, F1 (macro) with our interval
     table2.md         with --faces: face images a data set and split beside the paper's Table 2
+
+and as .png and .pdf, at the width of a paper's column or page:
+
+    roc_NAME          ROC curves of all detectors on one data set, image or clip level
+    scores_NAME       how their scores of real and of fake lie
+    auc               AUC of all detectors on all data sets with their intervals, image or clip level beside video level
+    figure2           image level against video level, one panel a detector (FeatureTransfer, Figure 2)
+    figure3           two training strategies, where scores of FT-20epochs and DANN-20epochs are there (FeatureTransfer, Figure 3)
+    compression_NAME  AUC and mean scores against compression, where there are scores of NAME-crf23, NAME-crf40 ... (01 --crf)
+    learning          with --runs: losses and validation AUC of each run, epoch by epoch
 
 Levels: image (one row of the score file: an image or a clip) and video (FeatureTransfer 4.5: the mean of its rows' scores).
 Metrics: AUC, EER, average precision; at the threshold 0.5, accuracy, precision, recall and F1 of the fake class and their means over
@@ -23,20 +31,22 @@ both classes ("macro"). What is not defined (one class only) says "undefined". I
 the images of a video are not independent; resamples in which a metric is not defined are left out.
 """
 import argparse
+import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 import papers
-from common import (add_system_arguments, auc, eer, fail, folder_names, help_format, progress, read_index, read_scores, run_script, write_table,
+import report
+from common import (add_system_arguments, auc, eer, fail, folder_names, help_format, progress, read_index, read_scores, read_table, run_script, write_table,
                     write_whole)
 
 METRICS = {"auc": "AUC", "eer": "EER", "average_precision": "Average precision", "accuracy": "Accuracy", "precision": "Precision (fake)",
            "recall": "Recall (fake)", "f1": "F1 (fake)", "precision_macro": "Precision (macro)", "recall_macro": "Recall (macro)",
            "f1_macro": "F1 (macro)"}
-# Distinguishable for the colour-blind (Okabe and Ito), in print by their line styles.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-STYLES = ("-", "--", "-.", ":")
+HISTOGRAM = 40                                                            # parts of 0..1 in which scores are counted to be drawn
 
 
 def measure(labels, scores):
@@ -132,26 +142,24 @@ def write_tables(path, results, detectors, sets):
     def safe(name):
         return name.replace("|", "\\|")
 
-    lines = ["# Results", "", "Percent, with the 95 % interval from resampling videos. A score is P(fake); the threshold of accuracy, precision, "
+    lines = ["# Results", "", "Percent, with the 95 % interval from resampling videos; the best of a column in bold. A score is P(fake); the threshold of accuracy, precision, "
              "recall and F1 is 0.5.", "", "Images (or clips) and videos, real + fake:", ""]
     for name in sets:
         counts = {tuple(rows[k][1][c] for k in (0, 1) for c in ("real", "fake")) for (_, s), rows in results.items() if s == name}
         lines.append(f"- {safe(name)}: " + "; ".join(f"{a} + {b} images, {c} + {d} videos" for a, b, c, d in sorted(counts)))
     for metric, title in METRICS.items():
-        for k, level in enumerate(("image or clip level", "video level")):
+        for k, level in enumerate(report.LEVELS):
+            top = report.best(results, detectors, sets, metric, k)
             lines += ["", f"## {title}, {level}", "", "| | " + " | ".join(map(safe, sets)) + " |", "| --- " * (len(sets) + 1) + "|"]
             for detector in detectors:
-                cells = [text(*results[detector, name][k][2][metric]) if (detector, name) in results else "" for name in sets]
+                cells = []
+                for name in sets:
+                    values = results[detector, name][k][2][metric] if (detector, name) in results else None
+                    bold = "**" if values and name in top and round(100 * values[0], 2) == top[name] else ""
+                    cells.append(bold + text(*values) + bold if values else "")
                 lines.append(f"| {safe(detector)} | " + " | ".join(cells) + " |")
     with write_whole(path) as part:
         part.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def save_figure(figure, path):
-    import matplotlib.pyplot as plt
-    with write_whole(path) as part:
-        figure.savefig(part, dpi=150, bbox_inches="tight", format=path.suffix[1:], metadata={"Software": None})
-    plt.close(figure)
 
 
 def roc(labels, scores):
@@ -163,78 +171,6 @@ def roc(labels, scores):
     path = np.concatenate([[0], np.cumsum(np.diff(fpr) + np.diff(tpr))])  # from corner to corner: 2 long
     keep = np.unique(np.append(np.searchsorted(path, np.linspace(0, path[-1], 4000)), len(path) - 1)) if len(path) > 4000 else slice(None)
     return fpr[keep], tpr[keep]
-
-
-def draw_roc(path, name, curves):
-    """ROC curves of one data set; curves: {detector: (AUC, what `roc` gave)}."""
-    import matplotlib.pyplot as plt
-    figure, axes = plt.subplots(figsize=(4.6, 4.2))
-    axes.plot([0, 100], [0, 100], color="0.75", linewidth=1)
-    for k, (detector, (value, (fpr, tpr))) in enumerate(curves.items()):
-        if np.isnan(value):
-            axes.plot([], [], label=f"{detector}: undefined (one class)", color="0.75")
-            continue
-        axes.plot(100 * fpr, 100 * tpr, label=f"{detector}: AUC {100 * value:.1f} %", color=COLOURS[k % len(COLOURS)],
-                  linestyle=STYLES[k // len(COLOURS) % len(STYLES)], linewidth=1.6)
-    axes.set(xlabel="false positive rate (%)", ylabel="true positive rate (%)", xlim=(-1, 101), ylim=(-1, 101), aspect="equal")
-    axes.set_title(f"{name}, image or clip level", fontsize=11)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=8, frameon=False)
-    save_figure(figure, path)
-
-
-def draw_auc(path, results, detectors, sets):
-    """AUC of each detector on each data set with its interval, one panel a level, a band a data set."""
-    import matplotlib.pyplot as plt
-    place, bands, y = {}, [], 0.0                                         # place: {(detector, set): height in the figure}
-    for name in sets:
-        top = y
-        for detector in detectors:
-            if (detector, name) in results:
-                place[detector, name], y = y, y + 1
-        bands.append((top - 0.9, y - 0.1))
-        y += 0.8
-    figure, panels = plt.subplots(1, 2, figsize=(10, 1.1 + 0.24 * y), sharey=True)
-    for k, (axes, title) in enumerate(zip(panels, ("image or clip level", "video level"))):
-        axes.axvline(50, color="0.75", linewidth=1)
-        for top, bottom in bands[::2]:
-            axes.axhspan(top, bottom, color="0.96", zorder=0)
-        for d, detector in enumerate(detectors):
-            found = [(place[detector, name], *(100 * v for v in results[detector, name][k][2]["auc"])) for name in sets if (detector, name) in place]
-            found = np.array([values for values in found if not np.isnan(values[1])]).reshape(-1, 4)
-            y, value, low, high = found.T
-            # A percentile interval need not hold the value itself.
-            axes.errorbar(value, y, xerr=np.clip([value - low, high - value], 0, None), fmt="os^D"[d % 4], color=COLOURS[d % len(COLOURS)],
-                          markersize=5, capsize=2, label=detector)
-        axes.set(xlabel="AUC (%)", xlim=(-2, 102), ylim=(bands[-1][1], bands[0][0]))
-        axes.set_title(title, fontsize=11)
-        axes.grid(axis="x", color="0.9")
-    panels[0].set_yticks([(top + bottom) / 2 for top, bottom in bands], sets)
-    panels[1].legend(loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=8, frameon=False)
-    save_figure(figure, path)
-
-
-def draw_bars(path, panels, sets, results, title):
-    """Bars of the AUC with their intervals over data sets; panels: [(panel title, [(legend, detector, level as 0 image, 1 video)])]."""
-    import matplotlib.pyplot as plt
-    figure, rows = plt.subplots(len(panels), 1, figsize=(max(5.0, 1.6 + 1.1 * len(sets)), 0.6 + 2.3 * len(panels)), squeeze=False)
-    for axes, (name, bars) in zip(rows[:, 0], panels):
-        for k, (legend, detector, level) in enumerate(bars):
-            found = [(x, *(100 * v for v in results[detector, s][level][2]["auc"])) for x, s in enumerate(sets) if (detector, s) in results]
-            x, value, low, high = np.array([row for row in found if not np.isnan(row[1])]).reshape(-1, 4).T
-            place = x + (k - (len(bars) - 1) / 2) * 0.36
-            axes.bar(place, value, 0.34, color=COLOURS[k], label=legend)
-            axes.errorbar(place, value, yerr=np.clip([value - low, high - value], 0, None), fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
-            for a, b, top in zip(place, value, high):
-                axes.text(a, max(b, top) + 1, f"{b:.1f}", ha="center", va="bottom", fontsize=6.5)
-        axes.axhline(50, color="0.6", linewidth=1, linestyle=":")
-        axes.set(ylabel="AUC (%)", ylim=(0, 112), xlim=(-0.6, len(sets) - 0.4), yticks=range(0, 101, 25))
-        axes.set_xticks(range(len(sets)), sets, fontsize=8, rotation=20 if max(map(len, sets)) > 10 else 0, ha="right" if max(map(len, sets)) > 10 else "center")
-        axes.set_title(name, fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
-    figure.suptitle(title, fontsize=11)
-    figure.tight_layout()
-    save_figure(figure, path)
 
 
 def paper_table(results, table):
@@ -290,13 +226,52 @@ def print_and_write(path, title, rows):
         part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def read_args(folder):
+    """The flags in a folder's args.json as a dict; empty where there are none."""
+    try:
+        flags = json.loads((folder / "args.json").read_text(encoding="utf-8"))["flags"]
+        return flags if isinstance(flags, dict) else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def count_faces(name, folder):
+    """What became of the videos of a folder of stage 01, for the report; reasons that differ in numbers alone are counted as one."""
+    index, has = read_index(folder), (folder / "videos.csv").exists()
+    reasons = Counter(re.sub(r"[0-9]+", "N", reason) for reason in read_table(folder / "skipped.csv", ("reason",))["reason"]) if (folder / "skipped.csv").exists() else Counter()
+    return dict(set=name, videos=len(read_table(folder / "videos.csv", ("video",))["video"]) if has else len(set(index["video"])),
+                with_faces=len(set(index["video"])), real=int((index["label"] == 0).sum()), fake=int((index["label"] == 1).sum()), reasons=reasons)
+
+
+def read_runs(folder):
+    """{run: {column: array}} of every log.csv below a folder, for the learning curves."""
+    runs = {}
+    for path in sorted(folder.rglob("log.csv")):
+        table = read_table(path, ("epoch",))
+        numbers = {column: (float, "nan") for column in table if column == "epoch" or column.endswith(("loss", "auc", "accuracy"))}
+        if table["epoch"]:
+            runs[str(path.parent.relative_to(folder))] = {column: values for column, values in read_table(path, ("epoch",), numbers).items() if column in numbers}
+    return runs
+
+
+def compressions(sets):
+    """{NAME: [(crf or None, set)], in order} of the sets that are NAME re-encoded by `01 --crf`, and NAME itself."""
+    found = {}
+    for name in sets:
+        match = re.fullmatch(r"(.+)-crf([0-9]+)", name)
+        if match:
+            found.setdefault(match[1], []).append((int(match[2]), name))
+    return {base: [*([(None, base)] if base in sets else []), *sorted(levels)] for base, levels in found.items()}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
                                      formatter_class=help_format)
     data = parser.add_argument_group("data")
-    data.add_argument("--scores", type=Path, help="folder of folders of score files: SCORES/DETECTOR/NAME.csv")
-    data.add_argument("--faces", type=Path, nargs="+", default=[], help="folders of stage 01 whose images to count")
-    data.add_argument("--out", type=Path, required=True, help="folder for tables and figures")
+    data.add_argument("--scores", type=Path, metavar="DIR", help="folder of folders of score files: SCORES/DETECTOR/NAME.csv")
+    data.add_argument("--faces", type=Path, nargs="+", default=[], metavar="DIR", help="folders of stage 01 whose images and skipped videos to count")
+    data.add_argument("--runs", type=Path, metavar="DIR", help="folder of the runs of 02, 04 and 05, for learning curves")
+    data.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for tables and figures")
     data.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples for the intervals (default 1000)")
     add_system_arguments(parser, seed=True, go_on=False)
     args = parser.parse_args()
@@ -304,20 +279,24 @@ def main():
         fail("--resamples must be 1 or more")
     if not args.scores and not args.faces:
         fail("give --scores, --faces or both")
+    folders = folder_names(args.faces)
+    paper_tables = []
     if args.faces:
-        rows = table_2(folder_names(args.faces))
+        rows = table_2(folders)
         print_and_write(args.out / "table2.md", "Number of face images, FeatureTransfer, Table 2", rows)
         if not args.scores:
             return
-    if not args.scores.is_dir():
-        fail(f"--scores {args.scores} is not a folder")
+        paper_tables += [("Number of face images, FeatureTransfer, Table 2", rows)] if any(row[3] != "-" for row in rows[1:]) else []
+    for flag, folder in (("scores", args.scores), ("runs", args.runs)):
+        if folder and not folder.is_dir():
+            fail(f"--{flag} {folder} is not a folder")
     files = sorted(path for path in args.scores.glob("*/*.csv") if not path.name.startswith("."))
     if not files:
         fail(f"no score files in {args.scores}: it should hold DETECTOR/NAME.csv")
-    import matplotlib
-    matplotlib.use("Agg")
+    runs = read_runs(args.runs) if args.runs else {}
+    faces = [count_faces(name, folder) for name, folder in folders.items()]
 
-    lines, results, curves = [], {}, {}
+    lines, results, curves, histograms, means = [], {}, {}, {}, {}
     print(f"{len(files)} score files, {args.resamples} resamples each", flush=True)
     for path in progress(files, unit="file"):
         videos, labels, scores = read_scores(path)
@@ -326,6 +305,9 @@ def main():
         detector, name = path.parent.name, path.stem
         results[detector, name] = evaluate(videos, labels, scores, args.resamples, args.seed)
         curves.setdefault(name, {})[detector] = results[detector, name][0][2]["auc"][0], roc(labels, scores)
+        of_class = [scores[labels == label] for label in (0, 1)]
+        histograms.setdefault(name, {})[detector] = [np.histogram(part, HISTOGRAM, (0, 1))[0] for part in of_class]
+        means[detector, name] = [part.mean() if len(part) else np.nan for part in of_class]
         for level, counts, values in results[detector, name]:
             lines.append((detector, name, level, *counts.values(), *(f"{v:.6f}" for m in METRICS for v in values[m])))
     detectors, sets = sorted({d for d, _ in results}), sorted({s for _, s in results})
@@ -335,17 +317,24 @@ def main():
     except OSError as error:
         fail(f"cannot write to {args.out}: {error.strerror}")
     write_tables(args.out / "tables.md", results, detectors, sets)
+
+    svgs = {}                                                             # of the figures, for the report
     for name in sets:
-        draw_roc(args.out / f"roc_{name}.png", name, curves[name])
-    draw_auc(args.out / "auc.png", results, detectors, sets)
-    draw_bars(args.out / "figure2.png", [(d, [("image or clip level", d, 0), ("video level", d, 1)]) for d in detectors], sets, results,
-              "Image level against video level (FeatureTransfer, Figure 2)")
+        report.draw_roc(args.out / f"roc_{name}", name, curves[name], detectors, svgs)
+        report.draw_scores(args.out / f"scores_{name}", name, histograms[name], svgs)
+    report.draw_auc(args.out / "auc", results, detectors, sets, svgs)
+    report.draw_bars(args.out / "figure2", [(d, [("image or clip level", d, 0), ("video level", d, 1)]) for d in detectors], sets, results,
+                     "Image level against video level (FeatureTransfer, Figure 2)", svgs)
     strategies = [(title, d, 0) for d, title in papers.FIGURE_3.items() if d in detectors]
     if strategies:
-        draw_bars(args.out / "figure3.png", [("image level", strategies)], [s for s in sets if any((d, s) in results for _, d, _ in strategies)],
-                  results, "Two training strategies (FeatureTransfer, Figure 3)")
+        report.draw_bars(args.out / "figure3", [("image level", strategies)], [s for s in sets if any((d, s) in results for _, d, _ in strategies)],
+                         results, "Two training strategies (FeatureTransfer, Figure 3)", svgs)
+    for base, levels in compressions(sets).items():
+        report.draw_compression(args.out / f"compression_{base}", base, levels, [d for d in detectors if any((d, s) in results for _, s in levels)], results, means, svgs)
+    if runs:
+        report.draw_learning(args.out / "learning", runs, svgs)
 
-    for k, level in enumerate(("image or clip level", "video level")):
+    for k, level in enumerate(report.LEVELS):
         print(f"\nAUC / EER in percent, {level}\n")
         width = max(map(len, detectors))
         columns = {name: max(len(name), 15) for name in sets}
@@ -362,7 +351,14 @@ def main():
         rows = paper_table(results, table)
         if rows:
             print_and_write(args.out / table["file"], table["title"], rows)
-    print(f"\nall metrics with intervals: {args.out / 'tables.md'}, {args.out / 'results.csv'}; figures: {args.out}/*.png")
+            paper_tables.append((table["title"], rows))
+    flags = {name: read_args(folder) for name, folder in folders.items()}
+    flags |= {f"run {name}": read_args(args.runs / name) for name in runs}
+    settings = {"This report": f"{len(files)} score files of {args.scores}, {args.resamples} resamples, seed {args.seed}", "Versions": report.versions(),
+                **{name: "\n".join(f"{key}: {value}" for key, value in of.items()) for name, of in flags.items() if of}}
+    report.write_report(args.out / "report.html", results, detectors, sets, METRICS, svgs, faces, paper_tables, settings,
+                        any(of.get("generated") for of in flags.values()))
+    print(f"\nthe report: {args.out / 'report.html'}; all metrics with intervals: {args.out / 'tables.md'}, {args.out / 'results.csv'}; figures: {args.out}/*.png, *.pdf")
 
 
 if __name__ == "__main__":
