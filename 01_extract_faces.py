@@ -280,24 +280,30 @@ def detect(frame, scale, window=None, enlarge=0):
 def largest_face(frame, last=None):
     """The largest face in a frame by dlib's HOG detector, or the one near the box `last`: (left, top, right, bottom) in its pixels, or None.
 
-    With `last`, the box in the frame before, it looks first at a window around it, at a scale where that face had about 95 pixels. Otherwise,
-    or where nothing is there, it looks at the whole frame: with a long side of at most 700 pixels, of 1920, and of twice that, ten times
-    dearer each and needed for few frames. Scales are powers of 5/6, the detector's own steps, and windows begin at multiples of 48 pixels, where
-    its cells lie as in the whole frame (8 pixels on its first level, 9.6 on the second): so it finds the boxes that it would find there.
+    With `last`, the box in the frame before, it looks there first (`face_near`). Otherwise, or where nothing is there, it looks at the whole frame:
+    with a long side of at most 700 pixels, of 1920, and of twice that, ten times dearer each and needed for few frames.
     """
-    height, width = frame.shape[:2]
-    if last:
-        left, top, right, bottom = last
-        side = max(right - left, bottom - top)
-        scale = (5 / 6) ** max(0, round(math.log(side / 95, 1.2)))
-        half = side * scale                                               # the window is two faces wide
-        x0, y0 = (max(0, int(((a + b) / 2 * scale - half) / 48) * 48) for a, b in ((left, right), (top, bottom)))
-        x1, y1 = (min(int(size * scale), start + math.ceil(2 * half) + 48) for size, start in ((width, x0), (height, y0)))
-        boxes = detect(frame, scale, (x0, y0, x1, y1)) if x1 > x0 and y1 > y0 else None
-        if boxes:
-            return boxes[0]
+    box = last and face_near(frame, last)
+    if box:
+        return box
     small, large = whole_scales(frame)
     boxes = detect(frame, small) or (detect(frame, large) if large > small else None) or detect(frame, large, enlarge=1)
+    return boxes[0] if boxes else None
+
+
+def face_near(frame, last):
+    """The largest face in a window around the box `last`, at a scale where that face had about 95 pixels, or None.
+
+    Scales are powers of 5/6, the detector's own steps, and windows begin at multiples of 48 pixels, where its cells lie as in the whole frame
+    (8 pixels on its first level, 9.6 on the second): so it finds the boxes that it would find there.
+    """
+    (left, top, right, bottom), (height, width) = last, frame.shape[:2]
+    side = max(right - left, bottom - top)
+    scale = (5 / 6) ** max(0, round(math.log(side / 95, 1.2)))
+    half = side * scale                                                   # the window is two faces wide
+    x0, y0 = (max(0, int(((a + b) / 2 * scale - half) / 48) * 48) for a, b in ((left, right), (top, bottom)))
+    x1, y1 = (min(int(size * scale), start + math.ceil(2 * half) + 48) for size, start in ((width, x0), (height, y0)))
+    boxes = detect(frame, scale, (x0, y0, x1, y1)) if x1 > x0 and y1 > y0 else None
     return boxes[0] if boxes else None
 
 
@@ -583,7 +589,7 @@ def main():
         fail(f"no ffmpeg: {error} Reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to an ffmpeg of your own")
     for crf in args.crf or [None]:
         one = copy.copy(args)
-        one.crf, one.out = crf, args.out if crf is None else args.out.with_name(f"{args.out.name}-crf{crf}")
+        one.crf, one.out = crf, args.out if crf is None else Path(f"{args.out}-crf{crf}")
         extract_all(videos, one)
 
 

@@ -224,7 +224,7 @@ def train_batches(xs, xt, batches, partners, model, args, device, step):
 
 # ---------------------------------------------------------------- one training
 
-def adapt(out, args, kwargs, xs, ys, xv, yv, val_videos, xt, device, about, origin):
+def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about, val_videos=(), origin={}):
     """Train a network in OUT, or go on with it, and write model.pt, last.pt and log.csv.
 
     kwargs: arguments of BPDANN or DANN; xs, xv, xt: source training, source validation and target inputs; ys: labels of xs on the
@@ -411,7 +411,7 @@ def main():
             if args.grid:
                 start_run(here, of_point, inputs=inputs, free=free)
             kwargs = dict(n1=n1, n2=n2, dropout=dropout) | (dict(arch=args.arch, image_size=args.image_size) if args.end_to_end else dict(dimensions=width))
-            model, final = adapt(here, of_point, kwargs, xs, ys, xv, yv, val_videos, xt, device, f"to {name}, {len(xt)} images", origin)
+            model, final = adapt(here, of_point, kwargs, xs, ys, xv, yv, xt, device, f"to {name}, {len(xt)} images", val_videos, origin)
             results.append((-final["source_val_auc"], final["source_val_loss"], here, (n1, n2, dropout), model, final))
         if args.grid:
             results.sort(key=lambda r: r[:2])

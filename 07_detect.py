@@ -208,13 +208,13 @@ def follow(path, plans):
         if not units:
             return dict(reason=f"its {frames} frames are too few for a clip of {min(plan['length'] for plan in plans)}")
         wanted = sorted({n for end, start, _ in units for n in range(start, end + 1)})
-        longest, held, found, last, samples, looked = max(plan["length"] for plan in plans), {}, {}, [], [], 0
+        longest, held, known, last, seen, samples, looked = max(plan["length"] for plan in plans), {}, {}, [], {}, [], 0
 
         def faces(number, detector):
-            if (number, detector) not in found:
-                frame = held[number]
-                found[number, detector] = stage01.all_faces(frame) if detector == "dlib" else stage01.faces_mtcnn([frame], "cpu")[0]
-            return found[number, detector]
+            if (number, detector) not in known:
+                image = held[number]
+                known[number, detector] = stage01.all_faces(image) if detector == "dlib" else stage01.faces_mtcnn([image], "cpu")[0]
+            return known[number, detector]
 
         for number, frame in stage01.read_frames(path, wanted):
             held[number] = frame
@@ -225,8 +225,11 @@ def follow(path, plans):
                     continue                                              # a frame of it could not be decoded
                 looked += 1
                 middle_first = sorted(numbers, key=lambda n: (abs(n - start - plan["length"] // 2), n))
-                boxes = next(filter(None, (faces(n, plan["detector"]) for n in middle_first)), [])
+                shown, boxes = next(((held[n], found) for n in middle_first if (found := faces(n, plan["detector"]))), (None, []))
                 for box, person in zip(boxes, assign(boxes, last)):
+                    # 01 looks near where the plan's last frame had the face; so do we, for the same box.
+                    again = stage01.face_near(shown, seen[k, person]) if plan["detector"] == "dlib" and (k, person) in seen else None
+                    box = seen[k, person] = again if again and near(again, box) < 0.5 else box
                     square = stage01.square_box(box, plan["scale"], *frame.shape[1::-1])
                     samples.append((person, k, start, square, crop([held[n] for n in numbers], square, plan)))
             held = {n: image for n, image in held.items() if n > number - longest}

@@ -40,4 +40,10 @@ run python 05_train_clrnet.py --strategy merge --source demo/faces/studio-Deepfa
 run python 05_train_clrnet.py --strategy transfer --checkpoint demo/runs/clrnet-single/model.pt --target demo/faces/studio-FaceSwap-clips \
     --epochs 16 $clrnet --out demo/runs/clrnet-transfer --scores demo/scores/CLRNet-transfer
 
-run python 06_evaluate.py --scores demo/scores --out demo/results
+run python 06_evaluate.py --scores demo/scores --faces demo/faces/* --runs demo/runs --out demo/results
+
+# Two videos that no training has seen the labels of, one real and one fake.
+run python 07_detect.py demo/videos/phone/original_sequences/youtube/c23/videos/032.mp4 \
+    demo/videos/phone/manipulated_sequences/Deepfakes/c23/videos/032_033.mp4 \
+    --checkpoint demo/runs/bp-dann/phone-Deepfakes/model.pt demo/runs/clrnet-merge/model.pt --device cpu --out demo/verdicts
+echo; echo "the report: demo/results/report.html; two verdicts: demo/verdicts/032.png, demo/verdicts/032_033.png"

@@ -1,5 +1,6 @@
 """Stage 01: which videos, which frames, which box; unreadable input; kill and resume."""
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -316,7 +317,7 @@ def test_boxes_from_detects_nothing(small, tmp_path, monkeypatch):
     """Also: a frame where the original's face was not found is skipped; the nearest sampled frame counts; another size is refused."""
     monkeypatch.setattr(faces, "largest_face", lambda frame, last: 1 / 0)
     path = small / "videos/studio/manipulated_sequences/FaceSwap/c23/videos/000_001.mp4"
-    settings = dict(sampling="frames", scale=1.2, size=48, format="png", jpg_quality=95, clip_length=5, detector="dlib")
+    settings = dict(sampling="frames", scale=1.2, size=48, format="png", jpg_quality=95, clip_length=5, detector="dlib", crf=None)
     video = dict(path=path, name="v", asked=4, original="000", boxes=(320, 240, {0: (10, 20, 110, 120), 5: None, 8: (20, 30, 90, 100)}))
     faces.extract_video(video, tmp_path, settings)
     record = faces.read_record(tmp_path, video)
@@ -389,3 +390,30 @@ def test_broken_clips(tmp_path):
                           trunc_moovend_50=0, zero=0)
     box = next(r for r in rows_of(tmp_path / "f/index.csv") if r["video"] == "real_phone_portrait_rot90")
     assert int(box["bottom"]) > int(box["top"])
+
+
+def test_encoded_anew_before_extraction(small, tmp_path):
+    """--crf: a folder for each factor, the same frames of the same size but coarser; what is there is not done again; image folders are refused."""
+    args = ("--layout", "ffpp", "--videos", small / "videos/studio", "--method", "originals", "--num-frames", 2, "--out", tmp_path / "f")
+    run("01_extract_faces.py", *args)
+    run("01_extract_faces.py", *args, "--crf", 10, 45)
+    names = {name: {row["path"] for row in csv.DictReader(open(tmp_path / name / "index.csv"))} for name in ("f", "f-crf10", "f-crf45")}
+    assert names["f"] == names["f-crf10"] and len(names["f-crf45"]) > 0
+    both = sorted(names["f"] & names["f-crf45"])[0]
+
+    def detail(name):
+        image = np.asarray(Image.open(tmp_path / name / both).convert("L"), float)
+        return np.abs(np.diff(image)).mean()
+
+    assert detail("f-crf10") > 0.8 * detail("f") > 1.1 * 0.8 * detail("f-crf45"), "strong compression leaves less detail"
+    for crf in (10, 45):
+        flags = json.loads((tmp_path / f"f-crf{crf}/args.json").read_text())["flags"]
+        assert flags["crf"] == crf and flags["generated"] is True
+    assert not list(tmp_path.rglob("recoded*")) and "6 done already" in run("01_extract_faces.py", *args, "--crf", 10, 45)
+    folder = tmp_path / "images/real/x"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (64, 64)).save(folder / "1.png")
+    (tmp_path / "list.csv").write_text("path,label\nimages/real/x,0\n")
+    assert "no face in any" in run("01_extract_faces.py", "--list", tmp_path / "list.csv", "--crf", 23, "--out", tmp_path / "g", fails=True)
+    assert "is not re-encoded" in (tmp_path / "g-crf23/skipped.csv").read_text()
+    assert "0 to 51" in run("01_extract_faces.py", *args, "--crf", 60, fails=True)

@@ -1,6 +1,8 @@
 """Stage 06 and the metrics: against scikit-learn, on known answers, on degenerate input."""
 import csv
+import re
 import warnings
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given, settings, strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 import common
+import report
 
 evaluate = stage("06_evaluate")
 scores_with_ties = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8).map(lambda k: k / 8)), min_size=1, max_size=60)
@@ -115,11 +118,11 @@ def test_tables_and_figures(tmp_path):
     assert rows["ours", "A", "video"]["real"] == rows["ours", "A", "video"]["fake"] == "3"
     assert float(rows["ours", "A", "image"]["auc"]) == 1 and rows["ours", "B", "image"]["auc"] == "nan"
     text = (tmp_path / "r/tables.md").read_text()
-    assert "| ours | 100.00 [100.0, 100.0] | undefined |" in text
+    assert "| ours | **100.00 [100.0, 100.0]** | undefined |" in text
     assert text.count("## ") == 2 * len(evaluate.METRICS)
-    for name in ("roc_A", "roc_B", "auc", "figure2"):
+    for name in ("roc_A", "roc_B", "scores_A", "scores_B", "auc", "figure2"):
         assert (tmp_path / "r" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-
+        assert (tmp_path / "r" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
 
     assert not (tmp_path / "r/table3.md").exists() and not (tmp_path / "r/figure3.png").exists()
 
@@ -192,11 +195,9 @@ def test_the_papers_tables_are_whole():
 
 def test_figure_2_and_figure_3(tmp_path, monkeypatch):
     """What is drawn: image beside video level for each detector; the two strategies at image level where both names are there."""
-    import matplotlib
-    matplotlib.use("Agg")
     drawn = []
-    draw = evaluate.draw_bars
-    monkeypatch.setattr(evaluate, "draw_bars", lambda path, panels, sets, results, title: drawn.append((path.name, panels, sets)) or draw(path, panels, sets, results, title))
+    draw = report.draw_bars
+    monkeypatch.setattr(report, "draw_bars", lambda path, panels, sets, *rest: drawn.append((path.name, panels, sets)) or draw(path, panels, sets, *rest))
     rows = ["r,0,0,0.9", "r,1,0,0.1", "f,0,1,0.6", "f,1,1,0.8"]
     for detector in ("FT-20epochs", "DANN-20epochs", "mine"):
         write(tmp_path / f"s/{detector}/A.csv", rows)
@@ -204,11 +205,11 @@ def test_figure_2_and_figure_3(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["06", "--scores", str(tmp_path / "s"), "--out", str(tmp_path / "r"), "--resamples", "10"])
     evaluate.main()
     (name2, panels2, sets2), (name3, panels3, sets3) = drawn
-    assert (name2, sets2) == ("figure2.png", ["A", "B"]) and (name3, sets3) == ("figure3.png", ["A"])
+    assert (name2, sets2) == ("figure2", ["A", "B"]) and (name3, sets3) == ("figure3", ["A"])
     assert panels2[-1] == ("mine", [("image or clip level", "mine", 0), ("video level", "mine", 1)]) and len(panels2) == 3
     assert [bar[1:] for bar in panels3[0][1]] == [("FT-20epochs", 0), ("DANN-20epochs", 0)]
     for name in (name2, name3):
-        assert (tmp_path / "r" / name).read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / "r" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_table_2_counts_the_images(tmp_path):
@@ -267,3 +268,74 @@ def test_missing_and_empty_folders(tmp_path):
     assert "give --scores, --faces or both" in run("06_evaluate.py", "--out", tmp_path / "r", fails=True)
     assert "not a folder" in run("06_evaluate.py", "--scores", tmp_path / "none", "--out", tmp_path / "r", fails=True)
     assert "no score files" in run("06_evaluate.py", "--scores", tmp_path, "--out", tmp_path / "r", fails=True)
+
+
+# ---------------------------------------------------------------- the report
+
+class Page(HTMLParser):
+    """What a page asks for from outside, its unclosed tags, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.outside, self.open, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.outside += [value for name, value in attributes if name in ("src", "srcset", "data", "action") or (name.endswith("href") and not value.startswith("#"))]
+        if tag not in ("meta", "br", "img", "link", "path", "use"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if tag in self.open:
+            while self.open.pop() != tag:
+                pass
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_report_is_one_page_with_everything(small, extractor, features, tmp_path):
+    """Tables, figures, counts with reasons, learning curves, settings; names are text, never tags; nothing from outside is asked for."""
+    run("06_evaluate.py", "--scores", small / "scores", "--faces", small / "faces/frames", small / "faces/phone", "--runs", small / "runs", "--out", tmp_path / "r",
+        "--resamples", 20)
+    text = (tmp_path / "r/report.html").read_text()
+    page = Page(text)
+    assert page.outside == [] and page.open == [] and "@import" not in text and "url(http" not in text and "<script" not in text
+    for part in ("DEMONSTRATION", "AUC, image or clip level", "F1 (macro), video level", "ROC curves", "Learning curves", "resamples, seed 0", "numpy ", "num_frames: 4", "frames"):
+        assert part in page.text, part
+    assert text.count("<svg") == 1 + 1 + 2 * 2 + 1 and "currentColor" in text and "prefers-color-scheme: dark" in text and "@media print" in text
+    ids = re.findall(r'\bid="([^"]*)"', text)
+    assert len(ids) == len(set(ids)), "each part of each picture has a name of its own"
+    assert set(re.findall(r'url\(#([^)]*)\)', text)) <= set(ids)
+    before = text
+    run("06_evaluate.py", "--scores", small / "scores", "--faces", small / "faces/frames", small / "faces/phone", "--runs", small / "runs", "--out", tmp_path / "r",
+        "--resamples", 20)
+    assert (tmp_path / "r/report.html").read_text() == before
+
+
+def test_names_of_strangers_in_figures_and_report(tmp_path):
+    rows = [f"v{k},0,{k % 2},{k / 10}" for k in range(10)]
+    for name in ("$x^{", "<b>&amp;", "a|b"):
+        write(tmp_path / "s" / f"d{name}" / f"{name}.csv", rows)
+    output = run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 5)
+    text = (tmp_path / "r/report.html").read_text()
+    assert "<b>&amp;amp;" not in text and "&lt;b&gt;&amp;amp;" in text and "d$x^{" in Page(text).text and "Warning" not in output
+
+
+def test_the_best_of_a_column_is_bold():
+    one = lambda auc, eer: [("image", {}, dict(auc=(auc, 0, 1), eer=(eer, 0, 1)))] * 2                   # noqa: E731
+    results = {("a", "S"): one(0.9, 0.2), ("b", "S"): one(0.90001, 0.1), ("c", "S"): one(np.nan, np.nan), ("a", "T"): one(0.5, 0.5)}
+    assert report.best(results, ["a", "b", "c"], ["S", "T"], "auc", 0) == {"S": 90.0} and report.best(results, ["a", "b", "c"], ["S", "T"], "eer", 1) == {"S": 10.0}
+
+
+def test_compression_is_drawn_where_there_are_levels(tmp_path):
+    assert evaluate.compressions(["A", "A-crf40", "A-crf23", "B-crf5", "C", "crf7"]) == {"A": [(None, "A"), (23, "A-crf23"), (40, "A-crf40")], "B": [(5, "B-crf5")]}
+    for name in ("A", "A-crf23", "A-crf40"):
+        write(tmp_path / "s/d" / f"{name}.csv", [f"v{k},0,{k % 2},{k / 10}" for k in range(10)])
+    run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 5)
+    assert (tmp_path / "r/compression_A.png").exists() and "against compression" in (tmp_path / "r/report.html").read_text()

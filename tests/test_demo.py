@@ -17,7 +17,7 @@ def test_demo(tmp_path):
         (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     done = subprocess.run(["./demo.sh"], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHON": sys.executable})
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    for number in range(7):
+    for number in range(8):
         assert f"\n+ python 0{number}_" in done.stdout, "each command is printed before it runs"
 
     rows = {(r["detector"], r["set"], r["level"]): r for r in csv.DictReader(open(tmp_path / "demo/results/results.csv"))}
@@ -30,8 +30,12 @@ def test_demo(tmp_path):
     assert ("FT-source-only", "phone-Deepfakes", "image") in rows and ("FT-bp-dann", "phone-Deepfakes", "image") in rows
     assert "FT-source-only" in done.stdout.split("AUC / EER")[1] and "demo/results/tables.md" in done.stdout
 
+    assert (tmp_path / "demo/results/report.html").exists() and "DEMONSTRATION" in (tmp_path / "demo/results/report.html").read_text()
+    verdicts = done.stdout.split("+ python 07_")[1]
+    assert verdicts.count("[DEMONSTRATION") == 2 and (tmp_path / "demo/verdicts/032_033.png").exists()
+
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "demo").rglob("*.[mp]*") if path.suffix in (".mp4", ".png")
-              and "results" not in path.parts}
+              and not {"results", "verdicts"} & set(path.parts)}
     start = time.perf_counter()
     again = subprocess.run(["./demo.sh"], cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr[-3000:]
