@@ -377,7 +377,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
                                      formatter_class=help_format)
     data = parser.add_argument_group("data")
-    data.add_argument("--out", type=Path, required=True, help="folder to write to")
+    data.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     data.add_argument("--identities", type=int, default=40, metavar="N",
                       help="people a capture condition, even, 6 or more; each gives 1 real and 4 fake videos (default 40)")
     data.add_argument("--frames", type=int, default=30, metavar="N", help="frames a video, 25 a second (default 30)")

@@ -493,7 +493,7 @@ def main():
                       help="how the data set lies on disk, see below")
     data.add_argument("--videos", type=Path, metavar="DIR", help="the data set's folder")
     data.add_argument("--list", type=Path, metavar="CSV", help="instead of both: a CSV of videos, see below")
-    data.add_argument("--method", nargs="+", help="ffpp: manipulation methods to take beside the originals (default: all; originals: none)")
+    data.add_argument("--method", nargs="+", metavar="NAME", help="ffpp: manipulation methods to take beside the originals (default: all; originals: none)")
     data.add_argument("--compression", choices=("raw", "c23", "c40"), default="c23", help="ffpp, dfd: compression (default c23)")
     data.add_argument("--quality", choices=("lq", "hq"), default="lq", help="dftimit: lower_quality or higher_quality (default lq)")
     data.add_argument("--vidtimit", type=Path, metavar="DIR", help="dftimit: VidTIMIT's folder, searched for the originals (default: --videos)")
@@ -506,7 +506,7 @@ def main():
     data.add_argument("--boxes-from", type=Path, metavar="FACES",
                       help="ffpp, dfd: take the boxes of the originals in this folder of stage 01, for the originals and for the fakes made from "
                            "them: both are cropped alike, and nothing is detected twice (not in the paper)")
-    data.add_argument("--out", type=Path, required=True, help="folder to write to, e.g. faces/FF-DF")
+    data.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to, e.g. faces/FF-DF")
     what = parser.add_argument_group("sampling")
     what.add_argument("--sampling", choices=("frames", "clips"), default="frames",
                       help="frames: single frames at equal intervals (FeatureTransfer); clips: consecutive frames (CLRNet)")
@@ -520,11 +520,11 @@ def main():
     crop = parser.add_argument_group("crops")
     crop.add_argument("--detector", choices=("dlib", "mtcnn"), default="dlib", help="dlib: its HOG detector (default); mtcnn: the papers', through "
                                                                                     "facenet-pytorch, which is to be installed separately")
-    crop.add_argument("--scale", type=float, default=1.2, help="side of the crop in sides of the detected box (default 1.2)")
+    crop.add_argument("--scale", type=float, default=1.2, metavar="FACTOR", help="side of the crop in sides of the detected box (default 1.2)")
     crop.add_argument("--size", type=int, default=240, metavar="PIXELS",
                       help="clips: side to resize to (default 240); frames keep their own size")
     crop.add_argument("--format", choices=("png", "jpg"), default="png", help="png adds no second compression (default)")
-    crop.add_argument("--jpg-quality", type=int, default=95, help="quality of jpg, 1 to 95 (default 95)")
+    crop.add_argument("--jpg-quality", type=int, default=95, metavar="N", help="quality of jpg, 1 to 95 (default 95)")
     add_system_arguments(parser, workers="processes, one thread each", seed=True, device=True)
     args = parser.parse_args()
 

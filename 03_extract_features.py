@@ -157,14 +157,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
                                      formatter_class=help_format)
     data = parser.add_argument_group("data")
-    data.add_argument("--checkpoint", type=Path, required=True, help="model.pt of stage 02")
-    data.add_argument("--faces", type=Path, nargs="+", required=True, help="folders of stage 01")
-    data.add_argument("--out", type=Path, required=True, help="folder that gets a folder NAME for each of --faces")
-    data.add_argument("--scores", type=Path, help="folder for the extractor's own scores, e.g. scores/Se_Res")
+    data.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="model.pt of stage 02")
+    data.add_argument("--faces", type=Path, nargs="+", required=True, metavar="DIR", help="folders of stage 01")
+    data.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder that gets a folder NAME for each of --faces")
+    data.add_argument("--scores", type=Path, metavar="DIR", help="folder for the extractor's own scores, e.g. scores/Se_Res")
     data.add_argument("--split", choices=("train", "val", "test", "all"), default="test",
                       help="whose scores to write; test takes all images of a set without splits (default test)")
+    group = parser.add_argument_group("extraction")
+    group.add_argument("--batch", type=int, default=128, metavar="N", help="images at a time (default 128)")
     add_system_arguments(parser, workers="processes that load images", device=True, precision="auto")
-    parser.add_argument("--batch", type=int, default=128, help="images at a time (default 128)")
     args = parser.parse_args()
     if args.batch < 1 or args.workers < 0:
         fail("--batch must be 1 or more, --workers 0 or more")

@@ -302,8 +302,8 @@ def main():
                                      usage="%(prog)s --source DIR --target DIR [DIR ...] --out DIR --scores DIR [options]",
                                      formatter_class=help_format)
     data = parser.add_argument_group("data")
-    data.add_argument("--source", type=Path, required=True, help="labelled features, a folder of stage 03; its train split is used")
-    data.add_argument("--target", type=Path, nargs="+", required=True, help="features to adapt to, without their labels; several: to each in turn")
+    data.add_argument("--source", type=Path, required=True, metavar="DIR", help="labelled features, a folder of stage 03; its train split is used")
+    data.add_argument("--target", type=Path, nargs="+", required=True, metavar="DIR", help="features to adapt to, without their labels; several: to each in turn")
     data.add_argument("--target-split", choices=("train", "val", "test", "all"), default="test",
                       help="the target's images; test takes all images of a set without splits (default test)")
     data.add_argument("--target-fraction", type=float, default=1.0, metavar="SHARE",
@@ -311,25 +311,25 @@ def main():
     data.add_argument("--target-balance", action=argparse.BooleanOptionalAction, default=False,
                       help="draw as many real as fake target images: the paper's protocol, which LOOKS AT TARGET LABELS, for the draw only; "
                            "--no-target-balance draws blindly (default)")
-    data.add_argument("--test", type=Path, nargs="+", default=[], help="folders to score (default: the targets' images of --target-split)")
+    data.add_argument("--test", type=Path, nargs="+", default=[], metavar="DIR", help="folders to score (default: the targets' images of --target-split)")
     data.add_argument("--test-split", choices=("train", "val", "test", "all"), default="test", help="of --test (default test)")
-    data.add_argument("--out", type=Path, required=True, help="folder of the runs, e.g. runs/FT; each target gets a folder in it")
-    data.add_argument("--scores", type=Path, required=True, help="folder for the scores, e.g. scores/FT")
+    data.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the runs, e.g. runs/FT; each target gets a folder in it")
+    data.add_argument("--scores", type=Path, required=True, metavar="DIR", help="folder for the scores, e.g. scores/FT")
     model_ = parser.add_argument_group("model")
     model_.add_argument("--method", choices=("bp-dann", "source-only"), default="bp-dann", help="source-only: lambda = 0 (default bp-dann)")
-    model_.add_argument("--n1", type=int, nargs="+", help="width of Gf's first layer (default 512; with --grid 256 512 1024)")
-    model_.add_argument("--n2", type=int, nargs="+", help="width of Gf's second layer and of Gd (default 64; with --grid 32 64 128)")
-    model_.add_argument("--dropout", type=float, nargs="+", help="p before Gy (default 0.5; with --grid 0.3 0.5 0.7)")
+    model_.add_argument("--n1", type=int, nargs="+", metavar="N", help="width of Gf's first layer (default 512; with --grid 256 512 1024)")
+    model_.add_argument("--n2", type=int, nargs="+", metavar="N", help="width of Gf's second layer and of Gd (default 64; with --grid 32 64 128)")
+    model_.add_argument("--dropout", type=float, nargs="+", metavar="P", help="p before Gy (default 0.5; with --grid 0.3 0.5 0.7)")
     model_.add_argument("--grid", action="store_true", help="train every combination of --n1, --n2 and --dropout, and keep the one that is best on "
                                                             "the SOURCE's validation split; a choice on target data is not offered")
     model_.add_argument("--end-to-end", action="store_true", help="DANN from images: --source, --target and --test are folders of stage 01")
-    model_.add_argument("--arch", default="se_resnext101_32x4d", help="end-to-end: a network of pretrainedmodels (default se_resnext101_32x4d)")
+    model_.add_argument("--arch", default="se_resnext101_32x4d", metavar="NAME", help="end-to-end: a network of pretrainedmodels (default se_resnext101_32x4d)")
     model_.add_argument("--weights", default="imagenet", metavar="imagenet|none|FILE", help="end-to-end: where to start from (default imagenet)")
     model_.add_argument("--image-size", type=int, metavar="PIXELS", help="end-to-end: side of the input (default: the network's own)")
     training = parser.add_argument_group("training")
-    training.add_argument("--epochs", type=int, default=50, help="(default 50; Figure 3: 20)")
-    training.add_argument("--batch", type=int, default=128, help="images a step from each domain (default 128)")
-    training.add_argument("--lr", type=float, default=1e-4, help="Adam's learning rate (default 1e-4)")
+    training.add_argument("--epochs", type=int, default=50, metavar="N", help="passes over the source (default 50; Figure 3: 20)")
+    training.add_argument("--batch", type=int, default=128, metavar="N", help="images a step from each domain (default 128)")
+    training.add_argument("--lr", type=float, default=1e-4, metavar="RATE", help="Adam's learning rate (default 1e-4)")
     add_system_arguments(parser, workers="end-to-end: processes that load images", seed=True, device=True, precision="auto")
     args = parser.parse_args()
     for name, values in (GRID if args.grid else PAPER).items():

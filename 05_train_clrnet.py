@@ -398,10 +398,10 @@ def main():
     model_.add_argument("--weights", default="none", metavar="none|imagenet|FILE", help="CNN+LSTM, DBiRNN, Xception: what the CNN starts from "
                                                                                       "(default none)")
     training = parser.add_argument_group("training (defaults of CLRNet; not in the paper; others in baselines.py)")
-    training.add_argument("--epochs", type=int, metavar="N", help="(default: single 300, merge and transfer 150); 0 only scores")
+    training.add_argument("--epochs", type=int, metavar="N", help="passes over the training clips (default: single 300, merge and transfer 150); 0 only scores")
     training.add_argument("--batch", type=int, metavar="N", help="samples a step (default: single 16, merge and transfer 40)")
-    training.add_argument("--lr", type=float, help="Adam's learning rate (default 5e-5)")
-    training.add_argument("--l2", type=float, help="on the kernels (default 1e-4)")
+    training.add_argument("--lr", type=float, metavar="RATE", help="Adam's learning rate (default 5e-5)")
+    training.add_argument("--l2", type=float, metavar="RATE", help="L2 on the kernels (default 1e-4)")
     training.add_argument("--brightness", type=float, nargs=2, default=[0.7, 1.3], metavar=("LOW", "HIGH"),
                           help="augmentation: factor (default 0.7 1.3, the paper's; the authors' code: 0.7 1.0)")
     training.add_argument("--freeze", type=float, default=0.5, metavar="SHARE",

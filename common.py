@@ -89,7 +89,7 @@ def add_system_arguments(parser, workers=None, seed=False, device=False, precisi
     """The flags every stage shares; `workers` says in the help what the workers are, `precision` is its default."""
     group = parser.add_argument_group("system")
     if device:
-        group.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1 ... (default auto)")
+        group.add_argument("--device", default="auto", metavar="NAME", help="auto (a GPU if there is one), cpu, cuda, cuda:1 ... (default auto)")
     if precision:
         group.add_argument("--precision", choices=("auto", "fp32", "bf16"), default=precision,
                            help="bf16: convolutions and matrix products in bfloat16 (autocast), weights and sums in float32; auto: bf16 where it was "
@@ -98,7 +98,7 @@ def add_system_arguments(parser, workers=None, seed=False, device=False, precisi
         cores = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
         group.add_argument("--workers", type=int, default=min(16, cores), metavar="N", help=f"{workers} (default: one a CPU core, 16 at most)")
     if seed:
-        group.add_argument("--seed", type=int, default=0, help="seed of everything random; the same seed gives the same "
+        group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything random; the same seed gives the same "
                                                                "result on a CPU with as many threads (default 0)")
     if go_on:
         group.add_argument("--go-on", action="store_true", help="go on in an output folder whose run had other flags or inputs; args.json keeps both")
