@@ -14,7 +14,7 @@
 
 What comes out, in OUT: model.pt (single, merge: the epoch with the highest AUC on the sources' validation splits; transfer:
 the last epoch), last.pt, log.csv, args.json; and SCORES/NAME.csv, P(fake) of every sample of the test split of each --test. With --cam N,
-OUT/cam_NAME.png: class activation maps of N videos of each --test (Figure 8). With --save-features, DIR/NAME/features.npy and index.csv:
+OUT/cam_NAME.png and .pdf: class activation maps of N videos of each --test (Figure 8). With --save-features, DIR/NAME/features.npy and index.csv:
 2048 numbers a clip, which 04 reads as they are. With --strategy search, OUT/search.csv and a folder for each training (grid_search.py).
 
 The network is that of the paper's Figure 6, layer by layer as the authors' published code builds it (clrnet.py; baselines.py has the
@@ -202,9 +202,7 @@ def save_features(model, folder, out, checkpoint, *args):
 
 def draw_activation_maps(path, model, name, clips, count, seed, device):
     """Class activation maps (Figure 8): a row a video, half of them real, its frames on the left, their maps over them on the right."""
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    import report
     items, index, first, y = clips
     of_video = {}
     for k, row in enumerate(first):
@@ -219,22 +217,21 @@ def draw_activation_maps(path, model, name, clips, count, seed, device):
         p_fake = torch.cat([model(clip[None]) for clip in frames]).softmax(1)[:, 1].tolist()
         maps = F.interpolate(maps, size=frames.shape[-2:], mode="bilinear", align_corners=False).cpu().numpy()
     images, top, length = frames.permute(0, 1, 3, 4, 2).cpu().numpy(), np.abs(maps).max() or 1.0, model.frames
-    figure, axes = plt.subplots(len(chosen), 2 * length, figsize=(2 * length * 0.9, len(chosen) * 1.12), squeeze=False, layout="compressed")
+    side = report.PAGE / (2 * length + 1)
+    figure, axes = report.pyplot().subplots(len(chosen), 2 * length, figsize=(report.PAGE, 0.4 + len(chosen) * 1.25 * side), squeeze=False, layout="compressed")
     for row, k in enumerate(chosen):
         for t in range(length):
             axes[row, t].imshow(images[row, t])
             axes[row, length + t].imshow(images[row, t].mean(-1), cmap="gray", vmin=0, vmax=1)
             shown = axes[row, length + t].imshow(maps[row, t], cmap="RdBu_r", vmin=-top, vmax=top, alpha=0.55)
-        axes[row, 0].set_title(f"{index['video'][first[k]]}: {('real', 'fake')[y[k]]}, P(fake) {p_fake[row]:.3f}", fontsize=7, loc="left", pad=3).set_in_layout(False)
+        axes[row, 0].set_title(f"{index['video'][first[k]]}: {('real', 'fake')[y[k]]}, P(fake) {p_fake[row]:.3f}", fontsize=6, loc="left", pad=2).set_in_layout(False)
     for panel in axes.flat:
         panel.set_axis_off()
     figure.get_layout_engine().set(h_pad=0.08)
     figure.colorbar(shown, ax=axes, shrink=min(1.0, 2 / len(chosen)), aspect=15, pad=0.01).set_label("speaks for real  |  for fake", fontsize=7)
-    figure.suptitle(f"Class activation maps, {name} (CLRNet, Figure 8)", fontsize=9)
-    with write_whole(path) as part:
-        figure.savefig(part, dpi=150, format="png", metadata={"Software": None})
-    plt.close(figure)
-    print(f"{path}: {len(chosen)} videos", flush=True)
+    figure.suptitle(f"Class activation maps, {name} (CLRNet, Figure 8)")
+    report.save_figure(figure, path)
+    print(f"{path}.png, .pdf: {len(chosen)} videos", flush=True)
 
 
 # ---------------------------------------------------------------- one training
@@ -362,7 +359,7 @@ def train(args):
     load_state(model, load_checkpoint(args.out / "model.pt", "05"), args.out / "model.pt")
     score_sets(model, test_clips, args.scores, args.batch, args.workers, device)
     for name, clips in test_clips.items() if args.cam and RANK == 0 else ():
-        draw_activation_maps(args.out / f"cam_{name}.png", model, name, clips, args.cam, args.seed, device)
+        draw_activation_maps(args.out / f"cam_{name}", model, name, clips, args.cam, args.seed, device)
     for name, folder in folder_names({path.resolve(): path for path in (*sets.values(), *tests.values())}.values()).items() if args.save_features else ():
         save_features(model, folder, args.save_features / name, args.out / "model.pt", args.batch, args.workers, device)
     print(f"done: {args.out / 'model.pt'}", flush=True)

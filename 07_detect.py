@@ -45,10 +45,10 @@ import numpy as np
 from PIL import Image
 
 import layouts
+import report
 from common import (add_system_arguments, choose_device, fail, help_format, load_checkpoint, load_state, percent, progress, run_script, sha256, worker_pool,
                     write_table, write_whole)
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")          # Okabe and Ito
 # What 01 does where a checkpoint does not say how its faces were extracted.
 DEFAULTS = dict(sampling="frames", num_frames=30, num_frames_real=None, num_clips=16, clip_length=5, scale=1.2, size=240, format="png", jpg_quality=95,
                 detector="dlib")
@@ -210,7 +210,7 @@ def follow(path, plans):
         wanted = sorted({n for end, start, _ in units for n in range(start, end + 1)})
         longest, held, known, last, seen, samples, looked = max(plan["length"] for plan in plans), {}, {}, [], {}, [], 0
 
-        def faces(number, detector):
+        def look(number, detector):
             if (number, detector) not in known:
                 image = held[number]
                 known[number, detector] = stage01.all_faces(image) if detector == "dlib" else stage01.faces_mtcnn([image], "cpu")[0]
@@ -225,7 +225,7 @@ def follow(path, plans):
                     continue                                              # a frame of it could not be decoded
                 looked += 1
                 middle_first = sorted(numbers, key=lambda n: (abs(n - start - plan["length"] // 2), n))
-                shown, boxes = next(((held[n], found) for n in middle_first if (found := faces(n, plan["detector"]))), (None, []))
+                shown, boxes = next(((held[n], found) for n in middle_first if (found := look(n, plan["detector"]))), (None, []))
                 for box, person in zip(boxes, assign(boxes, last)):
                     # 01 looks near where the plan's last frame had the face; so do we, for the same box.
                     again = stage01.face_near(shown, seen[k, person]) if plan["detector"] == "dlib" and (k, person) in seen else None
@@ -237,6 +237,8 @@ def follow(path, plans):
         return dict(reason=str(error))
     except (ValueError, RuntimeError, MemoryError) as error:              # of Pillow, dlib or MTCNN
         return dict(reason=ascii(f"{type(error).__name__}: {error}")[1:-1])
+    if not looked:
+        return dict(reason="no clip of it could be decoded whole")
     times = Counter(person for person, *_ in samples)
     most = max(times.values(), default=0)
     kept = [person for person, n in times.most_common() if n >= max(most / 10, 2 if most > 3 else 1)]
@@ -247,7 +249,7 @@ def follow(path, plans):
 # ---------------------------------------------------------------- verdicts
 
 def judge(detectors, plans, sample_lists):
-    """Score a person. Returns {"score", "threshold", "verdict", "faces", "by": [the same a checkpoint, with "samples"]}."""
+    """Score a person: {"score", "threshold", "verdict", "faces", of how many frames, "by": [the same a checkpoint, with "samples"]}."""
     by = []
     for detector in detectors:
         mine = [(first, box, crops) for k, first, box, crops in sample_lists if plans[k] == detector.plan]
@@ -261,39 +263,33 @@ def judge(detectors, plans, sample_lists):
     person = dict(score=float(np.mean([one["score"] for one in by])), threshold=float(np.mean([one["threshold"] for one in by])), by=by)
     for one in (person, *by):
         one["verdict"] = "fake" if one["score"] >= one["threshold"] else "real"
-    person["faces"] = len({(sample["frame"], tuple(sample["box"])) for one in by for sample in one["samples"]})
+    person["faces"] = len({n for k, first, *_ in sample_lists for n in range(first, first + plans[k]["length"])})
     return person
 
 
 def draw(path, video, people, detectors, plans):
     """The picture of a verdict: for each person (four at most) the scores over time, and the faces with the highest and the lowest."""
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     import torch
-    matplotlib.rcParams["text.parse_math"] = False                        # a $ in a name is a $
+    plt = report.pyplot()
     chief = next((d for d in detectors if d.maps), detectors[0])          # whose faces to show
-    rows, seconds = video["people"][:4], video["seconds"] / max(1, video["frames"])
+    rows = video["people"][:4]
+    step, unit = (video["seconds"] / video["frames"], "s") if video["seconds"] else (1, "frame")     # of the time axis
     height = 2.35 if chief.maps else 1.75
-    figure = plt.figure(figsize=(7.2, 0.85 + height * len(rows)), layout="constrained")
+    figure = plt.figure(figsize=(report.PAGE, 0.85 + height * len(rows)), layout="constrained")
     outer = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for part, person, samples in zip(outer, rows, people):
         left, right = part.subfigures(1, 2, width_ratios=(1, 1.15))
         axes = left.subplots()
         for k, one in enumerate(person["by"]):
-            x, y = zip(*((s["frame"] * seconds, s["score"]) for s in one["samples"]))
+            x, y = zip(*((s["frame"] * step, s["score"]) for s in one["samples"]))
             label = os.path.join(*Path(one["checkpoint"]).parts[-2:]) if len(person["by"]) > 1 else None
-            axes.plot(x, y, "o-", color=COLOURS[k % len(COLOURS)], markersize=3, linewidth=1, label=label and ascii(label)[1:-1])
+            axes.plot(x, y, "o-", color=report.COLOURS[k % len(report.COLOURS)], markersize=3, linewidth=1, label=label and ascii(label)[1:-1])
         axes.axhline(person["threshold"], color="0.3", linewidth=1, linestyle="--")
         axes.axhspan(person["threshold"], 1.03, color="#D55E00", alpha=0.08, linewidth=0)
         axes.text(0.99, person["threshold"], "threshold ", fontsize=6, ha="right", va="bottom", transform=axes.get_yaxis_transform())
-        axes.set(ylim=(-0.03, 1.03), xlim=(0, max(video["seconds"], 1e-3)), xlabel="seconds" if video["seconds"] else "", ylabel="P(fake)")
-        axes.tick_params(labelsize=7)
-        axes.xaxis.label.set_size(7)
-        axes.yaxis.label.set_size(7)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.set(ylim=(-0.03, 1.03), xlim=(0, video["frames"] * step), xlabel={"s": "seconds", "frame": "frame"}[unit], ylabel="P(fake)")
         who = f"person {person['person']}: " if len(video["people"]) > 1 else ""
-        axes.set_title(f"{who}{person['verdict'].upper()}, P(fake) {shown(person['score'])}, {person['faces']} faces", fontsize=8, loc="left", fontweight="bold")
+        axes.set_title(f"{who}{person['verdict'].upper()}, P(fake) {shown(person['score'])}, {faces(person)}", fontsize=8, loc="left", fontweight="bold")
         if len(person["by"]) > 1:
             axes.legend(fontsize=6, frameon=False)
         scored = next((one for one in person["by"] if one["checkpoint"] == str(chief.path)), None)
@@ -303,17 +299,17 @@ def draw(path, video, people, detectors, plans):
         order = np.argsort([-s["score"] for s in scored["samples"]], kind="stable")
         chosen = [*order[:3], *order[-3:]] if len(order) > 5 else list(order)
         grid = right.subplots(2 if chief.maps else 1, len(chosen), squeeze=False)
-        faces = [crops[k][chief.frames // 2] for k in chosen]
+        images = [crops[k][chief.frames // 2] for k in chosen]
         if chief.maps:
             with torch.inference_mode():
                 clips = torch.from_numpy(np.stack([crops[k][:chief.frames] for k in chosen])).permute(0, 1, 4, 2, 3).to(chief.device) / 255
                 maps = torch.nn.functional.interpolate(torch.cat([chief.maps(clip[None]) for clip in clips]), size=clips.shape[-2:], mode="bilinear")
             maps = maps[:, chief.frames // 2].cpu().numpy()
             top = np.abs(maps).max() or 1.0
-        for column, (k, face) in enumerate(zip(chosen, faces)):
+        for column, (k, face) in enumerate(zip(chosen, images)):
             grid[0, column].imshow(face)
             sample = scored["samples"][k]
-            grid[0, column].set_title(f"{sample['score']:.2f}\n{sample['frame'] * seconds:.1f} s", fontsize=6, pad=2)
+            grid[0, column].set_title(f"{sample['score']:.2f}\n{sample['frame'] * step:.3g} {unit}", fontsize=6, pad=2)
             if chief.maps:
                 grid[1, column].imshow(face.mean(-1), cmap="gray", vmin=0, vmax=255)
                 grid[1, column].imshow(maps[column], cmap="RdBu_r", vmin=-top, vmax=top, alpha=0.55)
@@ -325,7 +321,7 @@ def draw(path, video, people, detectors, plans):
     figure.suptitle(f"{name if len(name) < 70 else name[:67] + '...'}: {video['verdict'].upper()}{more}" +
                     ("\n" + DEMONSTRATION if video["demonstration"] else ""), fontsize=9, color="#A00000" if video["demonstration"] else "black")
     with write_whole(path) as part:
-        figure.savefig(part, dpi=150, format="png", metadata={"Software": None})
+        figure.savefig(part, dpi=200, format="png", metadata={"Software": None})
     plt.close(figure)
 
 
@@ -410,6 +406,11 @@ def shown(value):
     return f"{value:.3f}" if 0.001 <= value <= 0.999 else f"{value:.6f}"
 
 
+def faces(person):
+    """On how much a verdict rests: "30 faces"."""
+    return f"{person['faces']} face{'s' * (person['faces'] != 1)}"
+
+
 def plain(text):
     """Text as a line that any terminal takes: what cannot be printed is escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
@@ -424,7 +425,7 @@ def lines(result):
     for person in result["people"]:
         who = f", person {person['person']} of {many}" if many > 1 else ""
         yield (f"{name}{who}: {person['verdict'].upper()}, P(fake) {shown(person['score'])} at threshold "
-               f"{shown(person['threshold'])}, from {person['faces']} faces{end}")
+               f"{shown(person['threshold'])}, from {faces(person)}{end}")
         for one in person["by"] if len(person["by"]) > 1 else ():
             yield f"    {one['verdict']}, P(fake) {shown(one['score'])} at {shown(one['threshold'])}: {one['checkpoint']}"
 

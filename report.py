@@ -34,12 +34,14 @@ def pyplot():
     return plt
 
 
-def save_figure(figure, path, svgs):
-    """Write a figure as path.png and path.pdf, and add it to `svgs` {name: SVG text} for the report."""
+def save_figure(figure, path, svgs=None):
+    """Write a figure as path.png and path.pdf, and add it to `svgs` {name: SVG text}, if given, for the report."""
     from matplotlib.pyplot import close
     for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Creator": None, "Producer": None})):
         with write_whole(path.with_name(f"{path.name}.{kind}")) as part:
             figure.savefig(part, format=kind, metadata=metadata)
+    if svgs is None:
+        return close(figure)
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     close(figure)

@@ -525,7 +525,7 @@ def test_a_picture_of_activation_maps_for_each_set(small, single):
     for name in ("clips", "clips-FS"):
         with Image.open(single / f"r/cam_{name}.png") as image:
             assert image.width > image.height > 200
-        assert f"cam_{name}.png: 3 videos" in output
+        assert f"cam_{name}.png, .pdf: 3 videos" in output
 
 
 def test_training_learns(small, copy, tmp_path):
