@@ -128,6 +128,8 @@ def count_frames(path, with_seconds=False):
             if not layouts.image_files(path):
                 raise Unreadable("a folder without images")
             return (len(layouts.image_files(path)), 0.0) if with_seconds else len(layouts.image_files(path))
+        if not os.path.getsize(path):
+            raise Unreadable("an empty file")
         limit = 60 + os.path.getsize(path) / 5e6                          # seconds
     except OSError as error:
         raise Unreadable(error.strerror)

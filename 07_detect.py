@@ -249,22 +249,30 @@ def follow(path, plans):
 # ---------------------------------------------------------------- verdicts
 
 def judge(detectors, plans, sample_lists):
-    """Score a person: {"score", "threshold", "verdict", "faces", of how many frames, "by": [the same a checkpoint, with "samples"]}."""
-    by = []
+    """Score a person: {"score", "threshold", "verdict", "faces", of how many frames, "by": [the same a checkpoint, with "samples"],
+    "without": [checkpoints without a score]}."""
+    by, without = [], []
     for detector in detectors:
         mine = [(first, box, crops) for k, first, box, crops in sample_lists if plans[k] == detector.plan]
-        if not mine:
+        if not mine:                                                      # a single frame, and a network of clips
+            without.append(str(detector.path))
             continue
         scores = detector.score(np.stack([crops for *_, crops in mine]))
         if not np.isfinite(scores).all():
             fail(f"the output of {detector.path} is not a finite number: is the checkpoint sound?")
         by.append(dict(checkpoint=str(detector.path), score=float(scores.mean()), threshold=detector.threshold,
                        samples=[dict(frame=first, box=list(map(int, box)), score=float(score)) for (first, box, _), score in zip(mine, scores)]))
-    person = dict(score=float(np.mean([one["score"] for one in by])), threshold=float(np.mean([one["threshold"] for one in by])), by=by)
+    person = dict(score=float(np.mean([one["score"] for one in by])), threshold=float(np.mean([one["threshold"] for one in by])), by=by, without=without)
     for one in (person, *by):
         one["verdict"] = "fake" if one["score"] >= one["threshold"] else "real"
     person["faces"] = len({n for k, first, *_ in sample_lists for n in range(first, first + plans[k]["length"])})
     return person
+
+
+def short(path):
+    """A checkpoint's name in a legend: the last two folders of runs/RUN/model.pt."""
+    parts = Path(path).parts
+    return ascii("/".join(parts[-3:-1] if parts[-1] == "model.pt" and len(parts) > 1 else parts[-2:]))[1:-1][-40:]
 
 
 def draw(path, video, people, detectors, plans):
@@ -274,7 +282,7 @@ def draw(path, video, people, detectors, plans):
     chief = next((d for d in detectors if d.maps), detectors[0])          # whose faces to show
     rows = video["people"][:4]
     step, unit = (video["seconds"] / video["frames"], "s") if video["seconds"] else (1, "frame")     # of the time axis
-    height = 2.35 if chief.maps else 1.75
+    height = 2.1 if chief.maps else 1.75
     figure = plt.figure(figsize=(report.PAGE, 0.85 + height * len(rows)), layout="constrained")
     outer = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for part, person, samples in zip(outer, rows, people):
@@ -282,8 +290,7 @@ def draw(path, video, people, detectors, plans):
         axes = left.subplots()
         for k, one in enumerate(person["by"]):
             x, y = zip(*((s["frame"] * step, s["score"]) for s in one["samples"]))
-            label = os.path.join(*Path(one["checkpoint"]).parts[-2:]) if len(person["by"]) > 1 else None
-            axes.plot(x, y, "o-", color=report.COLOURS[k % len(report.COLOURS)], markersize=3, linewidth=1, label=label and ascii(label)[1:-1])
+            axes.plot(x, y, "o-", color=report.COLOURS[k % len(report.COLOURS)], markersize=3, linewidth=1, label=short(one["checkpoint"]))
         axes.axhline(person["threshold"], color="0.3", linewidth=1, linestyle="--")
         axes.axhspan(person["threshold"], 1.03, color="#D55E00", alpha=0.08, linewidth=0)
         axes.text(0.99, person["threshold"], "threshold ", fontsize=6, ha="right", va="bottom", transform=axes.get_yaxis_transform())
@@ -309,13 +316,13 @@ def draw(path, video, people, detectors, plans):
         for column, (k, face) in enumerate(zip(chosen, images)):
             grid[0, column].imshow(face)
             sample = scored["samples"][k]
-            grid[0, column].set_title(f"{sample['score']:.2f}\n{sample['frame'] * step:.3g} {unit}", fontsize=6, pad=2)
+            grid[0, column].set_title(f"{sample['score']:.2f}\n{sample['frame'] * step:{'.1f' if unit == 's' else ''}} {unit}", fontsize=6, pad=2)
             if chief.maps:
                 grid[1, column].imshow(face.mean(-1), cmap="gray", vmin=0, vmax=255)
                 grid[1, column].imshow(maps[column], cmap="RdBu_r", vmin=-top, vmax=top, alpha=0.55)
         for panel in grid.flat:
             panel.set_axis_off()
-        right.suptitle("highest and lowest scores" + ("; maps: red speaks for fake, blue for real" if chief.maps else ""), fontsize=7)
+        right.suptitle("highest and lowest scores" + (f" of {short(chief.path)}" if len(detectors) > 1 else "") + ("\nmaps: red speaks for fake, blue for real" if chief.maps else ""), fontsize=7)
     name = ascii(os.path.basename(video["path"]))[1:-1]
     more = f"; {len(video['people']) - 4} more people in verdicts.csv" if len(video["people"]) > 4 else ""
     figure.suptitle(f"{name if len(name) < 70 else name[:67] + '...'}: {video['verdict'].upper()}{more}" +
@@ -359,7 +366,7 @@ def main():
     for detector in detectors:
         print(f"{detector.path}: {detector.about()}", file=say)
     what = {f"{p['count']} frames" if p["length"] == 1 else f"{p['count']} clips of {p['length']} frames" for p in plans}
-    print(f"{len(paths)} videos, {' and '.join(sorted(what))} of each; device {device}, {args.workers} processes. Fakes of other kinds than those of the training "
+    print(f"{len(paths)} video{'s' * (len(paths) > 1)}, {' and '.join(sorted(what))} of each; device {device}, {args.workers} processes. Fakes of other kinds than those of the training "
           "may pass as real.\n", file=say, flush=True)
     videos = [layouts.make_video(path, 0, "") for path in paths]
     layouts.name_videos(videos)
@@ -398,7 +405,7 @@ def main():
     if args.json:
         print((args.out / "verdicts.json").read_text(encoding="utf-8"), end="")
     counts = Counter(result["verdict"] for result in results)
-    print(f"\n{len(results)} videos: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()) + f"; pictures and tables in {args.out}", file=say)
+    print(f"\n{len(results)} video{'s' * (len(results) > 1)}: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()) + f"; pictures and tables in {args.out}", file=say)
 
 
 def shown(value):
@@ -426,8 +433,10 @@ def lines(result):
         who = f", person {person['person']} of {many}" if many > 1 else ""
         yield (f"{name}{who}: {person['verdict'].upper()}, P(fake) {shown(person['score'])} at threshold "
                f"{shown(person['threshold'])}, from {faces(person)}{end}")
-        for one in person["by"] if len(person["by"]) > 1 else ():
+        for one in person["by"] if len(person["by"]) + len(person["without"]) > 1 else ():
             yield f"    {one['verdict']}, P(fake) {shown(one['score'])} at {shown(one['threshold'])}: {one['checkpoint']}"
+        for path in person["without"]:
+            yield f"    no score, for want of a whole clip with this face: {path}"
 
 
 def write(out, results, detectors):
