@@ -219,7 +219,7 @@ def warp(canvas, pose, size, jump=(0.0, 0.0, 1.0)):
 
 def real_frames(who, motion, condition, rng):
     """Yield (frame, pose): what the camera of `condition` records, (height, width, 3) uint8."""
-    size, (cx, cy) = condition["size"], FACE_CENTRE
+    size = condition["size"]
     for k in range(len(motion["x"])):
         pose = {name: float(values[k]) for name, values in motion.items()}
         scene = who["background"].copy()

@@ -333,6 +333,15 @@ def load_mtcnn(device):
     return MTCNN(keep_all=True, device=device)
 
 
+def check_mtcnn(device):
+    """End the script unless MTCNN is there."""
+    try:
+        load_mtcnn(device)
+    except ImportError as error:
+        fail(f"the detector MTCNN: {error}. Install it with: pip install requests && pip install --no-deps facenet-pytorch==2.6.0  (without "
+             "--no-deps it would replace torch)")
+
+
 def faces_mtcnn(frames, device):
     """The faces that MTCNN finds in each of the frames, in batches: a list of lists of boxes, the largest first."""
     global _mtcnn
@@ -549,11 +558,7 @@ def main():
         fail("--boxes-from is for --layout ffpp and dfd: their fakes keep the geometry of their originals")
     if args.detector == "mtcnn":
         args.device = str(choose_device(args.device))
-        try:
-            load_mtcnn(args.device)
-        except ImportError as error:
-            fail(f"--detector mtcnn: {error}. Install it with: pip install requests && pip install --no-deps facenet-pytorch==2.6.0  (without "
-                 f"--no-deps it would replace torch)")
+        check_mtcnn(args.device)
 
     if args.list:
         videos, expected = layouts.layout_list(args.list)

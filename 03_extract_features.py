@@ -26,19 +26,13 @@ import torch
 from torch import nn
 
 from common import (RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, describe_data, fail, folder_names, help_format,
-                    load_batches, load_checkpoint, load_state, percent, progress, read_index, rows_of_split, run_script, start_run, wait_for_all,
+                    load_batches, load_checkpoint, percent, progress, read_index, rebuild, rows_of_split, run_script, start_run, wait_for_all,
                     write_scores)
 
 
 def load_extractor(path):
     """Rebuild the network of a stage 02 checkpoint: `Extractor` of 02, on the CPU, ready to score."""
-    checkpoint = load_checkpoint(path, "02")
-    try:
-        model = import_module("02_pretrain_extractor").Extractor(**checkpoint["kwargs"])
-    except (KeyError, TypeError, ValueError, RuntimeError, MemoryError) as error:
-        fail(f"{path} does not say what its network is ({' '.join(str(error).split())[:150]})")
-    load_state(model, checkpoint, path)
-    return model.eval()
+    return rebuild(import_module("02_pretrain_extractor").Extractor, load_checkpoint(path, "02"), path).eval()
 
 
 class Folded(nn.Module):

@@ -25,6 +25,7 @@ Choices of ours, of which the papers say nothing:
 
     who is who      a face belongs to the person whose last face was less than its side away and had half to twice its size: a cut can make two
                     persons of one, or one of two. Who appears less than a tenth as often as the most frequent person is left out, and counted
+    crowds          the twenty largest faces of a frame
     small faces     01 stops at the first scale that shows a face; here larger scales are looked at for other people too
     frames          as many as the training took; where it took more of real videos (--num-frames-real), so many
     precision       float32, whatever the training had
@@ -34,7 +35,6 @@ import io
 import json
 import math
 import os
-import re
 import sys
 from collections import Counter, deque
 from concurrent.futures.process import BrokenProcessPool
@@ -46,7 +46,7 @@ from PIL import Image
 
 import layouts
 import report
-from common import (add_system_arguments, choose_device, fail, help_format, load_checkpoint, load_state, percent, progress, run_script, sha256, worker_pool,
+from common import (add_system_arguments, choose_device, fail, help_format, load_checkpoint, percent, progress, rebuild, run_script, sha256, worker_pool,
                     write_table, write_whole)
 
 # What 01 does where a checkpoint does not say how its faces were extracted.
@@ -62,7 +62,7 @@ class Detector:
 
     `extractor`: for one of 04, the checkpoint of its features where it is not at its recorded place. Ends the script where a file does not fit.
 
-    Attributes: path; data, as `common.describe_faces` gives it; validation, as `common.validate`, or None; demonstration; threshold, 0..1; frames and
+    Attributes: path; data, as `common.describe_data` gives it; validation, as `common.validate`, or None; demonstration; threshold, 0..1; frames and
     image_size of a sample; plan, see `follow`; maps, a function (N, T, 3, S, S) -> (N, T, h, w), or None.
     """
 
@@ -90,11 +90,15 @@ class Detector:
             self.forward, self.features = lambda clips: self.net(clips[:, 0]), (lambda clips: self.net.features(clips[:, 0])) if stage == "02" else None
             self.frames, self.image_size = 1, self.net.image_size
         self.net.to(device).eval()
-        self.demonstration = any(entry["extraction"].get("generated") for entry in self.data)
-        threshold = (self.validation or {}).get("threshold", math.nan)
-        self.calibrated = not math.isnan(threshold)
-        self.threshold = threshold if self.calibrated else 0.5
-        self.plan = self.make_plan()
+        try:
+            self.demonstration = any(entry["extraction"].get("generated") for entry in self.data)
+            threshold = float((self.validation or {}).get("threshold", math.nan))
+            self.calibrated = not math.isnan(threshold)
+            self.threshold = threshold if self.calibrated else 0.5
+            self.plan = self.make_plan()
+            self.about()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            fail(f"{path}: what it says of its training cannot be used ({type(error).__name__}: {str(error)[:100]})")
 
     def make_plan(self):
         """How 01 took the faces of the training data, and the size of the network's input."""
@@ -104,8 +108,10 @@ class Detector:
         clips = plan["sampling"] == "clips"
         plan.update(count=plan["num_clips"] if clips else max(plan["num_frames"], plan["num_frames_real"] or 1), length=plan["clip_length"] if clips else 1,
                     image_size=self.image_size)
-        if plan["length"] % self.frames:
-            fail(f"{self.path} takes {self.frames} frames at a time and was trained on clips of {plan['length']}: it is damaged")
+        limits = dict(count=10_000, length=1000, size=4096, image_size=4096, jpg_quality=95)
+        if plan["length"] % self.frames or not all(isinstance(plan[k], int) and 1 <= plan[k] <= limits[k] for k in limits) or not 0.1 <= plan["scale"] <= 10 \
+                or plan["sampling"] not in ("frames", "clips") or plan["format"] not in ("png", "jpg") or plan["detector"] not in ("dlib", "mtcnn"):
+            raise ValueError(f"{plan}, for {self.frames} frames at a time")
         return plan
 
     def score(self, crops):
@@ -124,16 +130,6 @@ class Detector:
         checked = f"on its {v['videos']} validation videos AUC {percent(v['auc'])}, equal error rate {percent(v['eer'])}" if v else "it was not validated"
         at = f"threshold {shown(self.threshold)}" + ("" if self.calibrated else " (not calibrated: no validation videos of both classes)")
         return f"{sets or 'what it learnt from is not recorded'}; {checked}; {at}"
-
-
-def rebuild(network, content, path):
-    """The network of a checkpoint with its weights; ends the script where it does not say what it is."""
-    try:
-        net = network(**content["kwargs"])
-    except (KeyError, TypeError, ValueError, RuntimeError, MemoryError) as error:
-        fail(f"{path} does not say what its network is ({' '.join(str(error).split())[:150]})")
-    load_state(net, content, path)
-    return net
 
 
 def find_extractor(content, path, given):
@@ -213,7 +209,7 @@ def follow(path, plans):
         def look(number, detector):
             if (number, detector) not in known:
                 image = held[number]
-                known[number, detector] = stage01.all_faces(image) if detector == "dlib" else stage01.faces_mtcnn([image], "cpu")[0]
+                known[number, detector] = (stage01.all_faces(image) if detector == "dlib" else stage01.faces_mtcnn([image], "cpu")[0])[:20]
             return known[number, detector]
 
         for number, frame in stage01.read_frames(path, wanted):
@@ -363,6 +359,8 @@ def main():
     detectors = [Detector(path, args.extractor, device) for path in dict.fromkeys(args.checkpoint)]
     plans = [plan for k, plan in enumerate(d.plan for d in detectors) if plan not in [d.plan for d in detectors[:k]]]
     demonstration = any(d.demonstration for d in detectors)
+    if any(plan["detector"] == "mtcnn" for plan in plans):
+        import_module("01_extract_faces").check_mtcnn("cpu")
     for detector in detectors:
         print(f"{detector.path}: {detector.about()}", file=say)
     what = {f"{p['count']} frames" if p["length"] == 1 else f"{p['count']} clips of {p['length']} frames" for p in plans}

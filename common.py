@@ -678,6 +678,16 @@ def load_state(model, checkpoint, path):
         fail(f"{path} does not hold the weights of this network ({' '.join(str(error).split())[:150]})")
 
 
+def rebuild(network, content, path):
+    """The network of a checkpoint's content, `network(**kwargs)` with its weights; ends the script where it does not say what it is."""
+    try:
+        net = network(**content["kwargs"])
+    except (KeyError, TypeError, ValueError, RuntimeError, MemoryError) as error:
+        fail(f"{path} does not say what its network is ({' '.join(str(error).split())[:150]})")
+    load_state(net, content, path)
+    return net
+
+
 def take_up(model, optimizer, state, path, stage):
     """Go on from the checkpoint `path` of an earlier run, if it is there: returns its {key of `state`: value}, or `state`.
 

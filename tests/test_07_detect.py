@@ -5,11 +5,10 @@ import math
 import os
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, SMALL_CLRNET, command, run, shared, stage
+from conftest import SMALL_CLRNET, command, run, shared, stage
 from hypothesis import given, strategies as st
 
 import common
@@ -156,6 +155,14 @@ def test_a_checkpoint_that_was_never_trained(videos, tmp_path):
     about, = result["checkpoints"]
     assert about["threshold"] == 0.5 and not about["calibrated"] and about["validation"] is None and not about["demonstration"]
     assert "what it learnt from is not recorded; it was not validated; threshold 0.500 (not calibrated" in said and WARNING not in said
+
+
+@pytest.mark.parametrize("change", [dict(data=3), dict(data=[{}]), dict(data=[dict(set="x", role="y", extraction=dict(sampling="frames", num_frames="many"))]),
+                                    dict(data=[dict(set="x", role="y", extraction=dict(sampling="clips", clip_length=10 ** 9))]), dict(validation=7),
+                                    dict(validation=dict(threshold="half")), dict(kwargs={}), dict(model={})])
+def test_a_checkpoint_of_a_stranger_is_one_line(runs, videos, tmp_path, change):
+    common.save_checkpoint(tmp_path / "odd.pt", **{**common.load_checkpoint(runs["extractor"], "02"), **change})
+    assert "odd.pt" in run("07_detect.py", next(iter(videos.values())), "--checkpoint", tmp_path / "odd.pt", "--out", tmp_path / "v", fails=True)
 
 
 def test_errors(runs, videos, tmp_path):

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, run, stage
+from conftest import ROOT, stage
 
 SCRIPTS = sorted(path.name for path in ROOT.glob("0*.py"))
 HEAVY = {"torchvision", "pretrainedmodels", "sklearn", "scipy", "matplotlib", "dlib", "imageio_ffmpeg"}

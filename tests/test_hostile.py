@@ -9,7 +9,7 @@ import pytest
 
 from conftest import command, processes_of, stage
 
-from hostile import GOOD, make
+from hostile import make
 
 faces = stage("01_extract_faces")
 
