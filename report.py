@@ -197,7 +197,6 @@ def draw_compression(path, base, levels, detectors, results, means, svgs):
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --line: #d0d0d0; --soft: #f4f4f4; --warn: #a00000 }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e4e4; --paper: #16181a; --line: #44484c; --soft: #22262a; --warn: #ff8a80 } }
-@media print { :root { --ink: #000; --paper: #fff; --line: #bbb; --soft: #f4f4f4 } nav { display: none } figure, table { break-inside: avoid } }
 body { margin: 0 auto; padding: 1rem; max-width: 60rem; color: var(--ink); background: var(--paper); font: 16px/1.5 system-ui, sans-serif }
 h1, h2, h3 { line-height: 1.2; margin: 2em 0 .5em } h1 { margin-top: .5em }
 nav { display: flex; flex-wrap: wrap; gap: .2em 1em } a { color: inherit }
@@ -207,6 +206,11 @@ th:first-child, td:first-child { text-align: left; position: sticky; left: 0; ba
 td.text { text-align: left; white-space: normal; min-width: 12em } .small { font-size: .75rem; opacity: .75; display: block }
 figure { margin: 1em 0 } figure svg { width: 100%; height: auto; color: var(--ink) } .columns { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 0 1rem }
 pre { overflow-x: auto; background: var(--soft); padding: .7em; font-size: .75rem } .warn { color: var(--warn); font-weight: bold }
+@media print {
+  :root { --ink: #000; --paper: #fff; --line: #bbb; --soft: #f4f4f4; --warn: #a00000 }
+  body { font-size: 11px; padding: 0; max-width: none } nav { display: none } .columns { grid-template-columns: 1fr 1fr }
+  h1, h2, h3 { break-after: avoid; margin: 1em 0 .4em } figure, .wide { break-inside: avoid } pre { white-space: pre-wrap }
+}
 """
 
 
