@@ -68,15 +68,15 @@ class Detector:
 
     def __init__(self, path, extractor, device):
         content = load_checkpoint(path, "02", "04", "05")
-        stage, self.path, self.device, self.maps = content["stage"], Path(path), device, None
-        self.validation, self.data = content.get("validation"), list(content.get("data") or ())
+        stage, self.path, self.device, self.maps, learnt = content["stage"], Path(path), device, None, []
+        self.validation, self.data = content.get("validation"), content.get("data") or []
         if stage == "04" and not content.get("end_to_end"):
             below = Detector(find_extractor(content, path, extractor), None, device)
             if below.features is None:
                 fail(f"{path} was trained on features of {below.path}, which is itself a checkpoint of stage 04")
             self.net = rebuild(import_module("04_train_bpdann").BPDANN, content, path)
             self.forward, self.features = lambda clips: self.net(below.features(clips)), None
-            self.frames, self.image_size, self.data = below.frames, below.image_size, self.data + below.data
+            self.frames, self.image_size, learnt = below.frames, below.image_size, below.data
         elif stage == "05":
             networks = import_module("05_train_clrnet").NETWORKS
             if content.get("network") not in networks:
@@ -91,6 +91,7 @@ class Detector:
             self.frames, self.image_size = 1, self.net.image_size
         self.net.to(device).eval()
         try:
+            self.data = [*self.data, *learnt]                             # the extractor's too
             self.demonstration = any(entry["extraction"].get("generated") for entry in self.data)
             threshold = float((self.validation or {}).get("threshold", math.nan))
             self.calibrated = not math.isnan(threshold)

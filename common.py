@@ -187,6 +187,11 @@ def parent_watchdog(parent):
     end_with(parent)
 
 
+def go_with_parent(worker):
+    """For a loader's process: end when the one that started it is gone; torch's own watch over that can wait for ever at the exit."""
+    end_with(os.getppid())
+
+
 def end_with(parent):
     """Start a thread that ends this process, and the group that it is the head of, when process `parent` is gone, however it went."""
     def watch():
@@ -522,7 +527,7 @@ def load_batches(faces, batches, workers, pin=False):
     import torch
     # A generator of its own: the loader would otherwise draw from the global one, and a resumed run would differ.
     loader = torch.utils.data.DataLoader(faces, batch_sampler=batches, num_workers=min(workers, len(batches)),
-                                         collate_fn=collate, pin_memory=pin, generator=torch.Generator())
+                                         collate_fn=collate, pin_memory=pin, generator=torch.Generator(), worker_init_fn=go_with_parent)
     try:
         for batch in loader:
             if isinstance(batch, str):

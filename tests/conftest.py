@@ -5,11 +5,15 @@ reference outputs or real clips look for them in the folder that SHARED names (.
 skipped, saying so, where it is missing.
 """
 import importlib
+import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +22,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SHARED", ROOT.parent / "shared"))
 sys.path.insert(0, str(ROOT))
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)              # a job in the background, and what it starts, would ignore Ctrl-C
 SMALL_EXTRACTOR = ("--arch", "resnet18", "--weights", "none", "--image-size", "64", "--batch", "8", "--device", "cpu")
 SMALL_CLRNET = ("--filters", "4", "--repetitions", "1", "1", "--image-size", "48", "--batch", "4", "--device", "cpu")
 
@@ -31,15 +37,31 @@ def command(script, *args):
     return [sys.executable, str(ROOT / script), *map(str, args)]
 
 
-def run(script, *args, fails=False):
-    """Run a script to its end; returns its output, standard error included. Fails the test on the wrong exit status."""
-    done = subprocess.run(command(script, *args), capture_output=True, text=True, timeout=600)
-    output = done.stdout + done.stderr
-    assert (done.returncode != 0) == fails, output
+_forks = []                                                               # the process of forks.py, once it is needed
+
+
+def run(script, *args, fails=False, fresh=False):
+    """Run a script to its end in a process of its own; returns its output, standard error included. Fails the test on the wrong exit status.
+
+    The process is a fork of one that has the libraries loaded (forks.py); with `fresh`, or on Windows, a new Python.
+    """
+    if fresh or not hasattr(os, "fork"):
+        done = subprocess.run(command(script, *args), capture_output=True, text=True, timeout=600)
+        status, output, errors = done.returncode, done.stdout, done.stderr
+    else:
+        if not _forks:
+            _forks.append(subprocess.Popen([sys.executable, Path(__file__).with_name("forks.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        with tempfile.TemporaryDirectory() as folder:
+            names = [os.path.join(folder, name) for name in ("output", "errors")]
+            print(json.dumps(dict(argv=command(script, *args)[1:], cwd=os.getcwd(), env=dict(os.environ), output=names[0], errors=names[1])), file=_forks[0].stdin, flush=True)
+            assert select.select([_forks[0].stdout], [], [], 600)[0], "it does not end"
+            status = int(_forks[0].stdout.readline())
+            output, errors = (Path(name).read_text(encoding="utf-8", errors="replace") for name in names)
+    assert (status != 0) == fails, output + errors
     if fails:
-        assert "Traceback" not in output, output
-        assert len(done.stderr.strip().splitlines()) == 1 and ": error: " in done.stderr, f"not one clear line:\n{done.stderr}"
-    return output
+        assert "Traceback" not in output + errors, output + errors
+        assert len(errors.strip().splitlines()) == 1 and ": error: " in errors, f"not one clear line:\n{errors}"
+    return output + errors
 
 
 def run_and_kill(ready, script, *args):
@@ -52,7 +74,7 @@ def run_and_kill(ready, script, *args):
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    time.sleep(0.5)
+    assert_none_left(args[args.index("--out") + 1])
 
 
 def processes_of(text):
@@ -97,7 +119,7 @@ def shared(*parts):
 
 def pytest_collection_modifyitems(items):
     """The longest files first, so that test processes side by side end at about the same time."""
-    longest = ("test_demo.py", "test_recipes.py", "test_02_03_extractor.py", "test_01_extract_faces.py")
+    longest = ("test_demo.py", "test_recipes.py", "test_killed.py", "test_processes.py", "test_02_03_extractor.py", "test_05_train_clrnet.py", "test_01_extract_faces.py")
     items.sort(key=lambda item: longest.index(item.path.name) if item.path.name in longest else len(longest))
 
 

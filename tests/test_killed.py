@@ -42,7 +42,7 @@ def whole(stages, tmp_path_factory):
         if name not in done:
             script, args, outs = stages[name]
             folder, start = tmp_path_factory.mktemp("whole"), time.time()
-            run(script, *args, *(v for flag in outs for v in (flag, folder / flag.strip("-"))))
+            run(script, *args, *(v for flag in outs for v in (flag, folder / flag.strip("-"))), fresh=True)
             done[name] = folder, time.time() - start
         return done[name]
     return get
