@@ -341,7 +341,8 @@ def encode(path, frames, size, crf):
                 process.stdin.write(np.ascontiguousarray(frame).data)
         _, errors = process.communicate()
         if process.returncode:
-            raise OSError(errors.decode("utf-8", "replace").strip().splitlines()[-1] if errors else f"ffmpeg ended with {process.returncode}")
+            said = errors.decode("utf-8", "replace").strip().splitlines() or [f"ffmpeg ended with {process.returncode}"]
+            raise OSError(f"{said[-1]} (is the disk full?)")
 
 
 def make_videos(job):

@@ -160,7 +160,7 @@ def recode(path, crf, file, warnings):
     except subprocess.TimeoutExpired:
         raise Unreadable(f"encoding it took longer than {limit} s")
     messages = done.stderr.splitlines()
-    if any(b"No space left" in message for message in messages):
+    if any(b"No space left" in message for message in messages) or (done.returncode and shutil.disk_usage(file.parent).free < 1 << 20):
         raise OSError(errno.ENOSPC, "No space left on device", str(file))
     if done.returncode or not os.path.exists(file):
         raise Unreadable(reason(messages))

@@ -40,6 +40,7 @@ def save_figure(figure, path, svgs=None):
     for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Creator": None, "Producer": None})):
         with write_whole(path.with_name(f"{path.name}.{kind}")) as part:
             figure.savefig(part, format=kind, metadata=metadata)
+        figure.set_layout_engine("none")                                  # it is laid out; the other kinds take it as it is
     if svgs is None:
         return close(figure)
     file = io.StringIO()

@@ -5,8 +5,8 @@ Nothing of the project is imported before the fork. Sets have one order in all f
 """
 import json
 import os
-import runpy
 import sys
+import types
 import warnings
 
 
@@ -23,7 +23,11 @@ def become(request):
     script = request["argv"][0]
     sys.path[0:0] = [os.path.dirname(script), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv = request["argv"]
-    runpy.run_path(script, run_name="__main__")
+    module = sys.modules["__main__"] = types.ModuleType("__main__")        # and so it stays till the end: threads may still ask for it
+    module.__file__ = script
+    with open(script, "rb") as file:
+        code = compile(file.read(), script, "exec")
+    exec(code, module.__dict__)
 
 
 def main():
