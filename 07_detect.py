@@ -136,12 +136,16 @@ class Detector:
 def find_extractor(content, path, given):
     """The checkpoint from whose features one of stage 04 was trained: the file it names, or `given`, by its SHA-256."""
     record = content.get("extractor")
+    if not (isinstance(record, dict) and isinstance(record.get("path"), str)):
+        record = None
     if not record and not given:
         fail(f"{path} does not say which extractor made its features: give --extractor FILE, model.pt of stage 02 or 05")
     file = Path(given or record["path"])
+    if not given:                                                         # a relative path holds in the folder in which it was trained, above the checkpoint
+        file = next((place / file for place in ("", *Path(path).resolve().parents) if (place / file).is_file()), file)
     if not file.is_file():
-        fail(f"{file}, which made the features of {path}, is not there: give --extractor FILE (or run in the folder in which it was trained)")
-    if record and sha256(file) != record["sha256"]:
+        fail(f"{file}, which made the features of {path}, is not there: give --extractor FILE")
+    if record and sha256(file) != record.get("sha256"):
         fail(f"{file} is not the extractor that made the features of {path}: it has changed since, or is another one; give --extractor FILE")
     return file
 

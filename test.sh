@@ -7,6 +7,6 @@ make_environment requirements-test.txt
 # MTCNN: the package's own pins would replace torch by an old one, so it cannot stand in a requirements file.
 python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("facenet_pytorch") is None)' ||
     python -m pip install --disable-pip-version-check --quiet --no-deps facenet-pytorch==2.6.0
-# One test process a core, each with one thread, a file of tests at a time; the longest files come first (conftest.py).
+# A test process a core and one more, since they often wait, each with one thread, a file of tests at a time; the longest files come first (conftest.py).
 export OMP_NUM_THREADS=1
-exec python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder "$@"
+exec python -m pytest -n "$(python -c 'import os; print(min(4, os.cpu_count() + 1))')" --dist loadscope --no-loadscope-reorder "$@"

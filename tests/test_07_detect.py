@@ -144,6 +144,11 @@ def test_the_extractor_is_found_or_named(runs, videos, copy, tmp_path):
     assert "gone.pt, which made the features of" in run("07_detect.py", video, "--checkpoint", moved, *out, fails=True)
     assert "P(fake)" in run("07_detect.py", video, "--checkpoint", moved, "--extractor", runs["extractor"], *out)
     assert "is not the extractor that made" in run("07_detect.py", video, "--checkpoint", moved, "--extractor", runs["clrnet"], *out, fails=True)
+    (tmp_path / "project/runs/ft").mkdir(parents=True)
+    shutil.copy(runs["extractor"], tmp_path / "project/runs/ex.pt")
+    relative = tmp_path / "project/runs/ft/model.pt"                     # as if trained in project/, and asked from another folder
+    common.save_checkpoint(relative, **{**content, "extractor": {**content["extractor"], "path": "runs/ex.pt"}})
+    assert "P(fake)" in run("07_detect.py", video, "--checkpoint", relative, *out)
     common.save_checkpoint(moved, **{k: v for k, v in content.items() if k != "extractor"})
     assert "does not say which extractor" in run("07_detect.py", video, "--checkpoint", moved, *out, fails=True)
 
