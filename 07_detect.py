@@ -280,8 +280,9 @@ def draw(path, video, people, detectors, plans):
     """The picture of a verdict: for each person (four at most) the scores over time, and the faces with the highest and the lowest."""
     import torch
     plt = report.pyplot()
-    chief = next((d for d in detectors if d.maps), detectors[0])          # whose faces to show
     rows = video["people"][:4]
+    able = [d for d in detectors if any(one["checkpoint"] == str(d.path) for person in rows for one in person["by"])]
+    chief = next((d for d in able if d.maps), able[0])                    # whose faces to show
     step, unit = (video["seconds"] / video["frames"], "s") if video["seconds"] else (1, "frame")     # of the time axis
     height = 2.1 if chief.maps else 1.75
     figure = plt.figure(figsize=(report.PAGE, 0.85 + height * len(rows)), layout="constrained")
