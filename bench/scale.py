@@ -64,8 +64,8 @@ def main():
         (stage, what, f"{h:,.1f}", f"{h / 24:,.1f}", f"{gb:,.1f}") for stage, what, h, gb in rows]), "",
         "What several machines change. 01 and 03 share nothing: n machines take 1/n of the time, each with its own part of the videos (--list) and its own "
         "folder. 04 takes a target a machine. The trainings of 05 are independent of each other but for transfer, which waits for its source: "
-        f"{6 + 2 + 43} machines would bring the {total / 24:,.0f} days down to the longest one of them, {longest:,.0f} days. 02 is one training and "
-        f"gains nothing: its {10 * pretraining / args.train / 86400:,.0f} days, and those of 05, want a GPU. For each to end within a week a GPU has to be "
+        f"{6 + 2 + 43} machines would bring the {total / 24:,.0f} days down to the longest one of them, {longest:,.0f} days. 02 is one training, "
+        f"which torchrun may share out, as it may 05's; what that gains was not measured: its {10 * pretraining / args.train / 86400:,.0f} days, and those of 05, want a GPU. For each to end within a week a GPU has to be "
         f"{10 * pretraining / args.train / 86400 / 7:,.0f} times (02) and {longest / 7:,.0f} times (the longest of 05) as fast as this CPU. Not measured on one."])
 
 
