@@ -24,7 +24,6 @@ frame by frame do (CLRNet paper, section 4, "Intuition"):
 
 All randomness comes from --seed, so the same seed gives the same pixels before encoding.
 """
-import argparse
 import contextlib
 import json
 import subprocess
@@ -34,7 +33,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from common import add_system_arguments, fail, help_format, progress, run_script, start_run, worker_pool, write_whole
+from common import Parser, add_system_arguments, fail, progress, run_script, start_run, worker_pool, write_whole
 
 METHODS = ("Deepfakes", "FaceSwap", "Face2Face", "NeuralTextures", "FaceShifter")                  # the last is made only if asked for
 CANVAS = 256                       # a head is drawn on a CANVAS x CANVAS square, then warped into the frame
@@ -375,8 +374,7 @@ def plan(out, seed, identities, frames, methods):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
-                                     formatter_class=help_format)
+    parser = Parser(__doc__)
     data = parser.add_argument_group("data")
     data.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     data.add_argument("--identities", type=int, default=40, metavar="N",

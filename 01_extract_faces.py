@@ -33,7 +33,7 @@ Deviations from the papers (theirs -> ours):
     detector            MTCNN (FeatureTransfer 3.3, CLRNet 5.1.3) -> dlib's HOG detector, as a wheel on every system; --detector mtcnn
     alignment           CLRNet 5.1.3 aligns by landmarks -> the box is centred on the detected face; no rotation
     box                 expanded 1.2 times (FeatureTransfer 3.3) -> the same, made square and moved into the frame
-    several faces       not said -> the largest of the first frame, then the one near where the last was found
+    several faces       not said -> dlib: the largest of the first frame, then the one near where the last was found; MTCNN: the largest of each frame
     fakes' boxes        detected as the originals' are -> the same; --boxes-from takes the originals' boxes, which is ours
     "equal intervals"   not said where they start -> the middle of each of N equal parts of the video
     compression         the sets' own; others are CLRNet's future work (7) -> --crf: H.264 by x264's constant rate factor, preset medium, 4:2:0
@@ -42,7 +42,6 @@ Deviations from the papers (theirs -> ours):
     clips of a video    16 x 5 (CLRNet 5.1.3), place not said -> the middle of each of 16 equal parts, never overlapping;
                         one box a clip, so that the face does not jump where the detector does
 """
-import argparse
 import copy
 import errno
 import json
@@ -64,7 +63,7 @@ import numpy as np
 from PIL import Image
 
 import layouts
-from common import (INDEX_COLUMNS, RANK, WORLD, add_system_arguments, choose_device, fail, help_format, progress, read_index, read_table,
+from common import (Parser, INDEX_COLUMNS, RANK, WORLD, add_system_arguments, choose_device, fail, progress, read_index, read_table,
                     run_script, start_run, wait_for_all, worker_pool, write_table)
 
 # What ffmpeg may take a file for. Playlists and scripts are left out: they would make it open other files.
@@ -496,9 +495,7 @@ def read_record(out, video):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
-                                     usage="%(prog)s (--layout NAME --videos DIR | --list CSV) --out DIR [options]",
-                                     formatter_class=help_format)
+    parser = Parser(__doc__, usage="%(prog)s (--layout NAME --videos DIR | --list CSV) --out DIR [options]")
     data = parser.add_argument_group("data")
     data.add_argument("--layout", choices=("folders", "ffpp", "dfd", "celebdf", "dfdc", "dfdc-preview", "dftimit"),
                       help="how the data set lies on disk, see below")

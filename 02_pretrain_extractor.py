@@ -23,7 +23,7 @@ weight decay 4e-5. Deviations and choices (paper -> ours):
     last batch          not said -> left out where incomplete
     precision           not said -> --precision: bfloat16 products where the CPU has them (1.6 times as fast), float32 elsewhere
 """
-import argparse
+import math
 import time
 import warnings
 from pathlib import Path
@@ -33,8 +33,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common import (LOOK, RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, describe_data, epoch_batches, fail,
-                    help_format, load_batches, percent, progress, random_state, read_index, rows_of_split, run_script, save_checkpoint, start_run, take_losses,
+from common import (Parser, LOOK, RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, describe_data, epoch_batches, fail,
+                    load_batches, margin, percent, progress, random_state, read_index, rows_of_split, run_script, save_checkpoint, start_run, take_losses,
                     take_up, validate, write_table)
 from processes import gather, over_all
 
@@ -141,18 +141,17 @@ def load_weights(model, arch, weights):
 
 @torch.no_grad()
 def score(model, faces, batch, workers, device, what="validation"):
-    """P(fake) of every item of a `Faces` data set, computed in fp32: (N,) float32 array. Of several processes each computes its share."""
+    """The logit of fake minus real of every item of a `Faces` data set, computed in fp32: (N,) float64 array. Of several processes each computes its share."""
     model.eval()
     mine = list(range(RANK, len(faces), WORLD))
     batches = [mine[k:k + batch] for k in range(0, len(mine), batch)]
     loader = progress(load_batches(faces, batches, workers), total=len(batches), desc=what, unit="batch")
-    parts = [model(images.to(device)).softmax(1)[:, 1].float().cpu().numpy() for images in loader]
-    return gather(np.concatenate(parts) if parts else np.zeros(0, np.float32), len(faces))
+    parts = [margin(model(images.to(device)).float().cpu()).numpy() for images in loader]
+    return gather(np.concatenate(parts) if parts else np.zeros(0), len(faces))
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
-                                     formatter_class=help_format)
+    parser = Parser(__doc__)
     data = parser.add_argument_group("data")
     data.add_argument("--faces", type=Path, required=True, metavar="DIR", help="a folder of stage 01 with a train and, better, a val split")
     data.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run, e.g. runs/extractor")
@@ -181,6 +180,8 @@ def main():
     labels = torch.from_numpy(index["label"])
     if len(set(labels[train_rows].tolist())) < 2:
         fail(f"the train split of {args.faces} has only one class: real and fake faces are needed")
+    if len(train_rows) < WORLD:
+        fail(f"{len(train_rows)} training images are too few for {WORLD} processes: start fewer")
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
     torch.manual_seed(args.seed)
@@ -197,7 +198,7 @@ def main():
     model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
     state = take_up(model, optimizer, dict(epoch=0, batch=0, step=0, loss=0.0, best=-1.0, validation=None, log=[], finished=False), last, "02")
-    state["finished"] = state["epoch"] >= args.epochs or state["step"] == args.max_steps      # --go-on may ask for more
+    state["finished"] = state["epoch"] >= args.epochs or state["step"] >= (args.max_steps or math.inf)      # --go-on may ask for more or for less
     per_epoch = len(epoch_batches(len(train), args.batch, args.seed, 0))
     print(f"{args.arch} at {model.image_size} pixels: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} million parameters, "
           f"{model.dimensions} features; from {args.weights}\n"
@@ -241,7 +242,7 @@ def main():
             state.update(batch=state["batch"] + 1, step=state["step"] + 1)
             bar.update()
             done += len(batch)
-            ends = state["step"] == args.max_steps
+            ends = state["step"] >= (args.max_steps or math.inf)
             if ends or state["step"] % LOOK.get(device.type, 50) == 0 or state["step"] % args.save_every == 0 or state["batch"] == per_epoch:
                 for value in take_losses(losses, state["step"], per_epoch, last):
                     state["loss"] += value
@@ -261,10 +262,13 @@ def main():
         checked = f"validation AUC {percent(value)}{', the best' if better else ''}" if len(val) else "no validation"
         print(f"epoch {state['epoch'] + 1}: loss {mean:.4f}, {checked}; "
               f"{done / seconds:.1f} images a second, {100 * waited / seconds:.0f} % of the time waiting for data", flush=True)
+        state["log"] = [row for row in state["log"] if row[0] <= state["epoch"]]               # without this epoch's, if --max-steps had ended the run in it
         state["log"].append([state["epoch"] + 1, state["step"], round(mean, 6), round(value, 6)])
-        state.update(validation=validate([index["video"][r] for r in val_rows], index["label"][val_rows], scores), epoch=state["epoch"] + 1, batch=0, loss=0.0,
+        state.update(validation=validate([index["video"][r] for r in val_rows], index["label"][val_rows], scores),
                      best=max(state["best"], value) if value == value else state["best"])
-        state["finished"] = state["epoch"] == args.epochs or state["step"] == args.max_steps
+        if state["batch"] == per_epoch:                                   # not so where --max-steps ends the run inside the epoch
+            state.update(epoch=state["epoch"] + 1, batch=0, loss=0.0)
+        state["finished"] = state["epoch"] == args.epochs or state["step"] >= (args.max_steps or math.inf)
         write_table(args.out / "log.csv", ("epoch", "step", "train_loss", "val_auc"), state["log"])
         if better:
             save("model.pt")

@@ -8,7 +8,7 @@ What comes out, for each face folder NAME:
 
     OUT/NAME/features.npy   (N, D) float32; D = 2048 for se_resnext101_32x4d
     OUT/NAME/index.csv      the N rows of faces/NAME/index.csv, in the order of features.npy
-    SCORES/NAME.csv         video, frame, label, score: P(fake) of the extractor applied directly (Table 3, row "Se_Res")
+    SCORES/NAME.csv         video, frame, label, score, logit: P(fake) of the extractor applied directly (Table 3, row "Se_Res")
 
 Features are written for all images, scores for the split that --split names. No deviation from the paper, whose precision is not said: with
 --precision auto, where the CPU has bfloat16, features differ from those in float32 by up to about 1 % of the largest, at twice the speed.
@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import (RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, describe_data, fail, folder_names, help_format,
-                    load_batches, load_checkpoint, percent, progress, read_index, rebuild, rows_of_split, run_script, start_run, wait_for_all,
+from common import (Parser, RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, describe_data, fail, folder_names,
+                    load_batches, load_checkpoint, margin, percent, progress, read_index, rebuild, rows_of_split, run_script, start_run, wait_for_all,
                     write_scores)
 
 
@@ -73,11 +73,11 @@ def fold(model):
 
 
 class Rows:
-    """A .npy file of float32 that is written row by row: its place on disk is taken at once, and several processes may write to it."""
+    """A .npy file of `kind`, float32 or float64, that is written row by row: its place on disk is taken at once, and several processes may write to it."""
 
-    def __init__(self, path, shape):
-        self.bytes, header = int(np.prod(shape[1:], dtype=np.int64)) * 4, io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, dict(descr="<f4", fortran_order=False, shape=shape))
+    def __init__(self, path, shape, kind):
+        self.kind, self.bytes, header = kind, int(np.prod(shape[1:], dtype=np.int64)) * int(kind[-1]), io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, dict(descr=kind, fortran_order=False, shape=shape))
         header, size = header.getvalue(), len(header.getvalue()) + shape[0] * self.bytes
         self.start, fresh = len(header), not path.exists() or path.stat().st_size != size
         wait_for_all()                                                    # all have looked
@@ -93,7 +93,7 @@ class Rows:
     def write(self, first, values):
         """Put values, (n, ...), into the rows from `first` on."""
         self.file.seek(self.start + first * self.bytes)
-        self.file.write(np.ascontiguousarray(values, "<f4").tobytes())
+        self.file.write(np.ascontiguousarray(values, self.kind).tobytes())
 
     def flush(self):
         """Return when what was written is on the disk."""
@@ -102,20 +102,20 @@ class Rows:
 
 
 def extract(model, folder, index, out, batch, workers, device, precision="fp32", save_every=100):
-    """Write OUT/features.npy and OUT/scores.npy, (N,) P(fake), for the images of an index.
+    """Write OUT/features.npy and OUT/logits.npy, (N,) logits of fake minus real, for the images of an index.
 
     Of several processes each does every WORLD-th batch. Every `save_every` batches they are on disk, and .part-done.npy has a 1 for each; an
     interrupted run goes on from there, with any number of processes, batches cut at the same places, so that the result is the same.
     """
     n = len(index["path"])
     steps = range(0, n, batch)
-    parts = [out / f".part-{name}.npy" for name in ("features", "scores", "done")]
+    parts = [out / f".part-{name}.npy" for name in ("features", "logits", "done")]
     if RANK == 0 and not all(part.exists() for part in parts):
         for part in parts:
             part.unlink(missing_ok=True)
     wait_for_all()
-    features, scores, done = (Rows(out / f".part-{name}.npy", shape) for name, shape in
-                              (("features", (n, model.dimensions)), ("scores", (n,)), ("done", (len(steps),))))
+    features, logits, done = (Rows(out / f".part-{name}.npy", shape, kind) for name, shape, kind in
+                              (("features", (n, model.dimensions), "<f4"), ("logits", (n,), "<f8"), ("done", (len(steps),), "<f4")))
     missing = np.flatnonzero(np.load(out / ".part-done.npy") == 0)
     wait_for_all()                                                        # all have looked
     own = missing[RANK::WORLD]
@@ -123,19 +123,20 @@ def extract(model, folder, index, out, batch, workers, device, precision="fp32",
     batches = [list(range(steps[k], min(steps[k] + batch, n))) for k in own]
     bar = progress(total=len(steps), initial=len(steps) - len(own), desc=folder.name, unit="batch", iterable=None)
     written = []
-    with torch.inference_mode(), autocast(device, precision):
+    with torch.inference_mode():
         for k, rows, images in zip(own, batches, load_batches(faces, batches, workers, pin=device.type == "cuda")):
-            vectors = model.features(images.to(device, non_blocking=True)).float()
-            p_fake = model.head(vectors).float().softmax(1)[:, 1].cpu().numpy()
-            if not np.isfinite(p_fake).all():
-                fail(f"the network's output for {index['path'][rows[int(np.argmin(np.isfinite(p_fake)))]]} is not a finite number: is the checkpoint sound?")
+            with autocast(device, precision):
+                vectors = model.features(images.to(device, non_blocking=True)).float()
+            own_scores = margin(model.head(vectors)).cpu().numpy()
+            if not np.isfinite(own_scores).all():
+                fail(f"the network's output for {index['path'][rows[int(np.argmin(np.isfinite(own_scores)))]]} is not a finite number: is the checkpoint sound?")
             features.write(rows[0], vectors.cpu().numpy())
-            scores.write(rows[0], p_fake)
+            logits.write(rows[0], own_scores)
             written.append(k)
             bar.update()
             if len(written) == save_every or k == own[-1]:
                 features.flush()
-                scores.flush()
+                logits.flush()
                 for part in written:
                     done.write(part, np.ones(1))
                 done.flush()
@@ -143,13 +144,12 @@ def extract(model, folder, index, out, batch, workers, device, precision="fp32",
     bar.close()
     wait_for_all()
     if RANK == 0:
-        for name in ("features.npy", "scores.npy"):
+        for name in ("features.npy", "logits.npy"):
             (out / f".part-{name}").replace(out / name)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
-                                     formatter_class=help_format)
+    parser = Parser(__doc__)
     data = parser.add_argument_group("data")
     data.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="model.pt of stage 02")
     data.add_argument("--faces", type=Path, nargs="+", required=True, metavar="DIR", help="folders of stage 01")
@@ -186,12 +186,14 @@ def main():
                 for part in out.glob(".part-*"):
                     part.unlink()
         wait_for_all()
-        p_fake = np.load(out / "scores.npy")
-        size = len(p_fake) * model.dimensions * 4 / 1e6
-        print(f"{name}: {len(p_fake)} images, features of {size:.0f} MB in {out}, {time.perf_counter() - start:.1f} s", flush=True)
+        if not (out / "logits.npy").exists():
+            fail(f"{out} was made by release 1.0, without logits: delete it and run again")
+        logits = np.load(out / "logits.npy")
+        size = len(logits) * model.dimensions * 4 / 1e6
+        print(f"{name}: {len(logits)} images, features of {size:.0f} MB in {out}, {time.perf_counter() - start:.1f} s", flush=True)
         if args.scores:
-            write_scores(args.scores / f"{name}.csv", index, rows[name], p_fake[rows[name]])
-            value = auc(index["label"][rows[name]], p_fake[rows[name]])
+            write_scores(args.scores / f"{name}.csv", index, rows[name], logits[rows[name]])
+            value = auc(index["label"][rows[name]], logits[rows[name]])
             print(f"  {args.scores / (name + '.csv')}: {len(rows[name])} images of the split {args.split}, AUC {percent(value)}", flush=True)
 
 

@@ -46,8 +46,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common import (Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, describe_data, epoch_batches, fail, folder_names, help_format, load_batches,
-                    load_checkpoint, percent, progress, random_state, read_index, rows_of_split, run_script, save_checkpoint, start_run, take_up,
+from common import (Parser, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, describe_data, epoch_batches, fail, folder_names, load_batches,
+                    load_checkpoint, margin, percent, progress, random_state, read_index, rows_of_split, run_script, save_checkpoint, start_run, take_up,
                     validate, write_scores, write_table, write_whole)
 
 GRID = dict(n1=[256, 512, 1024], n2=[32, 64, 128], dropout=[0.3, 0.5, 0.7])
@@ -196,7 +196,7 @@ def draw_target(labels, count, balance, rng):
 
 @torch.inference_mode()
 def score(model, x, args, device):
-    """P(fake) of each row of features, or of each image: (N,) float32 array; and the label logits, (N, 2) on the CPU."""
+    """The label logits of each row of features, or of each image: (N, 2) float32 on the CPU."""
     model.eval()
     if args.end_to_end:
         faces, n = Faces(x, model.image_size), len(x)
@@ -204,8 +204,7 @@ def score(model, x, args, device):
         parts = (images.to(device) for images in progress(load_batches(faces, batches, args.workers), total=len(batches), desc="scoring"))
     else:
         parts = x.split(4096)
-    logits = torch.cat([model(part).float() for part in parts]).cpu()
-    return logits.softmax(1)[:, 1].numpy(), logits
+    return torch.cat([model(part).float() for part in parts]).cpu()
 
 
 def train_batches(xs, xt, batches, partners, model, args, device, step):
@@ -248,7 +247,7 @@ def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about, val_videos=(), o
               f"{min(args.batch, len(xs))} images of each domain a step; {about}" + (f"; going on after epoch {first}" if first else ""), flush=True)
     run = {k: str(v) for k, v in vars(args).items() if k not in ("out", "scores", "device", "workers", "test", "test_split", "go_on")}
     start, total = time.perf_counter(), args.epochs * steps
-    # On the device from the start, so that no step waits for a number to come or go.
+    # Of the training as it is configured now, which --go-on may have changed. On the device from the start, so that no step waits for a number.
     lambdas = [lambda_at(k / max(1, total - 1)) if args.method == "bp-dann" else 0.0 for k in range(total)]
     weights = torch.tensor(lambdas, device=device)
     for epoch in progress(range(first, args.epochs), total=args.epochs, initial=first, desc=out.name, unit="epoch"):
@@ -265,7 +264,7 @@ def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about, val_videos=(), o
         for k, (y, x) in enumerate(zip(labels, train_batches(xs, xt, batches, partners, model, args, device, state["step"]))):
             with autocast(device, args.precision):
                 f = model.embed(x)
-                classes, logits = model.y(f[:n]), model.d(GradientReversal.apply(f, weights[state["step"]]))
+                classes, logits = model.y(f[:n]), model.d(GradientReversal.apply(f, weights[epoch * steps + k]))
             label_loss = F.cross_entropy(classes.float(), y)                              # equation 1, first sum
             domain_loss = F.cross_entropy(logits.float(), domain)                         # equation 1, second sum
             optimizer.zero_grad()
@@ -280,10 +279,10 @@ def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about, val_videos=(), o
                  f"lower --lr; {f'{last} is the last good state' if last.exists() else 'no state was saved yet'}")
         checked = (float("nan"), float("nan"))
         if len(xv):
-            p_fake, logits = score(model, xv, args, device)
-            checked = auc(yv, p_fake), F.cross_entropy(logits, torch.from_numpy(yv)).item()
-            state["validation"] = validate(val_videos, yv, p_fake)
-        state["log"].append([epoch + 1, state["step"], *(round(v, 6) for v in (lambdas[state["step"] - 1], *values, *checked))])
+            logits = score(model, xv, args, device)
+            checked = auc(yv, margin(logits).numpy()), F.cross_entropy(logits, torch.from_numpy(yv)).item()
+            state["validation"] = validate(val_videos, yv, margin(logits).numpy())
+        state["log"].append([epoch + 1, state["step"], *(round(v, 6) for v in (lambdas[(epoch + 1) * steps - 1], *values, *checked))])
         state["epoch"] = epoch + 1
         content = dict(stage="04", model=model.state_dict(), optimizer=optimizer.state_dict(), random=random_state(), kwargs=kwargs,
                        end_to_end=args.end_to_end, args=run, **origin, **state)
@@ -298,9 +297,7 @@ def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about, val_videos=(), o
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
-                                     usage="%(prog)s --source DIR --target DIR [DIR ...] --out DIR --scores DIR [options]",
-                                     formatter_class=help_format)
+    parser = Parser(__doc__, usage="%(prog)s --source DIR --target DIR [DIR ...] --out DIR --scores DIR [options]")
     data = parser.add_argument_group("data")
     data.add_argument("--source", type=Path, required=True, metavar="DIR", help="labelled features, a folder of stage 03; its train split is used")
     data.add_argument("--target", type=Path, nargs="+", required=True, metavar="DIR", help="features to adapt to, without their labels; several: to each in turn")
@@ -426,9 +423,9 @@ def main():
               f"accuracy {percent(final['domain_accuracy'])}, AUC on the source's validation split {percent(final['source_val_auc'])}")
         for tested, test in (tests or {name: folder}).items():
             index, rows = data[test][1], scored[test]
-            p_fake, _ = score(model, inputs_of(test, data[test], rows, device, stream), args, device)
-            write_scores(args.scores / f"{tested}.csv", index, rows, p_fake)
-            print(f"{args.scores / (tested + '.csv')}: {len(rows)} images, AUC {percent(auc(index['label'][rows], p_fake))}", flush=True)
+            logits = margin(score(model, inputs_of(test, data[test], rows, device, stream), args, device)).numpy()
+            write_scores(args.scores / f"{tested}.csv", index, rows, logits)
+            print(f"{args.scores / (tested + '.csv')}: {len(rows)} images, AUC {percent(auc(index['label'][rows], logits))}", flush=True)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ others, with their own deviations). Deviations and choices (paper or, where name
     restricted grid search   chosen by its result on the open-domain test set -> by that on a validation set of its own
 """
 import argparse
+import math
 import time
 from importlib import import_module
 from pathlib import Path
@@ -50,8 +51,8 @@ from torch.nn import functional as F
 from baselines import BASELINES
 from clrnet import (CLRNet, ConvLSTM, FrameNorm, frozen_part, hard_sigmoid, initialise, load_keras_weights, pad_same,  # noqa: F401 (for others)
                     read_keras_weights)
-from common import (INDEX_COLUMNS, LOOK, RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, describe_data, epoch_batches,
-                    fail, folder_names, group_clips, help_format, load_batches, load_checkpoint, load_state, percent, progress, random_state, read_index,
+from common import (Parser, INDEX_COLUMNS, LOOK, RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, describe_data, epoch_batches,
+                    fail, folder_names, group_clips, load_batches, load_checkpoint, load_state, margin, percent, progress, random_state, read_index,
                     rows_of_split, run_script, save_checkpoint, start_run, take_losses, take_up, validate, wait_for_all, write_scores, write_table, write_whole)
 from processes import gather, over_all
 
@@ -174,16 +175,16 @@ def predict(model, function, items, batch, workers, device, what):
 
 
 def score(model, *args):
-    """P(fake) of every sample: (N,) float32 array; arguments as in `predict`."""
-    return predict(model, lambda clips: model(clips).softmax(1)[:, 1], *args)
+    """The logit of fake minus real of every sample: (N,) float64 array; arguments as in `predict`."""
+    return margin(torch.from_numpy(predict(model, model, *args)).view(-1, 2)).numpy()
 
 
 def score_sets(model, clips, scores, *args):
     """Write SCORES/NAME.csv for each set; clips: {NAME: what `read_clips` gives}."""
     for name, (items, index, first, y) in clips.items():
-        p_fake = score(model, items, *args, name)
-        write_scores(scores / f"{name}.csv", index, first, p_fake)
-        print(f"{scores / (name + '.csv')}: {len(y)} samples, AUC {percent(auc(y, p_fake))}", flush=True)
+        logits = score(model, items, *args, name)
+        write_scores(scores / f"{name}.csv", index, first, logits)
+        print(f"{scores / (name + '.csv')}: {len(y)} samples, AUC {percent(auc(y, logits))}", flush=True)
 
 
 def save_features(model, folder, out, checkpoint, *args):
@@ -247,6 +248,8 @@ def train(args):
             fail(f"{args.checkpoint} does not say what its network is")
     frames = kwargs["frames"]
     train_items, labels, val_items, val_labels, val_videos, drawn = training_data(args, frames)
+    if args.epochs and 0 < len(train_items) < WORLD:
+        fail(f"{len(train_items)} training samples are too few for {WORLD} processes: start fewer")
     if args.epochs and not train_items:
         fail("there is nothing to train on; --epochs 0 scores a network as it is")
     test_clips = {name: read_clips(folder, args.test_split, frames) for name, folder in tests.items()}
@@ -273,7 +276,7 @@ def train(args):
         layer.requires_grad_(False)
     optimizer = adam(model, args.lr, args.l2)
     state = take_up(model, optimizer, dict(epoch=0, batch=0, step=0, loss=0.0, best=-1.0, validation=None, log=[], finished=False), last, "05")
-    state["finished"] = state["epoch"] >= args.epochs or state["step"] == args.max_steps      # --go-on may ask for more
+    state["finished"] = state["epoch"] >= args.epochs or state["step"] >= (args.max_steps or math.inf)      # --go-on may ask for more or for less
     role = "few videos of" if transfer else "trained on"
     data = [entry for folder in sets.values() for entry in describe_data(folder, role)] + list((origin or {}).get("data") or ())
     if args.init:
@@ -327,7 +330,7 @@ def train(args):
             state.update(batch=state["batch"] + 1, step=state["step"] + 1)
             bar.update()
             done += len(batch)
-            ends = state["step"] == args.max_steps
+            ends = state["step"] >= (args.max_steps or math.inf)
             if ends or state["step"] % LOOK.get(device.type, 50) == 0 or state["step"] % args.save_every == 0 or state["batch"] == per_epoch:
                 for value in take_losses(losses, state["step"], per_epoch, last):
                     state["loss"] += value
@@ -340,16 +343,19 @@ def train(args):
         seconds = time.perf_counter() - start
         bar.close()
 
-        p_fake = score(model, val_items, args.batch, args.workers, device, "validation") if val_items else []
-        value = auc(val_labels, p_fake) if val_items else float("nan")
-        state["validation"] = validate(val_videos, np.array(val_labels), p_fake)
+        logits = score(model, val_items, args.batch, args.workers, device, "validation") if val_items else []
+        value = auc(val_labels, logits) if val_items else float("nan")
+        state["validation"] = validate(val_videos, np.array(val_labels), logits)
         mean, better = state["loss"] / state["batch"], not val_items or np.isnan(value) or value > state["best"]
         checked = f"validation AUC {percent(value)}{', the best' if better else ''}" if val_items else "no validation"
         print(f"epoch {state['epoch'] + 1}: loss {mean:.4f}, {checked}; "
               f"{done / seconds:.1f} samples a second, {100 * waited / seconds:.0f} % of the time waiting for data", flush=True)
+        state["log"] = [row for row in state["log"] if row[0] <= state["epoch"]]               # without this epoch's, if --max-steps had ended the run in it
         state["log"].append([state["epoch"] + 1, state["step"], round(mean, 6), round(value, 6)])
-        state.update(epoch=state["epoch"] + 1, batch=0, loss=0.0, best=max(state["best"], value) if value == value else state["best"])
-        state["finished"] = state["epoch"] == args.epochs or state["step"] == args.max_steps
+        state["best"] = max(state["best"], value) if value == value else state["best"]
+        if state["batch"] == per_epoch:                                   # not so where --max-steps ends the run inside the epoch
+            state.update(epoch=state["epoch"] + 1, batch=0, loss=0.0)
+        state["finished"] = state["epoch"] == args.epochs or state["step"] >= (args.max_steps or math.inf)
         write_table(args.out / "log.csv", ("epoch", "step", "train_loss", "val_auc"), state["log"])
         if better:
             save("model.pt")
@@ -366,9 +372,7 @@ def train(args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
-                                     usage="%(prog)s --strategy {single,merge,transfer,search} --out DIR [options]",
-                                     formatter_class=help_format)
+    parser = Parser(__doc__, usage="%(prog)s --strategy {single,merge,transfer,search} --out DIR [options]")
     data = parser.add_argument_group("data (folders of stage 01 with --sampling clips)")
     data.add_argument("--strategy", choices=("single", "merge", "transfer", "search"), required=True, help="4.2.1, 4.2.2, 4.2.3, Algorithm 1")
     data.add_argument("--source", type=Path, nargs="+", default=[], metavar="DIR", help="sets to train on: one (single), several (merge); transfer: sets whose few videos are added to the "

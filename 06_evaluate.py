@@ -6,7 +6,7 @@
     python 06_evaluate.py --faces faces/FF-DF faces/Celeb-DF --out results                      # Table 2: how many face images
 
 Reads every SCORES/DETECTOR/NAME.csv (video, frame, label, score: one row an image or clip, score = P(fake)). A detector of your
-own takes part by putting its CSV there. What comes out, in OUT:
+own takes part by putting its CSV there. With a column `logit`, images are ranked by it: it tells apart what P(fake) rounds to 1. What comes out, in OUT:
 
     results.csv       one row a detector, data set and level: counts, every metric and its 95 % interval
     tables.md         a table a metric and level, detectors as rows, data sets as columns
@@ -30,7 +30,6 @@ Metrics: AUC, EER, average precision; at the threshold 0.5, accuracy, precision,
 both classes ("macro"). What is not defined (one class only) says "undefined". Intervals: percentile bootstrap over videos, since
 the images of a video are not independent; resamples in which a metric is not defined are left out.
 """
-import argparse
 import json
 import re
 from collections import Counter
@@ -40,7 +39,7 @@ import numpy as np
 
 import papers
 import report
-from common import (add_system_arguments, auc, eer, fail, folder_names, help_format, progress, read_index, read_scores, read_table, run_script, write_table,
+from common import (Parser, add_system_arguments, auc, eer, fail, folder_names, progress, read_index, read_scores, read_table, run_script, write_table,
                     write_whole)
 
 METRICS = {"auc": "AUC", "eer": "EER", "average_precision": "Average precision", "accuracy": "Accuracy", "precision": "Precision (fake)",
@@ -49,37 +48,36 @@ METRICS = {"auc": "AUC", "eer": "EER", "average_precision": "Average precision",
 HISTOGRAM = 40                                                            # parts of 0..1 in which scores are counted to be drawn
 
 
-def measure(labels, scores):
-    """All METRICS of a set of scores by scikit-learn: {name: 0..1, or nan where it is not defined}."""
+def measure(labels, scores, ranks):
+    """All METRICS of a set of scores by scikit-learn: {name: 0..1, or nan where it is not defined}. ranks: what orders the scores, as `read_scores` gives it."""
     from sklearn.metrics import accuracy_score, average_precision_score, precision_recall_fscore_support
     both = len(np.unique(labels)) == 2
     # nan where a class is neither there nor predicted, and so in the means over both classes.
     precision, recall, f1, _ = precision_recall_fscore_support(labels, scores >= 0.5, labels=[0, 1], zero_division=np.nan)
-    return dict(auc=auc(labels, scores), eer=eer(labels, scores),
-                average_precision=float(average_precision_score(labels, scores)) if both else np.nan,
+    return dict(auc=auc(labels, ranks), eer=eer(labels, ranks),
+                average_precision=float(average_precision_score(labels, ranks)) if both else np.nan,
                 accuracy=float(accuracy_score(labels, scores >= 0.5)), precision=precision[1], recall=recall[1], f1=f1[1],
                 precision_macro=precision.mean(), recall_macro=recall.mean(), f1_macro=f1.mean())
 
 
-def measure_resampled(labels, scores, groups, weights, bins=65536):
+def measure_resampled(labels, scores, ranks, groups, weights, bins=65536):
     """The same metrics, each for many resamples: {name: (R,) array}.
 
-    labels, scores, groups: (N,), the group (video) of each score as 0..V-1; weights: (R, V), how often each resample
+    labels, scores, ranks, groups: (N,), P(fake), what orders it, and its group (video) as 0..V-1; weights: (R, V), how often each resample
     holds each group. scikit-learn would sort the scores anew for each resample; here they are sorted once, and a resample's
     curves are sums over its groups: one product of a sparse matrix (scores x groups) with the weights. Ties share one point of the
-    curve, as in scikit-learn. Of more than `bins` different scores, neighbours share a point too, about N / bins of them, never across the
-    threshold: that moves AUC, EER and average precision by at most some 1 / bins, and the other metrics not at all.
+    curve, as in scikit-learn. Of more than `bins` different scores, neighbours share a point too, about N / bins of them:
+    that moves AUC, EER and average precision by at most some 1 / bins, and the other metrics not at all.
     """
     from scipy.sparse import csr_matrix
-    order = np.argsort(-scores, kind="stable")
-    scores, fake, groups = scores[order], labels[order] == 1, groups[order]
-    new = np.append(True, np.diff(scores) != 0)                         # where another score begins
+    order = np.argsort(-ranks, kind="stable")
+    scores, ranks, fake, groups = scores[order], ranks[order], labels[order] == 1, groups[order]
+    new = np.append(True, ranks[1:] != ranks[:-1])                      # where another score begins
     point = np.cumsum(new) - 1
     if point[-1] >= bins:
-        key = 2 * (np.flatnonzero(new)[point] * bins // len(scores)) + (scores < 0.5)
+        key = np.flatnonzero(new)[point] * bins // len(scores)
         point = np.cumsum(np.append(False, np.diff(key) != 0))
-    above = np.searchsorted(-scores, -0.5, side="right")                # so many scores are 0.5 or more
-    above = point[above - 1] + 1 if above else 0                        # and so many points
+    called = [np.bincount(groups[(scores >= 0.5) & chosen], minlength=weights.shape[1]) for chosen in (fake, ~fake)]      # fake at the threshold, of each group
     shape = point[-1] + 1, weights.shape[1]
     images = [csr_matrix((np.ones(chosen.sum()), (point[chosen], groups[chosen])), shape) for chosen in (fake, ~fake)]
     results = {name: np.full(len(weights), np.nan) for name in METRICS}
@@ -88,7 +86,7 @@ def measure_resampled(labels, scores, groups, weights, bins=65536):
         w = np.ascontiguousarray(weights[r:r + 32].T, np.float64)
         tps, fps = (np.cumsum(matrix @ w, 0) for matrix in images)
         positives, negatives = tps[-1], fps[-1]
-        tp, fp = (tps[above - 1], fps[above - 1]) if above else (0 * positives, 0 * negatives)
+        tp, fp = (counts @ w for counts in called)
         fn, tn = positives - tp, negatives - fp
         with np.errstate(divide="ignore", invalid="ignore"):            # 0 / 0 is nan: not defined
             # F1 = 2 TP / (2 TP + FP + FN); not defined only where the class is neither there nor predicted.
@@ -109,7 +107,7 @@ def measure_resampled(labels, scores, groups, weights, bins=65536):
     return results
 
 
-def evaluate(videos, labels, scores, resamples, seed):
+def evaluate(videos, labels, scores, ranks, resamples, seed):
     """Rows of results.csv for one score file: a list of (level, counts, {metric: (value, low, high)})."""
     names = {name: k for k, name in enumerate(sorted(set(videos)))}
     groups = np.fromiter(map(names.get, videos), np.int64, len(videos))
@@ -121,8 +119,8 @@ def evaluate(videos, labels, scores, resamples, seed):
     video_scores = np.bincount(groups, scores) / per_video                # FeatureTransfer 4.5
     video_labels = (np.bincount(groups, labels) / per_video).round().astype(int)
     rows = []
-    for level, y, s, g in (("image", labels, scores, groups), ("video", video_labels, video_scores, np.arange(len(names)))):
-        values, samples = measure(y, s), measure_resampled(y, s, g, weights)
+    for level, y, s, r, g in (("image", labels, scores, ranks, groups), ("video", video_labels, video_scores, video_scores, np.arange(len(names)))):
+        values, samples = measure(y, s, r), measure_resampled(y, s, r, g, weights)
         intervals = {}
         for name, value in values.items():
             good = samples[name][~np.isnan(samples[name])]
@@ -265,8 +263,7 @@ def compressions(sets):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
-                                     formatter_class=help_format)
+    parser = Parser(__doc__)
     data = parser.add_argument_group("data")
     data.add_argument("--scores", type=Path, metavar="DIR", help="folder of folders of score files: SCORES/DETECTOR/NAME.csv")
     data.add_argument("--faces", type=Path, nargs="+", default=[], metavar="DIR", help="folders of stage 01 whose images and skipped videos to count")
@@ -283,10 +280,11 @@ def main():
     paper_tables = []
     if args.faces:
         rows = table_2(folders)
-        print_and_write(args.out / "table2.md", "Number of face images, FeatureTransfer, Table 2", rows)
+        title = "Number of face images" + (", FeatureTransfer, Table 2" if any(row[3] != "-" for row in rows[1:]) else "")
+        print_and_write(args.out / "table2.md", title, rows)
         if not args.scores:
             return
-        paper_tables += [("Number of face images, FeatureTransfer, Table 2", rows)] if any(row[3] != "-" for row in rows[1:]) else []
+        paper_tables += [(title, rows)] if "Table 2" in title else []
     for flag, folder in (("scores", args.scores), ("runs", args.runs)):
         if folder and not folder.is_dir():
             fail(f"--{flag} {folder} is not a folder")
@@ -299,12 +297,12 @@ def main():
     lines, results, curves, histograms, means = [], {}, {}, {}, {}
     print(f"{len(files)} score files, {args.resamples} resamples each", flush=True)
     for path in progress(files, unit="file"):
-        videos, labels, scores = read_scores(path)
+        videos, labels, scores, ranks = read_scores(path)
         if not len(labels):
             fail(f"{path} has no rows")
         detector, name = path.parent.name, path.stem
-        results[detector, name] = evaluate(videos, labels, scores, args.resamples, args.seed)
-        curves.setdefault(name, {})[detector] = results[detector, name][0][2]["auc"][0], roc(labels, scores)
+        results[detector, name] = evaluate(videos, labels, scores, ranks, args.resamples, args.seed)
+        curves.setdefault(name, {})[detector] = results[detector, name][0][2]["auc"][0], roc(labels, ranks)
         of_class = [scores[labels == label] for label in (0, 1)]
         histograms.setdefault(name, {})[detector] = [np.histogram(part, HISTOGRAM, (0, 1))[0] for part in of_class]
         means[detector, name] = [part.mean() if len(part) else np.nan for part in of_class]

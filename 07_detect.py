@@ -10,7 +10,7 @@ or clip is scored, and a person's score is the mean of theirs (FeatureTransfer 4
 a line a person on the terminal, and in OUT
 
     verdicts.csv    a row a video, person and checkpoint: verdict, score, threshold, on how many faces it rests
-    verdicts.json   the same with every single score, and what the checkpoints were trained on
+    verdicts.json   the same with every single score and logit, and what the checkpoints were trained on
     NAME.png        for each video with a face: scores over time, the faces with the highest and the lowest, with CLRNet's activation maps
 
     fake, real      the score is at or above the threshold, or below it. The threshold is the one with equal error rates on the checkpoint's
@@ -30,7 +30,6 @@ Choices of ours, of which the papers say nothing:
     frames          as many as the training took; where it took more of real videos (--num-frames-real), so many
     precision       float32, whatever the training had
 """
-import argparse
 import io
 import json
 import math
@@ -46,7 +45,7 @@ from PIL import Image
 
 import layouts
 import report
-from common import (add_system_arguments, choose_device, fail, help_format, load_checkpoint, percent, progress, rebuild, run_script, sha256, worker_pool,
+from common import (Parser, add_system_arguments, choose_device, fail, load_checkpoint, margin, percent, progress, rebuild, run_script, sha256, sigmoid, worker_pool,
                     write_table, write_whole)
 
 # What 01 does where a checkpoint does not say how its faces were extracted.
@@ -116,13 +115,13 @@ class Detector:
         return plan
 
     def score(self, crops):
-        """P(fake) of each crop or clip, the mean over its samples: uint8 (N, T, S, S, 3) -> (N,) float array."""
+        """The logits of fake minus real of each crop or clip: uint8 (N, T, S, S, 3) -> (N, samples of a clip) float64 array."""
         import torch
         clips = torch.from_numpy(crops).permute(0, 1, 4, 2, 3)
         samples = clips.reshape(-1, self.frames, *clips.shape[2:])        # baselines on single frames take each of a clip's
         with torch.inference_mode():
-            parts = [self.forward(part.to(self.device)).float().softmax(1)[:, 1].cpu() for part in samples.split(max(1, 32 // self.frames))]
-        return torch.cat(parts).view(len(clips), -1).mean(1).double().numpy()
+            parts = [margin(self.forward(part.to(self.device)).float().cpu()) for part in samples.split(max(1, 32 // self.frames))]
+        return torch.cat(parts).view(len(clips), -1).numpy()
 
     def about(self):
         """What is to be known before its verdicts are trusted, as a line."""
@@ -258,11 +257,13 @@ def judge(detectors, plans, sample_lists):
         if not mine:                                                      # a single frame, and a network of clips
             without.append(str(detector.path))
             continue
-        scores = detector.score(np.stack([crops for *_, crops in mine]))
-        if not np.isfinite(scores).all():
+        logits = detector.score(np.stack([crops for *_, crops in mine]))
+        if not np.isfinite(logits).all():
             fail(f"the output of {detector.path} is not a finite number: is the checkpoint sound?")
+        scores = sigmoid(logits).mean(1)
         by.append(dict(checkpoint=str(detector.path), score=float(scores.mean()), threshold=detector.threshold,
-                       samples=[dict(frame=first, box=list(map(int, box)), score=float(score)) for (first, box, _), score in zip(mine, scores)]))
+                       samples=[dict(frame=first, box=list(map(int, box)), score=float(score), logit=float(logit)) for (first, box, _), score, logit in
+                                zip(mine, scores, logits.mean(1))]))
     person = dict(score=float(np.mean([one["score"] for one in by])), threshold=float(np.mean([one["threshold"] for one in by])), by=by, without=without)
     for one in (person, *by):
         one["verdict"] = "fake" if one["score"] >= one["threshold"] else "real"
@@ -346,8 +347,7 @@ def find(given):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
-                                     usage="%(prog)s VIDEO [VIDEO ...] --checkpoint FILE [FILE ...] --out DIR [options]", formatter_class=help_format)
+    parser = Parser(__doc__, usage="%(prog)s VIDEO [VIDEO ...] --checkpoint FILE [FILE ...] --out DIR [options]")
     data = parser.add_argument_group("data")
     data.add_argument("videos", type=Path, nargs="+", metavar="VIDEO", help="video files, or folders that are searched for them")
     data.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for verdicts.csv, verdicts.json and a picture a video; what is there "
@@ -453,7 +453,7 @@ def write(out, results, detectors):
     for result in results:
         for person in result["people"]:
             every = [*person["by"], *([dict(person, checkpoint="mean")] if len(person["by"]) > 1 else [])]
-            rows += [(plain(result["path"]), person["person"], one["checkpoint"], one["verdict"], f"{one['score']:.6f}", f"{one['threshold']:.6f}", person["faces"],
+            rows += [(plain(result["path"]), person["person"], one["checkpoint"], one["verdict"], repr(one["score"]), repr(one["threshold"]), person["faces"],
                       "", int(result["demonstration"])) for one in every]
         if not result["people"]:
             rows.append((plain(result["path"]), "", "", result["verdict"], "", "", 0, result["reason"], int(result["demonstration"])))

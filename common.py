@@ -4,19 +4,22 @@ Formats (every CSV has a header line, is UTF-8, and may carry more columns than 
 
     faces/NAME/index.csv      path, video, frame, clip, label, method, split     one row a face image
     features/NAME/index.csv   the same rows, in the order of features.npy (N x D, float32)
-    scores/DETECTOR/NAME.csv  video, frame, label, score                         one row an image or clip
+    scores/DETECTOR/NAME.csv  video, frame, label, score, logit                  one row an image or clip
 
-Labels: 0 = real, 1 = fake. A score is always P(fake). A `video` is one video of one method: its name is unique in its
+Labels: 0 = real, 1 = fake. A score is always P(fake), the sigmoid of `logit`, the logit of fake minus that of real. Images are ranked by the
+logit: P(fake) of a confident network is the same 1.0 for images that its logits tell apart. A detector without logits leaves that column out. A `video` is one video of one method: its name is unique in its
 file. `clip` is empty where single frames were sampled. `split` is train, val, test, or empty where there are no splits.
 
 torch is imported inside the functions that need it: stages 00, 01 and 06 run without it.
 """
+import argparse
 import contextlib
 import csv
 import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -27,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 INDEX_COLUMNS = ("path", "video", "frame", "clip", "label", "method", "split")
-SCORE_COLUMNS = ("video", "frame", "label", "score")
+SCORE_COLUMNS = ("video", "frame", "label", "score", "logit")
 WORLD = int(os.environ.get("WORLD_SIZE") or 1)                             # processes of this run, where torchrun started several (processes.py)
 RANK = int(os.environ.get("RANK") or 0) if WORLD > 1 else 0               # this one's number; 0 alone prints, and writes what all have a part in
 LOOK = {"cuda": 50, "cpu": 1}                                             # steps between two looks at the loss
@@ -56,7 +59,9 @@ def run_script(main):
         sys.exit(130)
     except OSError as error:
         half = error.errno is None and " written" in str(error)           # numpy's way to say that a disk is full
-        if not half and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno in (errno.EACCES, errno.EPERM):                     # of reading or of writing: the system does not say
+            fail(f"no access to {error.filename or 'a file'} ({error.strerror}): finished work is kept; change the permissions and run the same command again")
+        if not half and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
             raise
         fail(f"cannot write{f' {error.filename}' if error.filename else ''}: {'is the disk full?' if half else error.strerror}. What was done before is "
              "whole; run the same command again to go on")
@@ -79,10 +84,31 @@ def progress(iterable, **options):
     return tqdm(iterable, disable=True if RANK else None, dynamic_ncols=True, leave=False, **options)
 
 
-def help_format(prog):
-    """argparse's formatter for every script: text as it stands in the script, options as wide as that text rather than 80 columns."""
-    import argparse
-    return argparse.RawDescriptionHelpFormatter(prog, width=110)
+class Parser(argparse.ArgumentParser):
+    """The command line of a script: its docstring is the help text, and a wrong flag is one line like every other error."""
+
+    def __init__(self, doc, usage=None):
+        description, epilog = doc.split("\n\n", 1)
+        super().__init__(description=description, epilog=epilog, usage=usage,
+                         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=110))
+
+    def error(self, message):
+        fail(f"{message} (--help lists the flags)")
+
+    def parse_args(self, *given):
+        """The flags as a namespace; --workers becomes the number of cores where it was not given."""
+        args = super().parse_args(*given)
+        if getattr(args, "workers", 0) is None:
+            from joblib import cpu_count                                  # respects affinity and container limits; slow to import
+            args.workers = min(16, max(1, cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)))
+        return args
+
+
+def seed_number(text):
+    """The value of --seed: what every random generator here takes."""
+    if not text.isdecimal() or int(text) >= 1 << 31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {(1 << 31) - 1}")
+    return int(text)
 
 
 def add_system_arguments(parser, workers=None, seed=False, device=False, precision=None, go_on=True):
@@ -95,10 +121,9 @@ def add_system_arguments(parser, workers=None, seed=False, device=False, precisi
                            help="bf16: convolutions and matrix products in bfloat16 (autocast), weights and sums in float32; auto: bf16 where it was "
                                 f"measured to win, on a CPU that has it (avx512_bf16, amx_bf16), else fp32 (default {precision})")
     if workers:
-        cores = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
-        group.add_argument("--workers", type=int, default=min(16, cores), metavar="N", help=f"{workers} (default: one a CPU core, 16 at most)")
+        group.add_argument("--workers", type=int, metavar="N", help=f"{workers} (default: one per CPU core that this process may use, 16 at most)")
     if seed:
-        group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything random; the same seed gives the same "
+        group.add_argument("--seed", type=seed_number, default=0, metavar="N", help="seed of everything random; the same seed gives the same "
                                                                "result on a CPU with as many threads (default 0)")
     if go_on:
         group.add_argument("--go-on", action="store_true", help="go on in an output folder whose run had other flags or inputs; args.json keeps both")
@@ -228,8 +253,9 @@ def start_run(out, args, inputs=(), free=("out", "workers", "device")):
 
     A stage that is run again takes up what lies in its output folder. That is right only if flags and inputs are the
     same, so both are compared (`inputs` by the SHA-256 of each file); a difference ends the script and names it, or with --go-on
-    is said and kept in args.json. `free` flags may differ. A folder that holds nothing but args.json binds nobody. While this
-    process lives no other one can start a run in the folder. Of several processes the first does all this and the others wait.
+    is said and kept in args.json. `free` flags may differ. A folder that holds nothing but args.json and parts of files binds nobody; what
+    parts another command left in it are deleted, so that nobody goes on from them. While this process lives no other one can start
+    a run in the folder. Of several processes the first does all this and the others wait.
     """
     if RANK:
         return wait_for_all()
@@ -246,13 +272,16 @@ def start_run(out, args, inputs=(), free=("out", "workers", "device")):
         fail(f"cannot make the output folder {out}: {error.strerror}")
     handle = lock(file)
     changed, text = ["a new run"], handle.read()
-    if text and any(name != "args.json" and not name.startswith(".part-") for name in os.listdir(out)):
-        try:
-            before = json.loads(text)
-            pairs = [(k, before[g].get(k, "not there"), settings[g].get(k, "not there")) for g in ("flags", "inputs")
-                     for k in sorted({*before[g], *settings[g]})]
-        except (ValueError, KeyError, TypeError, AttributeError):
+    results = [name for name in os.listdir(out) if name != "args.json" and not name.startswith(".part-")]
+    try:
+        before = json.loads(text)
+        pairs = [(k, before[g].get(k, "not there"), settings[g].get(k, "not there")) for g in ("flags", "inputs") for k in sorted({*before[g], *settings[g]})]
+        if not results and before.get("script") == settings["script"] and all(a == b for _, a, b in pairs):
+            changed = []
+    except (ValueError, KeyError, TypeError, AttributeError):
+        if text and results:
             fail(f"{file} is damaged: delete {out} and run again")
+    if text and results:
         if before.get("script") != settings["script"]:
             fail(f"{out} holds the result of another run (it was written by {before.get('script')}): give another --out, or delete it to start over")
         changed = [f"{k} was {a}, is {b}" if k in settings["flags"] else f"{k} has changed" for k, a, b in pairs if a != b]
@@ -262,6 +291,8 @@ def start_run(out, args, inputs=(), free=("out", "workers", "device")):
             print(f"going on in {out} with other settings: {'; '.join(changed)}", flush=True)
             settings["before"] = [*before.get("before", []), {k: before[k] for k in ("flags", "inputs")}]
     if changed:
+        for part in out.glob(".part-*"):
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
         handle.seek(0)
         handle.truncate()
         handle.write(json.dumps(settings, indent=1) + "\n")
@@ -374,6 +405,15 @@ def read_table(path, required, kinds={}, others=True):
     return columns
 
 
+def read_header(path):
+    """The column names of a CSV file; none where it cannot be read."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            return next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+
+
 def numbers(path, name, values, kind, empty="", before=0):
     """Texts as a numpy array of `kind` (int or float), empty ones as `empty`; ends the script at the first that is none.
 
@@ -455,22 +495,39 @@ def rows_of_split(index, split, folder):
     return rows
 
 
+def sigmoid(logits):
+    """P(fake) of the logits of fake minus real: float64, never an overflow."""
+    return np.exp(-np.logaddexp(0, -np.asarray(logits, np.float64)))
+
+
 def read_scores(path):
-    """Read a score file: (videos: list of str, labels: int array, scores: float array), one entry an image or clip."""
-    table = read_table(path, SCORE_COLUMNS, {"label": (int, ""), "score": (float, "")}, others=False)
-    labels, scores = table["label"], table["score"]
+    """Read a score file: (videos: list of str, labels: int array, scores: P(fake), ranks: what to order by), one entry an image or clip.
+
+    ranks are the file's logits, or where it has none its scores; both are float64.
+    """
+    with_logit = "logit" in read_header(path)
+    kinds = {"label": (int, ""), "score": (float, ""), **({"logit": (float, "")} if with_logit else {})}
+    table = read_table(path, (*SCORE_COLUMNS[:4], *(["logit"] if with_logit else [])), kinds, others=False)
+    labels, scores, ranks = table["label"], table["score"], table["logit" if with_logit else "score"]
     check_labels(path, table["video"], labels)
     check_doubles(path, [table["frame"], table["video"]])                 # where no frame is named, rows cannot be told apart
     bad = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
     if len(bad):
         fail(f"{path}, data row {bad[0] + 1}: score is {scores[bad[0]]}; a score is P(fake), from 0 to 1")
-    return table["video"], labels, scores
+    if with_logit:
+        finite = np.isfinite(ranks)
+        bad = np.flatnonzero(~finite | (np.abs(sigmoid(np.where(finite, ranks, 0)) - scores) > 0.01))
+        if len(bad):
+            fail(f"{path}, data row {bad[0] + 1}: logit is {ranks[bad[0]]} and score {scores[bad[0]]}; the score is the sigmoid of the logit of fake minus that "
+                 "of real. Correct the column, or leave it out")
+    return table["video"], labels, scores, ranks
 
 
-def write_scores(path, index, rows, scores):
-    """Write the P(fake) of index rows `rows` as scores/DETECTOR/NAME.csv; 6 decimals more than float32 can tell apart."""
-    write_table(path, SCORE_COLUMNS, ((index["video"][r], int(index["frame"][r]), int(index["label"][r]), f"{s:.8f}")
-                                      for r, s in zip(rows.tolist(), np.asarray(scores, np.float64).tolist())))
+def write_scores(path, index, rows, logits):
+    """Write scores/DETECTOR/NAME.csv for index rows `rows` from their logits of fake minus real: (n,) float64, all digits of it and of its sigmoid."""
+    logits = np.asarray(logits, np.float64)
+    write_table(path, SCORE_COLUMNS, ((index["video"][r], int(index["frame"][r]), int(index["label"][r]), repr(score), repr(logit))
+                                      for r, score, logit in zip(rows.tolist(), sigmoid(logits).tolist(), logits.tolist())))
 
 
 # ---------------------------------------------------------------- face images and clips
@@ -534,7 +591,7 @@ def load_batches(faces, batches, workers, pin=False):
                 fail(batch)
             yield batch
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker (pid" not in str(error):                     # torch's words for one that was killed; others are the worker's own errors
             raise
         fail(f"a process that loads images died ({str(error).splitlines()[0][:150]}): too little (shared) memory? Try fewer --workers, or 0")
 
@@ -574,6 +631,12 @@ def epoch_batches(count, batch, seed, epoch):
     return [order[k:k + batch] for k in range(0, count - batch + 1, batch)]
 
 
+def margin(logits):
+    """(N, 2) logits of real and fake -> (N,) logits of fake minus real as a float64 tensor, in which the difference is not rounded away."""
+    logits = logits.double()
+    return logits[:, 1] - logits[:, 0]
+
+
 # ---------------------------------------------------------------- metrics
 
 def auc(labels, scores):
@@ -606,23 +669,24 @@ def eer_threshold(labels, scores):
     if len(np.unique(labels)) < 2:
         return float("nan")
     cuts = (values[1:] + values[:-1]) / 2 if len(values) > 1 else values
+    cuts = np.maximum(cuts, np.nextafter(values[:-1], 2)) if len(values) > 1 else cuts     # neighbouring numbers have no midpoint
     below = [np.searchsorted(np.sort(scores[labels == label]), cuts) / (labels == label).sum() for label in (0, 1)]
     gap = np.abs((1 - below[0]) - below[1])
     best = np.flatnonzero(gap <= gap.min() + 1e-12)
     return float(cuts[best[len(best) // 2]])
 
 
-def validate(videos, labels, scores):
-    """What a validation set says of a network, at video level (the mean of a video's scores), for its checkpoint and 07_detect.py; None without one.
+def validate(videos, labels, logits):
+    """What a validation set says of a network, at video level (the mean of a video's P(fake)), for its checkpoint and 07_detect.py; None without one.
 
-    videos: a name for each score. Returns {"videos": their number, "auc", "eer", "threshold"}, nan where there is one class only.
+    videos: a name for each of the logits of fake minus real. Returns {"videos": their number, "auc", "eer", "threshold"}, nan where there is one class only.
     """
     if not len(videos):
         return None
     names = {name: k for k, name in enumerate(dict.fromkeys(videos))}
     groups = np.fromiter(map(names.get, videos), np.int64, len(videos))
     count = np.bincount(groups)
-    means, of_video = np.bincount(groups, np.asarray(scores, np.float64)) / count, (np.bincount(groups, labels) / count).round().astype(int)
+    means, of_video = np.bincount(groups, sigmoid(logits)) / count, (np.bincount(groups, labels) / count).round().astype(int)
     return dict(videos=len(names), auc=auc(of_video, means), eer=eer(of_video, means), threshold=eer_threshold(of_video, means))
 
 

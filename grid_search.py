@@ -44,8 +44,8 @@ def choose(measured):
 def measure(file):
     """Accuracy at 0.5, mean F1 of both classes and AUC (0..1) of a score file."""
     from sklearn.metrics import f1_score
-    _, labels, scores = read_scores(file)
-    return float((labels == (scores >= 0.5)).mean()), float(f1_score(labels, scores >= 0.5, average="macro")), auc(labels, scores)
+    _, labels, scores, ranks = read_scores(file)
+    return float((labels == (scores >= 0.5)).mean()), float(f1_score(labels, scores >= 0.5, average="macro")), auc(labels, ranks)
 
 
 def search(args):

@@ -42,14 +42,15 @@ def mean_over_all(values):
 
 
 def gather(mine, n):
-    """All n values, (n, ...) float32 array, of which each process has its own, item k being process k % WORLD's."""
+    """All n values, (n, ...) array, of which each process has its own, item k being process k % WORLD's."""
     if WORLD == 1:
         return mine
     width = torch.tensor(mine.shape[1:] if len(mine) else (), dtype=torch.int64).prod()   # a process without an item knows no width
     dist.all_reduce(width, dist.ReduceOp.MAX)
-    values = torch.zeros(n, int(width))
+    own = torch.from_numpy(mine)
+    values = torch.zeros(n, int(width), dtype=own.dtype)
     if len(mine):
-        values[RANK::WORLD] = torch.from_numpy(mine).view(len(mine), -1)
+        values[RANK::WORLD] = own.view(len(mine), -1)
     dist.all_reduce(values)                                               # zeros but for one process each: the sum is exact
     return values.numpy() if mine.ndim > 1 else values[:, 0].numpy()
 

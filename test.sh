@@ -9,4 +9,4 @@ python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("facene
     python -m pip install --disable-pip-version-check --quiet --no-deps facenet-pytorch==2.6.0
 # A test process a core and one more, since they often wait, each with one thread, a file of tests at a time; the longest files come first (conftest.py).
 export OMP_NUM_THREADS=1
-exec python -m pytest -n "$(python -c 'import os; print(min(4, os.cpu_count() + 1))')" --dist loadscope --no-loadscope-reorder "$@"
+exec python -m pytest -n "$(python -c 'from joblib import cpu_count; print(min(4, cpu_count() + 1))')" --dist loadscope --no-loadscope-reorder "$@"

@@ -276,7 +276,7 @@ def test_features_and_scores_are_the_networks(small, extractor, features):
                 vector = network.features(torch.from_numpy(image).permute(2, 0, 1)[None])
                 p_fake = network.head(vector).softmax(1)[0, 1].item()
             assert np.allclose(stored[row], vector[0].numpy(), atol=1e-4)
-            assert np.load(features / name / "scores.npy")[row] == pytest.approx(p_fake, abs=1e-4)
+            assert common.sigmoid(np.load(features / name / "logits.npy")[row]) == pytest.approx(p_fake, abs=1e-4)
     scores = list(csv.DictReader(open(small / "scores/direct/frames.csv")))
     index = common.read_index(features / "frames")
     assert [r["video"] for r in scores] == [v for v, s in zip(index["video"], index["split"]) if s == "test"]

@@ -46,8 +46,8 @@ def test_a_resample_gives_what_measuring_its_copies_gives(pairs, seed):
     weights = rng.integers(0, 3, (1, 5))
     weights[0, groups[0]] = 1
     times = weights[0][groups]
-    expected = evaluate.measure(np.repeat(labels, times), np.repeat(scores, times))
-    found = evaluate.measure_resampled(labels, scores, groups, weights)
+    expected = evaluate.measure(np.repeat(labels, times), np.repeat(scores, times), np.repeat(scores, times))
+    found = evaluate.measure_resampled(labels, scores, scores, groups, weights)
     assert list(found) == list(expected) == list(evaluate.METRICS)
     for name in expected:
         assert found[name][0] == pytest.approx(expected[name], abs=1e-9, nan_ok=True), name
@@ -60,13 +60,13 @@ def test_many_different_scores_share_points():
     labels = (groups % 3 > 0).astype(int)
     scores = 1 / (1 + np.exp(-rng.normal(0.8 * labels, 1)))
     weights = rng.multinomial(200, np.full(200, 1 / 200), size=40)        # 40: more than go through at a time
-    exact = evaluate.measure_resampled(labels, scores, groups, weights)
-    found = evaluate.measure_resampled(labels, scores, groups, weights, bins=500)
+    exact = evaluate.measure_resampled(labels, scores, scores, groups, weights)
+    found = evaluate.measure_resampled(labels, scores, scores, groups, weights, bins=500)
     for name in evaluate.METRICS:
         tolerance = 1 / 500 if name in ("auc", "eer", "average_precision") else 0
         assert np.abs(found[name] - exact[name]).max() <= tolerance, name
     times = weights[39][groups]
-    for name, value in evaluate.measure(np.repeat(labels, times), np.repeat(scores, times)).items():
+    for name, value in evaluate.measure(np.repeat(labels, times), np.repeat(scores, times), np.repeat(scores, times)).items():
         assert exact[name][39] == pytest.approx(value, abs=1e-9), name
 
 
@@ -84,18 +84,18 @@ def test_a_thinned_roc_curve_is_the_curve():
 
 def test_known_answers():
     labels, scores = np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.4, 0.9])
-    found = evaluate.measure(labels, scores)
+    found = evaluate.measure(labels, scores, scores)
     assert found["auc"] == 0.75 and found["eer"] == 0.5 and found["accuracy"] == 0.5
     assert found["precision"] == found["recall"] == found["f1"] == found["f1_macro"] == 0.5
     assert found["average_precision"] == pytest.approx(average_precision_score(labels, scores))
-    assert evaluate.measure(labels, np.array([0.1, 0.2, 0.8, 0.9]))["eer"] == 0
-    assert evaluate.measure(labels, np.full(4, 0.5))["auc"] == 0.5
+    for scores, metric, value in ((np.array([0.1, 0.2, 0.8, 0.9]), "eer", 0), (np.full(4, 0.5), "auc", 0.5)):
+        assert evaluate.measure(labels, scores, scores)[metric] == value
 
 
 def test_no_warnings_and_no_crash_on_one_class():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = evaluate.measure(np.ones(3, int), np.array([0.2, 0.7, 0.9]))
+        found = evaluate.measure(np.ones(3, int), *[np.array([0.2, 0.7, 0.9])] * 2)
     assert np.isnan(found["auc"]) and np.isnan(found["eer"]) and np.isnan(found["average_precision"])
     assert found["recall"] == pytest.approx(2 / 3) and found["precision"] == 1
 
@@ -237,7 +237,7 @@ def test_intervals_resample_videos_not_images():
     videos = [f"v{k}" for k in range(4) for _ in range(500)]
     labels = np.repeat([0, 0, 1, 1], 500)
     scores = np.clip(np.repeat([0.3, 0.6, 0.5, 0.8], 500) + rng.normal(0, 0.02, 2000), 0, 1)
-    (_, _, image), _ = evaluate.evaluate(videos, labels, scores, 500, 0)
+    (_, _, image), _ = evaluate.evaluate(videos, labels, scores, scores, 500, 0)
     value, low, high = image["auc"]
     assert value == pytest.approx(0.75, abs=0.02) and low < 0.05 and high > 0.95
 

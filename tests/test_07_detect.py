@@ -62,6 +62,7 @@ def test_scores_are_those_of_the_stages(runs, videos, small, tmp_path):
         for one in person["by"]:
             rows = [row for row in csv.DictReader(open(tables[one["checkpoint"]])) if row["video"] == name]
             assert [s["frame"] for s in one["samples"]] == [int(row["frame"]) for row in rows]
+            assert all(s["score"] == common.sigmoid(s["logit"]) for s in one["samples"])
             assert np.allclose([s["score"] for s in one["samples"]], [float(row["score"]) for row in rows], atol=2e-4), (name, one["checkpoint"])
             assert one["score"] == pytest.approx(np.mean([s["score"] for s in one["samples"]]))
         assert person["score"] == pytest.approx(np.mean([one["score"] for one in person["by"]]))
@@ -188,7 +189,7 @@ def test_the_threshold_of_known_scores():
     assert common.eer_threshold(labels, np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9])) == pytest.approx(0.5)
     assert common.eer_threshold(labels, np.array([0.1, 0.2, 0.3, 0.7, 0.4, 0.7, 0.8, 0.9])) == pytest.approx(0.55)          # one of four each
     assert math.isnan(common.eer_threshold(np.ones(3, int), np.array([0.1, 0.2, 0.3]))) and common.eer_threshold(np.array([0, 1]), np.array([0.3, 0.3])) == 0.3
-    found = common.validate(["a", "a", "b", "c", ("s", "d")], np.array([0, 0, 1, 0, 1]), [0.1, 0.3, 0.8, 0.4, 0.6])
+    found = common.validate(["a", "a", "b", "c", ("s", "d")], np.array([0, 0, 1, 0, 1]), [math.log(p / (1 - p)) for p in (0.1, 0.3, 0.8, 0.4, 0.6)])
     assert found == dict(videos=4, auc=1.0, eer=0.0, threshold=pytest.approx(0.5)) and common.validate([], np.zeros(0), []) is None
 
 

@@ -121,7 +121,7 @@ def test_a_full_disk_is_one_line_and_no_half_file(stages, whole, name, kilobytes
     assert "No space left" in output or "is the disk full?" in output, output
     assert_none_left(disk)
     left = [path for path in disk.rglob(".part-*")]
-    assert not [path for path in left if path.is_dir()] and all(path.name in (".part-features.npy", ".part-scores.npy", ".part-done.npy") for path in left), left
+    assert not [path for path in left if path.is_dir()] and all(path.name in (".part-features.npy", ".part-logits.npy", ".part-done.npy") for path in left), left
     subprocess.run(["mount", "-o", "remount,size=1g", disk], check=True)
     run(script, *args, *part)
     assert_same_tree(whole(name)[0], disk)

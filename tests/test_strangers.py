@@ -87,22 +87,23 @@ def test_readers_end_with_one_line_or_with_what_they_promise(tmp_path, content):
         if isinstance(found, dict):
             assert len({len(found[column]) for column in common.INDEX_COLUMNS}) == 1 and set(found["label"].tolist()) <= {0, 1}
             assert not [p for p in found["path"] if ".." in Path(p).parts or p.startswith("/")] and len(set(found["path"])) == len(found["path"])
-        elif len(found) == 3:
-            videos, labels, scores = found
-            assert len(videos) == len(labels) == len(scores) and ((scores >= 0) & (scores <= 1)).all() and set(labels.tolist()) <= {0, 1}
+        elif len(found) == 4:
+            videos, labels, scores, ranks = found
+            assert len(videos) == len(labels) == len(scores) == len(ranks) and np.isfinite(ranks).all() and ((scores >= 0) & (scores <= 1)).all() and set(labels.tolist()) <= {0, 1}
         else:
             assert all(video["label"] in (0, 1) and video["split"] in ("", "train", "val", "test") for video in found[0])
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20), st.integers(0, 10 ** 6), st.integers(0, 1),
-                          st.floats(0, 1, width=32)), min_size=1, max_size=30, unique_by=(lambda r: r[0],)))
+                          st.floats(allow_nan=False, allow_infinity=False)), min_size=1, max_size=30, unique_by=(lambda r: r[0],)))
 def test_scores_there_and_back(tmp_path, rows):
-    """What is written is read again: names to the letter, scores to eight decimals."""
+    """What is written is read again: names to the letter, logits and scores to the last digit."""
     index = dict(video=[r[0] for r in rows], frame=np.array([r[1] for r in rows]), label=np.array([r[2] for r in rows]))
     common.write_scores(tmp_path / "s.csv", index, np.arange(len(rows)), [r[3] for r in rows])
-    videos, labels, scores = common.read_scores(tmp_path / "s.csv")
-    assert videos == index["video"] and labels.tolist() == [r[2] for r in rows] and np.allclose(scores, [r[3] for r in rows], atol=5e-9)
+    videos, labels, scores, ranks = common.read_scores(tmp_path / "s.csv")
+    assert videos == index["video"] and labels.tolist() == [r[2] for r in rows] and ranks.tolist() == [r[3] for r in rows]
+    assert scores.tolist() == common.sigmoid(ranks).tolist()
 
 
 @settings(deadline=None)
