@@ -62,9 +62,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import layouts
 from common import (Parser, INDEX_COLUMNS, RANK, WORLD, add_system_arguments, choose_device, fail, progress, read_index, read_table,
                     run_script, start_run, wait_for_all, worker_pool, write_table)
+from media import layouts
 
 # What ffmpeg may take a file for. Playlists and scripts are left out: they would make it open other files.
 MAX_PIXELS = 1 << 27                                                      # a frame; 16384 x 8192. Larger ones are refused, not held

@@ -36,7 +36,7 @@ from torch.nn import functional as F
 from common import (Parser, LOOK, RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, describe_data, epoch_batches, fail,
                     load_batches, margin, percent, progress, random_state, read_index, rows_of_split, run_script, save_checkpoint, start_run, take_losses,
                     take_up, validate, write_table)
-from processes import gather, over_all
+from running.distributed import gather, over_all
 
 # A second copy of these weights for the same module names (other bytes, other hash), for when the first host is down.
 MIRRORS = {"se_resnext101_32x4d": "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"

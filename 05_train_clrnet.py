@@ -48,13 +48,13 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from baselines import BASELINES
-from clrnet import (CLRNet, ConvLSTM, FrameNorm, frozen_part, hard_sigmoid, initialise, load_keras_weights, pad_same,  # noqa: F401 (for others)
-                    read_keras_weights)
 from common import (Parser, INDEX_COLUMNS, LOOK, RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, describe_data, epoch_batches,
                     fail, folder_names, group_clips, load_batches, load_checkpoint, load_state, margin, percent, progress, random_state, read_index,
                     rows_of_split, run_script, save_checkpoint, start_run, take_losses, take_up, validate, wait_for_all, write_scores, write_table, write_whole)
-from processes import gather, over_all
+from networks.baselines import BASELINES
+from networks.clrnet import (CLRNet, ConvLSTM, FrameNorm, frozen_part, hard_sigmoid, initialise, load_keras_weights, pad_same,  # noqa: F401 (for others)
+                             read_keras_weights)
+from running.distributed import gather, over_all
 
 NETWORKS = {"CLRNet": CLRNet, **BASELINES}
 FREE = ("out", "workers", "device", "save_every", "test", "test_split", "scores", "save_features", "cam", "go_on")     # flags that do not change a run
@@ -203,7 +203,7 @@ def save_features(model, folder, out, checkpoint, *args):
 
 def draw_activation_maps(path, model, name, clips, count, seed, device):
     """Class activation maps (Figure 8): a row a video, half of them real, its frames on the left, their maps over them on the right."""
-    import report
+    from reporting import report
     items, index, first, y = clips
     of_video = {}
     for k, row in enumerate(first):
@@ -455,7 +455,7 @@ def main():
         fail(f"--batch {args.batch} is the joint batch of {WORLD} processes: give each a sample")
     args.test_split = "test"
     if strategy == "search":
-        import_module("grid_search").search(args)
+        import_module("training.grid_search").search(args)
     else:
         train(args)
 

@@ -37,10 +37,9 @@ from pathlib import Path
 
 import numpy as np
 
-import papers
-import report
 from common import (Parser, add_system_arguments, auc, eer, fail, folder_names, progress, read_index, read_scores, read_table, run_script, write_table,
                     write_whole)
+from reporting import papers, report
 
 METRICS = {"auc": "AUC", "eer": "EER", "average_precision": "Average precision", "accuracy": "Accuracy", "precision": "Precision (fake)",
            "recall": "Recall (fake)", "f1": "F1 (fake)", "precision_macro": "Precision (macro)", "recall_macro": "Recall (macro)",

@@ -43,10 +43,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import layouts
-import report
 from common import (Parser, add_system_arguments, choose_device, fail, load_checkpoint, margin, percent, progress, rebuild, run_script, sha256, sigmoid, worker_pool,
                     write_table, write_whole)
+from media import layouts
+from reporting import report
 
 # What 01 does where a checkpoint does not say how its faces were extracted.
 DEFAULTS = dict(sampling="frames", num_frames=30, num_frames_real=None, num_clips=16, clip_length=5, scale=1.2, size=240, format="png", jpg_quality=95,

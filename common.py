@@ -52,8 +52,8 @@ def run_script(main):
     try:
         main()
         if WORLD > 1:
-            import processes
-            processes.part()
+            from running import distributed
+            distributed.part()
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         sys.exit(130)
@@ -74,8 +74,8 @@ def run_script(main):
 def wait_for_all():
     """Return when all processes of the run have come here; alone, at once."""
     if WORLD > 1:
-        import processes
-        processes.meet()
+        from running import distributed
+        distributed.meet()
 
 
 def progress(iterable, **options):
@@ -85,15 +85,12 @@ def progress(iterable, **options):
 
 
 class Parser(argparse.ArgumentParser):
-    """The command line of a script: its docstring is the help text, and a wrong flag is one line like every other error."""
+    """The command line of a script: its docstring is the help text."""
 
     def __init__(self, doc, usage=None):
         description, epilog = doc.split("\n\n", 1)
         super().__init__(description=description, epilog=epilog, usage=usage,
                          formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=110))
-
-    def error(self, message):
-        fail(f"{message} (--help lists the flags)")
 
     def parse_args(self, *given):
         """The flags as a namespace; --workers becomes the number of cores where it was not given."""
@@ -168,8 +165,8 @@ def take_losses(losses, step, per_epoch, last):
     values = torch.stack(losses) if losses else torch.zeros(0)
     losses.clear()
     if WORLD > 1:
-        import processes
-        values = processes.mean_over_all(values)
+        from running import distributed
+        values = distributed.mean_over_all(values)
     values = values.tolist()
     for k, value in enumerate(values, step - len(values)):
         if not np.isfinite(value):

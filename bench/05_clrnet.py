@@ -56,7 +56,7 @@ def torch_step(which, batch, device):
     """A function that does one training step of `which` network."""
     import torch
     from torch.nn import functional as F
-    clrnet, stage, common = map(import_module, ("clrnet", "05_train_clrnet", "common"))
+    clrnet, stage, common = map(import_module, ("networks.clrnet", "05_train_clrnet", "common"))
     if which == "concatenating":
         clrnet.ConvLSTM = concatenating(clrnet)
     torch.manual_seed(0)

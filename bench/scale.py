@@ -9,7 +9,7 @@ video, the epochs of both. Nothing at full size has been run. `hours` are wall t
 """
 from side_by_side import ROOT, arguments, record, table  # noqa: F401 (puts the project on the path)
 
-import papers
+from reporting import papers
 
 DFDC, FF, DFD, CELEB_DF, DFDC_P, DF_TIMIT, DFW = 128_154, 1_000, 3_431, 1_203, 5_244, 640, 200            # videos; FF: originals, or one method
 EPOCHS = dict(single=300, merge=150, transfer=150)                                                       # CLRNet, the authors' code

@@ -12,9 +12,8 @@ import torch
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import baselines  # noqa: E402
-import clrnet  # noqa: E402
-import processes  # noqa: E402
+from networks import baselines, clrnet  # noqa: E402
+from running import distributed as processes  # noqa: E402
 from common import RANK, WORLD, wait_for_all  # noqa: E402
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 import common
-import report
+from reporting import report
 
 evaluate = stage("06_evaluate")
 scores_with_ties = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8).map(lambda k: k / 8)), min_size=1, max_size=60)
@@ -180,7 +180,7 @@ def test_clrnets_tables_stand_beside_the_papers(tmp_path):
 
 
 def test_the_papers_tables_are_whole():
-    import papers
+    from reporting import papers
     for t in papers.TABLES:
         assert all(len(cells) == len(t["columns"]) == len(where) + bool(t["mean"]) for _, where, cells in t["rows"]), t["title"]
     assert [len(t["rows"]) for t in papers.TABLES] == [5, 6, 6, 12, 6]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import run, stage
 
-import baselines
+from networks import baselines
 import common
 
 clrnet = stage("05_train_clrnet")

@@ -13,6 +13,8 @@ def test_demo(tmp_path):
     for path in ROOT.iterdir():
         if path.suffix in (".py", ".sh", ".txt"):
             shutil.copy(path, tmp_path)
+        elif (path / "__init__.py").exists():
+            shutil.copytree(path, tmp_path / path.name)
     if (ROOT / ".venv").exists():
         (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     done = subprocess.run(["./demo.sh"], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHON": sys.executable})

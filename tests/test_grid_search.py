@@ -5,7 +5,7 @@ import pytest
 from conftest import SMALL_CLRNET, assert_same_tree, run, run_and_kill
 from hypothesis import given, strategies as st
 
-import grid_search
+from training import grid_search
 
 
 def test_all_pairs_of_the_paper():

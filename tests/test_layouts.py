@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, run, shared
 from hypothesis import given, strategies as st
 
-import layouts
+from media import layouts
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-import papers
+from reporting import papers
 
 
 def recipe(name, out, *args, **variables):

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 from PIL import Image
 
 import common
-import layouts
+from media import layouts
 from conftest import SMALL_CLRNET, SMALL_EXTRACTOR, run, stage
 
 evaluate = stage("06_evaluate")

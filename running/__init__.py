@@ -1,0 +1,1 @@
+"""How a script runs: its output folder, its processes."""

@@ -1,0 +1,1 @@
+"""How a training runs on, resumes and scales."""
