@@ -13,6 +13,7 @@ What comes out, for each face folder NAME:
 Features are written for all images, scores for the split that --split names. No deviation from the paper, whose precision is not said: with
 --precision auto, where the CPU has bfloat16, features differ from those in float32 by up to about 1 % of the largest, at twice the speed.
 """
+
 import argparse
 import io
 import os
@@ -25,14 +26,39 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import (Parser, RANK, WORLD, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, describe_data, fail, folder_names,
-                    load_batches, load_checkpoint, margin, percent, progress, read_index, rebuild, rows_of_split, run_script, start_run, wait_for_all,
-                    write_scores)
+from common import (
+    RANK,
+    WORLD,
+    Faces,
+    Parser,
+    add_system_arguments,
+    auc,
+    autocast,
+    choose_device,
+    choose_precision,
+    describe_data,
+    fail,
+    folder_names,
+    load_batches,
+    load_checkpoint,
+    margin,
+    percent,
+    progress,
+    read_index,
+    rebuild,
+    rows_of_split,
+    run_script,
+    start_run,
+    wait_for_all,
+    write_scores,
+)
 
 
 def load_extractor(path):
     """Rebuild the network of a stage 02 checkpoint: `Extractor` of 02, on the CPU, ready to score."""
-    return rebuild(import_module("02_pretrain_extractor").Extractor, load_checkpoint(path, "02"), path).eval()
+    return rebuild(
+        import_module("02_pretrain_extractor").Extractor, load_checkpoint(path, "02"), path
+    ).eval()
 
 
 class Folded(nn.Module):
@@ -63,10 +89,19 @@ def fold(model):
     Changes `model`. With the memory format of 02 it comes to 95 % of a CPU's peak rate in fp32 (bench/02_train.py).
     """
     from torch.fx.experimental.optimization import fuse
+
     try:
         body = fuse(Body(model.backbone).eval())
-    except (torch.fx.proxy.TraceError, TypeError, NotImplementedError, NameError) as error:       # torch.fx's ways to refuse
-        print(f"batch norm is not folded, which only costs time: {str(error).splitlines()[0]}", flush=True)
+    except (
+        torch.fx.proxy.TraceError,
+        TypeError,
+        NotImplementedError,
+        NameError,
+    ) as error:  # torch.fx's ways to refuse
+        print(
+            f"batch norm is not folded, which only costs time: {str(error).splitlines()[0]}",
+            flush=True,
+        )
         return model
     model.backbone = Folded(body).to(memory_format=model.memory).requires_grad_(False)
     return model
@@ -76,16 +111,24 @@ class Rows:
     """A .npy file of `kind`, float32 or float64, that is written row by row: its place on disk is taken at once, and several processes may write to it."""
 
     def __init__(self, path, shape, kind):
-        self.kind, self.bytes, header = kind, int(np.prod(shape[1:], dtype=np.int64)) * int(kind[-1]), io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, dict(descr=kind, fortran_order=False, shape=shape))
+        self.kind, self.bytes, header = (
+            kind,
+            int(np.prod(shape[1:], dtype=np.int64)) * int(kind[-1]),
+            io.BytesIO(),
+        )
+        np.lib.format.write_array_header_1_0(
+            header, dict(descr=kind, fortran_order=False, shape=shape)
+        )
         header, size = header.getvalue(), len(header.getvalue()) + shape[0] * self.bytes
         self.start, fresh = len(header), not path.exists() or path.stat().st_size != size
-        wait_for_all()                                                    # all have looked
+        wait_for_all()  # all have looked
         if fresh and RANK == 0:
             with open(path, "wb") as file:
                 file.write(header)
                 if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, size)            # a full disk says so here, not after a day
+                    os.posix_fallocate(
+                        file.fileno(), 0, size
+                    )  # a full disk says so here, not after a day
                 file.truncate(size)
         wait_for_all()
         self.file = open(path, "r+b")
@@ -114,22 +157,38 @@ def extract(model, folder, index, out, batch, workers, device, precision="fp32",
         for part in parts:
             part.unlink(missing_ok=True)
     wait_for_all()
-    features, logits, done = (Rows(out / f".part-{name}.npy", shape, kind) for name, shape, kind in
-                              (("features", (n, model.dimensions), "<f4"), ("logits", (n,), "<f8"), ("done", (len(steps),), "<f4")))
+    features, logits, done = (
+        Rows(out / f".part-{name}.npy", shape, kind)
+        for name, shape, kind in (
+            ("features", (n, model.dimensions), "<f4"),
+            ("logits", (n,), "<f8"),
+            ("done", (len(steps),), "<f4"),
+        )
+    )
     missing = np.flatnonzero(np.load(out / ".part-done.npy") == 0)
-    wait_for_all()                                                        # all have looked
+    wait_for_all()  # all have looked
     own = missing[RANK::WORLD]
     faces = Faces(index["path"], model.image_size, folder)
     batches = [list(range(steps[k], min(steps[k] + batch, n))) for k in own]
-    bar = progress(total=len(steps), initial=len(steps) - len(own), desc=folder.name, unit="batch", iterable=None)
+    bar = progress(
+        total=len(steps),
+        initial=len(steps) - len(own),
+        desc=folder.name,
+        unit="batch",
+        iterable=None,
+    )
     written = []
     with torch.inference_mode():
-        for k, rows, images in zip(own, batches, load_batches(faces, batches, workers, pin=device.type == "cuda")):
+        for k, rows, images in zip(
+            own, batches, load_batches(faces, batches, workers, pin=device.type == "cuda")
+        ):
             with autocast(device, precision):
                 vectors = model.features(images.to(device, non_blocking=True)).float()
             own_scores = margin(model.head(vectors)).cpu().numpy()
             if not np.isfinite(own_scores).all():
-                fail(f"the network's output for {index['path'][rows[int(np.argmin(np.isfinite(own_scores)))]]} is not a finite number: is the checkpoint sound?")
+                fail(
+                    f"the network's output for {index['path'][rows[int(np.argmin(np.isfinite(own_scores)))]]} is not a finite number: is the checkpoint sound?"
+                )
             features.write(rows[0], vectors.cpu().numpy())
             logits.write(rows[0], own_scores)
             written.append(k)
@@ -151,34 +210,70 @@ def extract(model, folder, index, out, batch, workers, device, precision="fp32",
 def main():
     parser = Parser(__doc__)
     data = parser.add_argument_group("data")
-    data.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="model.pt of stage 02")
-    data.add_argument("--faces", type=Path, nargs="+", required=True, metavar="DIR", help="folders of stage 01")
-    data.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder that gets a folder NAME for each of --faces")
-    data.add_argument("--scores", type=Path, metavar="DIR", help="folder for the extractor's own scores, e.g. scores/Se_Res")
-    data.add_argument("--split", choices=("train", "val", "test", "all"), default="test",
-                      help="whose scores to write; test takes all images of a set without splits (default test)")
+    data.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="FILE", help="model.pt of stage 02"
+    )
+    data.add_argument(
+        "--faces", type=Path, nargs="+", required=True, metavar="DIR", help="folders of stage 01"
+    )
+    data.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder that gets a folder NAME for each of --faces",
+    )
+    data.add_argument(
+        "--scores",
+        type=Path,
+        metavar="DIR",
+        help="folder for the extractor's own scores, e.g. scores/Se_Res",
+    )
+    data.add_argument(
+        "--split",
+        choices=("train", "val", "test", "all"),
+        default="test",
+        help="whose scores to write; test takes all images of a set without splits (default test)",
+    )
     group = parser.add_argument_group("extraction")
-    group.add_argument("--batch", type=int, default=128, metavar="N", help="images at a time (default 128)")
-    add_system_arguments(parser, workers="processes that load images", device=True, precision="auto")
+    group.add_argument(
+        "--batch", type=int, default=128, metavar="N", help="images at a time (default 128)"
+    )
+    add_system_arguments(
+        parser, workers="processes that load images", device=True, precision="auto"
+    )
     args = parser.parse_args()
     if args.batch < 1 or args.workers < 0:
         fail("--batch must be 1 or more, --workers 0 or more")
     folders = folder_names(args.faces)
     indexes = {name: read_index(folder) for name, folder in folders.items()}
-    rows = {name: rows_of_split(index, args.split, folders[name]) for name, index in indexes.items()} if args.scores else {}
+    rows = (
+        {name: rows_of_split(index, args.split, folders[name]) for name, index in indexes.items()}
+        if args.scores
+        else {}
+    )
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
     model = fold(load_extractor(args.checkpoint)).to(device)
-    print(f"{args.checkpoint}: {model.dimensions} features from images of {model.image_size} pixels; device {device}, {args.precision}, "
-          f"batch {args.batch}, {args.workers} loading processes", flush=True)
+    print(
+        f"{args.checkpoint}: {model.dimensions} features from images of {model.image_size} pixels; device {device}, {args.precision}, "
+        f"batch {args.batch}, {args.workers} loading processes",
+        flush=True,
+    )
 
     for name, folder in folders.items():
         out, index = args.out / name, indexes[name]
-        flags = argparse.Namespace(checkpoint=args.checkpoint, faces=folder, batch=args.batch, precision=args.precision, go_on=args.go_on,
-                                   extraction=describe_data(folder, "")[0]["extraction"])
+        flags = argparse.Namespace(
+            checkpoint=args.checkpoint,
+            faces=folder,
+            batch=args.batch,
+            precision=args.precision,
+            go_on=args.go_on,
+            extraction=describe_data(folder, "")[0]["extraction"],
+        )
         start_run(out, flags, inputs=[args.checkpoint, folder / "index.csv"])
         start = time.perf_counter()
-        if not (out / "index.csv").exists():                              # written last: its being there means done
+        if not (out / "index.csv").exists():  # written last: its being there means done
             extract(model, folder, index, out, args.batch, args.workers, device, args.precision)
             if RANK == 0:
                 shutil.copyfile(folder / "index.csv", out / ".part-index.csv")
@@ -190,11 +285,17 @@ def main():
             fail(f"{out} was made by release 1.0, without logits: delete it and run again")
         logits = np.load(out / "logits.npy")
         size = len(logits) * model.dimensions * 4 / 1e6
-        print(f"{name}: {len(logits)} images, features of {size:.0f} MB in {out}, {time.perf_counter() - start:.1f} s", flush=True)
+        print(
+            f"{name}: {len(logits)} images, features of {size:.0f} MB in {out}, {time.perf_counter() - start:.1f} s",
+            flush=True,
+        )
         if args.scores:
             write_scores(args.scores / f"{name}.csv", index, rows[name], logits[rows[name]])
             value = auc(index["label"][rows[name]], logits[rows[name]])
-            print(f"  {args.scores / (name + '.csv')}: {len(rows[name])} images of the split {args.split}, AUC {percent(value)}", flush=True)
+            print(
+                f"  {args.scores / (name + '.csv')}: {len(rows[name])} images of the split {args.split}, AUC {percent(value)}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ Paper settings are the defaults. Deviations and choices (paper -> ours):
     end-to-end DANN     heads not given (4.6) -> the same Gf, Gy and Gd behind the backbone; Adam 1e-4 and batch 128 as in BP-DANN, ImageNet
                         weights and horizontal flips as in stage 02
 """
+
 import argparse
 import copy
 import json
@@ -46,13 +47,48 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common import (Parser, Faces, add_system_arguments, auc, autocast, choose_device, choose_precision, describe_data, epoch_batches, fail, folder_names, load_batches,
-                    load_checkpoint, margin, percent, progress, random_state, read_index, rows_of_split, run_script, save_checkpoint, start_run, take_up,
-                    validate, write_scores, write_table, write_whole)
+from common import (
+    Faces,
+    Parser,
+    add_system_arguments,
+    auc,
+    autocast,
+    choose_device,
+    choose_precision,
+    describe_data,
+    epoch_batches,
+    fail,
+    folder_names,
+    load_batches,
+    load_checkpoint,
+    margin,
+    percent,
+    progress,
+    random_state,
+    read_index,
+    rows_of_split,
+    run_script,
+    save_checkpoint,
+    start_run,
+    take_up,
+    validate,
+    write_scores,
+    write_table,
+    write_whole,
+)
 
 GRID = dict(n1=[256, 512, 1024], n2=[32, 64, 128], dropout=[0.3, 0.5, 0.7])
 PAPER = dict(n1=[512], n2=[64], dropout=[0.5])
-COLUMNS = ("epoch", "step", "lambda", "label_loss", "domain_loss", "domain_accuracy", "source_val_auc", "source_val_loss")
+COLUMNS = (
+    "epoch",
+    "step",
+    "lambda",
+    "label_loss",
+    "domain_loss",
+    "domain_accuracy",
+    "source_val_auc",
+    "source_val_loss",
+)
 
 
 def lambda_at(p):
@@ -109,18 +145,27 @@ class DANN(BPDANN):
 
 # ---------------------------------------------------------------- data: features on the device, or face images on disk
 
+
 def read_features(folder, one_label=False):
     """Features and index of a folder of stage 03: ((N, D) float32 memory map, index); ends the script if they do not fit."""
     index, path = read_index(folder, one_label), Path(folder) / "features.npy"
     if not path.exists():
-        fail(f"{folder} holds no features.npy: run 03_extract_features.py on it first" +
-             (", or give --end-to-end to train from images" if any(Path(folder).glob("*/faces.json")) else ""))
+        fail(
+            f"{folder} holds no features.npy: run 03_extract_features.py on it first"
+            + (
+                ", or give --end-to-end to train from images"
+                if any(Path(folder).glob("*/faces.json"))
+                else ""
+            )
+        )
     try:
         features = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         fail(f"{path} cannot be read: {error}")
     if features.ndim != 2 or features.dtype != np.float32 or len(features) != len(index["path"]):
-        fail(f"{path} has shape {features.shape} and type {features.dtype}; (N, D) float32 is needed, N = {len(index['path'])} as in index.csv")
+        fail(
+            f"{path} has shape {features.shape} and type {features.dtype}; (N, D) float32 is needed, N = {len(index['path'])} as in index.csv"
+        )
     return features, index
 
 
@@ -156,7 +201,11 @@ def free_memory(device):
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
-        return next(1024 * int(line.split()[1]) for line in open("/proc/meminfo") if line.startswith("MemAvailable"))
+        return next(
+            1024 * int(line.split()[1])
+            for line in open("/proc/meminfo")
+            if line.startswith("MemAvailable")
+        )
     except (OSError, StopIteration):
         return float("inf")
 
@@ -167,16 +216,28 @@ def load(folder, rows, features, device, stream=False, precision="fp32"):
     For training in "bf16" they are held as bfloat16, which is what its first product would make of them. Ends the script at a value
     that is not finite.
     """
-    x = OnDisk(features, rows, device) if stream else torch.from_numpy(features[rows]).to(device, torch.bfloat16 if precision == "bf16" else None)
+    x = (
+        OnDisk(features, rows, device)
+        if stream
+        else torch.from_numpy(features[rows]).to(
+            device, torch.bfloat16 if precision == "bf16" else None
+        )
+    )
     if not all(bool(torch.isfinite(part).all()) for part in x.split(65536)):
-        fail(f"{folder / 'features.npy'} holds values that are not finite numbers: extract the features again")
+        fail(
+            f"{folder / 'features.npy'} holds values that are not finite numbers: extract the features again"
+        )
     return x
 
 
 def inputs_of(folder, data, rows, device, stream=False, precision="fp32"):
     """The inputs of the rows of a set, `data` as `read_features` gave it: features on the device or on disk; without features, a list of image paths."""
     features, index = data
-    return [os.path.join(folder, index["path"][r]) for r in rows] if features is None else load(folder, rows, features, device, stream, precision)
+    return (
+        [os.path.join(folder, index["path"][r]) for r in rows]
+        if features is None
+        else load(folder, rows, features, device, stream, precision)
+    )
 
 
 def draw_target(labels, count, balance, rng):
@@ -201,7 +262,12 @@ def score(model, x, args, device):
     if args.end_to_end:
         faces, n = Faces(x, model.image_size), len(x)
         batches = [list(range(k, min(k + args.batch, n))) for k in range(0, n, args.batch)]
-        parts = (images.to(device) for images in progress(load_batches(faces, batches, args.workers), total=len(batches), desc="scoring"))
+        parts = (
+            images.to(device)
+            for images in progress(
+                load_batches(faces, batches, args.workers), total=len(batches), desc="scoring"
+            )
+        )
     else:
         parts = x.split(4096)
     return torch.cat([model(part).float() for part in parts]).cpu()
@@ -217,11 +283,20 @@ def train_batches(xs, xt, batches, partners, model, args, device, step):
     lists = torch.cat([batches, partners + len(xs)], 1).tolist()
     for k, images in enumerate(load_batches(faces, lists, args.workers, pin=device.type == "cuda")):
         # Flips depend on seed and step alone, so that a resumed run draws the same.
-        flip = torch.rand(len(images), generator=torch.Generator().manual_seed(args.seed * 1_000_003 + step + k)) < 0.5
-        yield torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images).to(device, non_blocking=True)
+        flip = (
+            torch.rand(
+                len(images),
+                generator=torch.Generator().manual_seed(args.seed * 1_000_003 + step + k),
+            )
+            < 0.5
+        )
+        yield torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images).to(
+            device, non_blocking=True
+        )
 
 
 # ---------------------------------------------------------------- one training
+
 
 def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about, val_videos=(), origin={}):
     """Train a network in OUT, or go on with it, and write model.pt, last.pt and log.csv.
@@ -236,105 +311,291 @@ def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about, val_videos=(), o
         fail(error)
     last = out / "last.pt"
     if args.end_to_end and not last.exists():
-        import_module("02_pretrain_extractor").load_weights(model.extractor, args.arch, args.weights)
+        import_module("02_pretrain_extractor").load_weights(
+            model.extractor, args.arch, args.weights
+        )
     model.to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, fused=True)           # won on a CPU (bench/04_bpdann.py)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=args.lr, fused=True
+    )  # won on a CPU (bench/04_bpdann.py)
     state = take_up(model, optimizer, dict(epoch=0, step=0, validation=None, log=[]), last, "04")
     content = load_checkpoint(last, "04") if last.exists() else None
     steps, first = len(epoch_batches(len(xs), args.batch, args.seed, 0)), state["epoch"]
     if first < args.epochs:
-        print(f"{out.name}: {sum(p.numel() for p in model.parameters())} parameters, {args.epochs} epochs of {steps} steps, "
-              f"{min(args.batch, len(xs))} images of each domain a step; {about}" + (f"; going on after epoch {first}" if first else ""), flush=True)
-    run = {k: str(v) for k, v in vars(args).items() if k not in ("out", "scores", "device", "workers", "test", "test_split", "go_on")}
+        print(
+            f"{out.name}: {sum(p.numel() for p in model.parameters())} parameters, {args.epochs} epochs of {steps} steps, "
+            f"{min(args.batch, len(xs))} images of each domain a step; {about}"
+            + (f"; going on after epoch {first}" if first else ""),
+            flush=True,
+        )
+    run = {
+        k: str(v)
+        for k, v in vars(args).items()
+        if k not in ("out", "scores", "device", "workers", "test", "test_split", "go_on")
+    }
     start, total = time.perf_counter(), args.epochs * steps
     # Of the training as it is configured now, which --go-on may have changed. On the device from the start, so that no step waits for a number.
-    lambdas = [lambda_at(k / max(1, total - 1)) if args.method == "bp-dann" else 0.0 for k in range(total)]
+    lambdas = [
+        lambda_at(k / max(1, total - 1)) if args.method == "bp-dann" else 0.0 for k in range(total)
+    ]
     weights = torch.tensor(lambdas, device=device)
-    for epoch in progress(range(first, args.epochs), total=args.epochs, initial=first, desc=out.name, unit="epoch"):
+    for epoch in progress(
+        range(first, args.epochs), total=args.epochs, initial=first, desc=out.name, unit="epoch"
+    ):
         model.train()
         # The order of both domains depends on seed and epoch alone, so that a resumed run sees the same batches.
         where = device if isinstance(xs, torch.Tensor) else "cpu"
         batches = torch.tensor(epoch_batches(len(xs), args.batch, args.seed, epoch), device=where)
         again = -(-batches.numel() // len(xt))
-        order = torch.cat([torch.from_numpy(np.random.default_rng((args.seed, epoch, k)).permutation(len(xt))) for k in range(again)])
-        partners = order[:batches.numel()].view_as(batches).to(where)
-        n, each = batches.shape[1], torch.zeros(steps, 3, device=device)                  # label loss, domain loss, domain accuracy of each step
-        domain = torch.arange(2, device=device).repeat_interleave(n)                      # d = 0 source, 1 target (3.2)
+        order = torch.cat(
+            [
+                torch.from_numpy(np.random.default_rng((args.seed, epoch, k)).permutation(len(xt)))
+                for k in range(again)
+            ]
+        )
+        partners = order[: batches.numel()].view_as(batches).to(where)
+        n, each = (
+            batches.shape[1],
+            torch.zeros(steps, 3, device=device),
+        )  # label loss, domain loss, domain accuracy of each step
+        domain = torch.arange(2, device=device).repeat_interleave(n)  # d = 0 source, 1 target (3.2)
         labels = ys[batches.to(device)]
-        for k, (y, x) in enumerate(zip(labels, train_batches(xs, xt, batches, partners, model, args, device, state["step"]))):
+        for k, (y, x) in enumerate(
+            zip(
+                labels, train_batches(xs, xt, batches, partners, model, args, device, state["step"])
+            )
+        ):
             with autocast(device, args.precision):
                 f = model.embed(x)
-                classes, logits = model.y(f[:n]), model.d(GradientReversal.apply(f, weights[epoch * steps + k]))
-            label_loss = F.cross_entropy(classes.float(), y)                              # equation 1, first sum
-            domain_loss = F.cross_entropy(logits.float(), domain)                         # equation 1, second sum
+                classes, logits = (
+                    model.y(f[:n]),
+                    model.d(GradientReversal.apply(f, weights[epoch * steps + k])),
+                )
+            label_loss = F.cross_entropy(classes.float(), y)  # equation 1, first sum
+            domain_loss = F.cross_entropy(logits.float(), domain)  # equation 1, second sum
             optimizer.zero_grad()
             (label_loss + domain_loss).backward()
             optimizer.step()
             state["step"] += 1
-            each[k] = torch.stack([label_loss.detach(), domain_loss.detach(), (logits.argmax(1) == domain).float().mean()])
+            each[k] = torch.stack(
+                [
+                    label_loss.detach(),
+                    domain_loss.detach(),
+                    (logits.argmax(1) == domain).float().mean(),
+                ]
+            )
         values, finite = each.mean(0).tolist(), each.isfinite().all(1)
         if not finite.all():
             k = int(finite.int().argmin())
-            fail(f"a loss is not finite at step {epoch * steps + k + 1} (epoch {epoch + 1}, batch {k + 1} of {steps}; label {each[k, 0]:g}, domain {each[k, 1]:g}): "
-                 f"lower --lr; {f'{last} is the last good state' if last.exists() else 'no state was saved yet'}")
+            fail(
+                f"a loss is not finite at step {epoch * steps + k + 1} (epoch {epoch + 1}, batch {k + 1} of {steps}; label {each[k, 0]:g}, domain {each[k, 1]:g}): "
+                f"lower --lr; {f'{last} is the last good state' if last.exists() else 'no state was saved yet'}"
+            )
         checked = (float("nan"), float("nan"))
         if len(xv):
             logits = score(model, xv, args, device)
-            checked = auc(yv, margin(logits).numpy()), F.cross_entropy(logits, torch.from_numpy(yv)).item()
+            checked = (
+                auc(yv, margin(logits).numpy()),
+                F.cross_entropy(logits, torch.from_numpy(yv)).item(),
+            )
             state["validation"] = validate(val_videos, yv, margin(logits).numpy())
-        state["log"].append([epoch + 1, state["step"], *(round(v, 6) for v in (lambdas[(epoch + 1) * steps - 1], *values, *checked))])
+        state["log"].append(
+            [
+                epoch + 1,
+                state["step"],
+                *(round(v, 6) for v in (lambdas[(epoch + 1) * steps - 1], *values, *checked)),
+            ]
+        )
         state["epoch"] = epoch + 1
-        content = dict(stage="04", model=model.state_dict(), optimizer=optimizer.state_dict(), random=random_state(), kwargs=kwargs,
-                       end_to_end=args.end_to_end, args=run, **origin, **state)
+        content = dict(
+            stage="04",
+            model=model.state_dict(),
+            optimizer=optimizer.state_dict(),
+            random=random_state(),
+            kwargs=kwargs,
+            end_to_end=args.end_to_end,
+            args=run,
+            **origin,
+            **state,
+        )
         save_checkpoint(last, **content)
     if first < args.epochs:
         seconds = time.perf_counter() - start
-        print(f"{(args.epochs - first) * steps} steps in {seconds:.1f} s, "
-              f"{2 * batches.numel() * (args.epochs - first) / seconds:.0f} images a second", flush=True)
+        print(
+            f"{(args.epochs - first) * steps} steps in {seconds:.1f} s, "
+            f"{2 * batches.numel() * (args.epochs - first) / seconds:.0f} images a second",
+            flush=True,
+        )
     save_checkpoint(out / "model.pt", **content)
     write_table(out / "log.csv", COLUMNS, state["log"])
     return model, dict(zip(COLUMNS, state["log"][-1]))
 
 
 def main():
-    parser = Parser(__doc__, usage="%(prog)s --source DIR --target DIR [DIR ...] --out DIR --scores DIR [options]")
+    parser = Parser(
+        __doc__,
+        usage="%(prog)s --source DIR --target DIR [DIR ...] --out DIR --scores DIR [options]",
+    )
     data = parser.add_argument_group("data")
-    data.add_argument("--source", type=Path, required=True, metavar="DIR", help="labelled features, a folder of stage 03; its train split is used")
-    data.add_argument("--target", type=Path, nargs="+", required=True, metavar="DIR", help="features to adapt to, without their labels; several: to each in turn")
-    data.add_argument("--target-split", choices=("train", "val", "test", "all"), default="test",
-                      help="the target's images; test takes all images of a set without splits (default test)")
-    data.add_argument("--target-fraction", type=float, default=1.0, metavar="SHARE",
-                      help="share of the target images to adapt with, drawn by --seed; 0.1 in the paper for DFD, DFDC-P and Celeb-DF (default 1)")
-    data.add_argument("--target-balance", action=argparse.BooleanOptionalAction, default=False,
-                      help="draw as many real as fake target images: the paper's protocol, which LOOKS AT TARGET LABELS, for the draw only; "
-                           "--no-target-balance draws blindly (default)")
-    data.add_argument("--test", type=Path, nargs="+", default=[], metavar="DIR", help="folders to score (default: the targets' images of --target-split)")
-    data.add_argument("--test-split", choices=("train", "val", "test", "all"), default="test", help="of --test (default test)")
-    data.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the runs, e.g. runs/FT; each target gets a folder in it")
-    data.add_argument("--scores", type=Path, required=True, metavar="DIR", help="folder for the scores, e.g. scores/FT")
+    data.add_argument(
+        "--source",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="labelled features, a folder of stage 03; its train split is used",
+    )
+    data.add_argument(
+        "--target",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="features to adapt to, without their labels; several: to each in turn",
+    )
+    data.add_argument(
+        "--target-split",
+        choices=("train", "val", "test", "all"),
+        default="test",
+        help="the target's images; test takes all images of a set without splits (default test)",
+    )
+    data.add_argument(
+        "--target-fraction",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="share of the target images to adapt with, drawn by --seed; 0.1 in the paper for DFD, DFDC-P and Celeb-DF (default 1)",
+    )
+    data.add_argument(
+        "--target-balance",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="draw as many real as fake target images: the paper's protocol, which LOOKS AT TARGET LABELS, for the draw only; "
+        "--no-target-balance draws blindly (default)",
+    )
+    data.add_argument(
+        "--test",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="folders to score (default: the targets' images of --target-split)",
+    )
+    data.add_argument(
+        "--test-split",
+        choices=("train", "val", "test", "all"),
+        default="test",
+        help="of --test (default test)",
+    )
+    data.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of the runs, e.g. runs/FT; each target gets a folder in it",
+    )
+    data.add_argument(
+        "--scores",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for the scores, e.g. scores/FT",
+    )
     model_ = parser.add_argument_group("model")
-    model_.add_argument("--method", choices=("bp-dann", "source-only"), default="bp-dann", help="source-only: lambda = 0 (default bp-dann)")
-    model_.add_argument("--n1", type=int, nargs="+", metavar="N", help="width of Gf's first layer (default 512; with --grid 256 512 1024)")
-    model_.add_argument("--n2", type=int, nargs="+", metavar="N", help="width of Gf's second layer and of Gd (default 64; with --grid 32 64 128)")
-    model_.add_argument("--dropout", type=float, nargs="+", metavar="P", help="p before Gy (default 0.5; with --grid 0.3 0.5 0.7)")
-    model_.add_argument("--grid", action="store_true", help="train every combination of --n1, --n2 and --dropout, and keep the one that is best on "
-                                                            "the SOURCE's validation split; a choice on target data is not offered")
-    model_.add_argument("--end-to-end", action="store_true", help="DANN from images: --source, --target and --test are folders of stage 01")
-    model_.add_argument("--arch", default="se_resnext101_32x4d", metavar="NAME", help="end-to-end: a network of pretrainedmodels (default se_resnext101_32x4d)")
-    model_.add_argument("--weights", default="imagenet", metavar="imagenet|none|FILE", help="end-to-end: where to start from (default imagenet)")
-    model_.add_argument("--image-size", type=int, metavar="PIXELS", help="end-to-end: side of the input (default: the network's own)")
+    model_.add_argument(
+        "--method",
+        choices=("bp-dann", "source-only"),
+        default="bp-dann",
+        help="source-only: lambda = 0 (default bp-dann)",
+    )
+    model_.add_argument(
+        "--n1",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="width of Gf's first layer (default 512; with --grid 256 512 1024)",
+    )
+    model_.add_argument(
+        "--n2",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="width of Gf's second layer and of Gd (default 64; with --grid 32 64 128)",
+    )
+    model_.add_argument(
+        "--dropout",
+        type=float,
+        nargs="+",
+        metavar="P",
+        help="p before Gy (default 0.5; with --grid 0.3 0.5 0.7)",
+    )
+    model_.add_argument(
+        "--grid",
+        action="store_true",
+        help="train every combination of --n1, --n2 and --dropout, and keep the one that is best on "
+        "the SOURCE's validation split; a choice on target data is not offered",
+    )
+    model_.add_argument(
+        "--end-to-end",
+        action="store_true",
+        help="DANN from images: --source, --target and --test are folders of stage 01",
+    )
+    model_.add_argument(
+        "--arch",
+        default="se_resnext101_32x4d",
+        metavar="NAME",
+        help="end-to-end: a network of pretrainedmodels (default se_resnext101_32x4d)",
+    )
+    model_.add_argument(
+        "--weights",
+        default="imagenet",
+        metavar="imagenet|none|FILE",
+        help="end-to-end: where to start from (default imagenet)",
+    )
+    model_.add_argument(
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        help="end-to-end: side of the input (default: the network's own)",
+    )
     training = parser.add_argument_group("training")
-    training.add_argument("--epochs", type=int, default=50, metavar="N", help="passes over the source (default 50; Figure 3: 20)")
-    training.add_argument("--batch", type=int, default=128, metavar="N", help="images a step from each domain (default 128)")
-    training.add_argument("--lr", type=float, default=1e-4, metavar="RATE", help="Adam's learning rate (default 1e-4)")
-    add_system_arguments(parser, workers="end-to-end: processes that load images", seed=True, device=True, precision="auto")
+    training.add_argument(
+        "--epochs",
+        type=int,
+        default=50,
+        metavar="N",
+        help="passes over the source (default 50; Figure 3: 20)",
+    )
+    training.add_argument(
+        "--batch",
+        type=int,
+        default=128,
+        metavar="N",
+        help="images a step from each domain (default 128)",
+    )
+    training.add_argument(
+        "--lr", type=float, default=1e-4, metavar="RATE", help="Adam's learning rate (default 1e-4)"
+    )
+    add_system_arguments(
+        parser,
+        workers="end-to-end: processes that load images",
+        seed=True,
+        device=True,
+        precision="auto",
+    )
     args = parser.parse_args()
     for name, values in (GRID if args.grid else PAPER).items():
         setattr(args, name, getattr(args, name) or values)
     points = list(product(args.n1, args.n2, args.dropout))
-    if min(args.epochs, args.batch, args.image_size or 1, *args.n1, *args.n2) < 1 or not 0 < args.target_fraction <= 1 \
-            or min(args.dropout) < 0 or max(args.dropout) >= 1 or args.workers < 0:
-        fail("--epochs, --batch, --n1, --n2 must be 1 or more, --target-fraction above 0 and at most 1, --dropout 0 to below 1")
+    if (
+        min(args.epochs, args.batch, args.image_size or 1, *args.n1, *args.n2) < 1
+        or not 0 < args.target_fraction <= 1
+        or min(args.dropout) < 0
+        or max(args.dropout) >= 1
+        or args.workers < 0
+    ):
+        fail(
+            "--epochs, --batch, --n1, --n2 must be 1 or more, --target-fraction above 0 and at most 1, --dropout 0 to below 1"
+        )
     if len(points) > 1 and not args.grid:
         fail("several values of --n1, --n2 or --dropout need --grid")
     if args.grid and args.end_to_end:
@@ -345,18 +606,31 @@ def main():
 
     # Everything is read and checked before the first training begins; features stay on disk until it is known how many they are.
     def read(folder, labelled=False):
-        return (None, read_index(folder, labelled)) if args.end_to_end else read_features(folder, labelled)
+        return (
+            (None, read_index(folder, labelled))
+            if args.end_to_end
+            else read_features(folder, labelled)
+        )
 
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
     source = read(args.source, labelled=True)
-    source_rows, val_rows = (rows_of_split(source[1], split, args.source) for split in ("train", "val"))
-    ys, yv = torch.from_numpy(source[1]["label"][source_rows]).to(device), source[1]["label"][val_rows]
+    source_rows, val_rows = (
+        rows_of_split(source[1], split, args.source) for split in ("train", "val")
+    )
+    ys, yv = (
+        torch.from_numpy(source[1]["label"][source_rows]).to(device),
+        source[1]["label"][val_rows],
+    )
     val_videos = [source[1]["video"][r] for r in val_rows]
     if ys.min() == ys.max():
-        fail(f"the train split of {args.source} has only one class: real and fake images are needed")
+        fail(
+            f"the train split of {args.source} has only one class: real and fake images are needed"
+        )
     if args.grid and len(np.unique(yv)) < 2:
-        fail(f"--grid needs real and fake images in a val split of {args.source}: the choice is made on it")
+        fail(
+            f"--grid needs real and fake images in a val split of {args.source}: the choice is made on it"
+        )
     data = {folder: read(folder) for folder in (*targets.values(), *tests.values())}
     drawn, scored = {}, {}
     for name, folder in targets.items():
@@ -364,68 +638,178 @@ def main():
         rows = rows_of_split(index, args.target_split, folder)
         count = max(1, round(args.target_fraction * len(rows)))
         try:
-            drawn[name] = rows[draw_target(index["label"][rows], count, args.target_balance, np.random.default_rng((args.seed, 1)))]
+            drawn[name] = rows[
+                draw_target(
+                    index["label"][rows],
+                    count,
+                    args.target_balance,
+                    np.random.default_rng((args.seed, 1)),
+                )
+            ]
         except ValueError as error:
             fail(f"--target-balance, {folder}: {error}")
-        print(f"{name}: {len(drawn[name])} of {len(rows)} target images, " +
-              ("as many real as fake" if args.target_balance else "drawn blindly" if len(drawn[name]) < len(rows) else "all"))
+        print(
+            f"{name}: {len(drawn[name])} of {len(rows)} target images, "
+            + (
+                "as many real as fake"
+                if args.target_balance
+                else "drawn blindly"
+                if len(drawn[name]) < len(rows)
+                else "all"
+            )
+        )
         scored[folder] = rows
-    scored |= {folder: rows_of_split(data[folder][1], args.test_split, folder) for folder in tests.values()}
+    scored |= {
+        folder: rows_of_split(data[folder][1], args.test_split, folder) for folder in tests.values()
+    }
     width = None if args.end_to_end else source[0].shape[1]
     for folder, (features, _) in data.items():
         if not args.end_to_end and features.shape[1] != width:
-            fail(f"{folder} has {features.shape[1]} features an image, {args.source} has {width}: use one extractor for both")
-    extractors = {folder: None if args.end_to_end else extractor_of(folder) for folder in (args.source, *data)}
+            fail(
+                f"{folder} has {features.shape[1]} features an image, {args.source} has {width}: use one extractor for both"
+            )
+    extractors = {
+        folder: None if args.end_to_end else extractor_of(folder) for folder in (args.source, *data)
+    }
     for folder, extractor in extractors.items():
-        if extractor and extractors[args.source] and extractor["sha256"] != extractors[args.source]["sha256"]:
-            fail(f"{folder} was made by {extractor['path']}, {args.source} by {extractors[args.source]['path']}: use one extractor for both")
+        if (
+            extractor
+            and extractors[args.source]
+            and extractor["sha256"] != extractors[args.source]["sha256"]
+        ):
+            fail(
+                f"{folder} was made by {extractor['path']}, {args.source} by {extractors[args.source]['path']}: use one extractor for both"
+            )
     size, stream = "images from disk", False
     if not args.end_to_end:
         # At once: the source, one target, and one set to score.
-        most = 4 * width * (len(source_rows) + len(val_rows) + max(map(len, drawn.values())) + max(map(len, scored.values())))
+        most = (
+            4
+            * width
+            * (
+                len(source_rows)
+                + len(val_rows)
+                + max(map(len, drawn.values()))
+                + max(map(len, scored.values()))
+            )
+        )
         free = free_memory(device)
         stream = most > 0.8 * free
-        size = f"{width} features, at most {most / 1e6:.0f} MB at once, " + \
-            (f"of {free / 1e6:.0f} MB free: too many, so they are read from disk batch by batch" if stream else "held in memory")
-    print(f"{'end-to-end DANN' if args.end_to_end else args.method}: {len(source_rows)} source images for training, {len(val_rows)} for validation, {size}; "
-          f"device {device}, {args.precision}" + (f"; grid of {len(points)} for each of {len(targets)} targets" if args.grid else ""), flush=True)
-    xs, xv = inputs_of(args.source, source, source_rows, device, stream, args.precision), inputs_of(args.source, source, val_rows, device, stream)
+        size = f"{width} features, at most {most / 1e6:.0f} MB at once, " + (
+            f"of {free / 1e6:.0f} MB free: too many, so they are read from disk batch by batch"
+            if stream
+            else "held in memory"
+        )
+    print(
+        f"{'end-to-end DANN' if args.end_to_end else args.method}: {len(source_rows)} source images for training, {len(val_rows)} for validation, {size}; "
+        f"device {device}, {args.precision}"
+        + (f"; grid of {len(points)} for each of {len(targets)} targets" if args.grid else ""),
+        flush=True,
+    )
+    xs, xv = (
+        inputs_of(args.source, source, source_rows, device, stream, args.precision),
+        inputs_of(args.source, source, val_rows, device, stream),
+    )
 
     for name, folder in targets.items():
-        xt = inputs_of(folder, data[folder], drawn[name], device, stream, args.precision)      # and no yt
+        xt = inputs_of(
+            folder, data[folder], drawn[name], device, stream, args.precision
+        )  # and no yt
         # args.json of a feature folder holds the hashes of its checkpoint and faces, and is read faster than gigabytes of features.
-        inputs = sorted({f / file for f in (args.source, folder) for file in
-                         ("index.csv", *([] if args.end_to_end else ["args.json" if (f / "args.json").exists() else "features.npy"]))})
+        inputs = sorted(
+            {
+                f / file
+                for f in (args.source, folder)
+                for file in (
+                    "index.csv",
+                    *(
+                        []
+                        if args.end_to_end
+                        else ["args.json" if (f / "args.json").exists() else "features.npy"]
+                    ),
+                )
+            }
+        )
         free, out = ("out", "device", "scores", "workers", "test", "test_split"), args.out / name
-        origin = dict(data=describe_data(args.source, "labelled source") + describe_data(folder, "unlabelled target"), extractor=extractors[args.source])
+        origin = dict(
+            data=describe_data(args.source, "labelled source")
+            + describe_data(folder, "unlabelled target"),
+            extractor=extractors[args.source],
+        )
         of_target = copy.copy(args)
         of_target.target = folder
         start_run(out, of_target, inputs=inputs, free=free)
         results = []
         for n1, n2, dropout in points:
-            here, of_point = out / f"{n1}-{n2}-{dropout:g}" if args.grid else out, copy.copy(of_target)
+            here, of_point = (
+                out / f"{n1}-{n2}-{dropout:g}" if args.grid else out,
+                copy.copy(of_target),
+            )
             of_point.n1, of_point.n2, of_point.dropout = n1, n2, dropout
             if args.grid:
                 start_run(here, of_point, inputs=inputs, free=free)
-            kwargs = dict(n1=n1, n2=n2, dropout=dropout) | (dict(arch=args.arch, image_size=args.image_size) if args.end_to_end else dict(dimensions=width))
-            model, final = adapt(here, of_point, kwargs, xs, ys, xv, yv, xt, device, f"to {name}, {len(xt)} images", val_videos, origin)
-            results.append((-final["source_val_auc"], final["source_val_loss"], here, (n1, n2, dropout), model, final))
+            kwargs = dict(n1=n1, n2=n2, dropout=dropout) | (
+                dict(arch=args.arch, image_size=args.image_size)
+                if args.end_to_end
+                else dict(dimensions=width)
+            )
+            model, final = adapt(
+                here,
+                of_point,
+                kwargs,
+                xs,
+                ys,
+                xv,
+                yv,
+                xt,
+                device,
+                f"to {name}, {len(xt)} images",
+                val_videos,
+                origin,
+            )
+            results.append(
+                (
+                    -final["source_val_auc"],
+                    final["source_val_loss"],
+                    here,
+                    (n1, n2, dropout),
+                    model,
+                    final,
+                )
+            )
         if args.grid:
             results.sort(key=lambda r: r[:2])
-            write_table(out / "grid.csv", ("n1", "n2", "dropout", "source_val_auc", "source_val_loss", "chosen"),
-                        ((*point, -minus, loss, int(k == 0)) for k, (minus, loss, _, point, *_) in enumerate(results)))
+            write_table(
+                out / "grid.csv",
+                ("n1", "n2", "dropout", "source_val_auc", "source_val_loss", "chosen"),
+                (
+                    (*point, -minus, loss, int(k == 0))
+                    for k, (minus, loss, _, point, *_) in enumerate(results)
+                ),
+            )
             for file in ("model.pt", "log.csv"):
                 with write_whole(out / file) as part:
                     shutil.copyfile(results[0][2] / file, part)
-            print("chosen on the source's validation split: N1 {}, N2 {}, p {:g}; all in {}".format(*results[0][3], out / "grid.csv"))
+            print(
+                "chosen on the source's validation split: N1 {}, N2 {}, p {:g}; all in {}".format(
+                    *results[0][3], out / "grid.csv"
+                )
+            )
         *_, model, final = results[0]
-        print(f"last epoch: label loss {final['label_loss']:.4f}, domain loss {final['domain_loss']:.4f} (not told apart: {math.log(2):.4f}), domain "
-              f"accuracy {percent(final['domain_accuracy'])}, AUC on the source's validation split {percent(final['source_val_auc'])}")
+        print(
+            f"last epoch: label loss {final['label_loss']:.4f}, domain loss {final['domain_loss']:.4f} (not told apart: {math.log(2):.4f}), domain "
+            f"accuracy {percent(final['domain_accuracy'])}, AUC on the source's validation split {percent(final['source_val_auc'])}"
+        )
         for tested, test in (tests or {name: folder}).items():
             index, rows = data[test][1], scored[test]
-            logits = margin(score(model, inputs_of(test, data[test], rows, device, stream), args, device)).numpy()
+            logits = margin(
+                score(model, inputs_of(test, data[test], rows, device, stream), args, device)
+            ).numpy()
             write_scores(args.scores / f"{tested}.csv", index, rows, logits)
-            print(f"{args.scores / (tested + '.csv')}: {len(rows)} images, AUC {percent(auc(index['label'][rows], logits))}", flush=True)
+            print(
+                f"{args.scores / (tested + '.csv')}: {len(rows)} images, AUC {percent(auc(index['label'][rows], logits))}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ Choices of ours, of which the papers say nothing:
     frames          as many as the training took; where it took more of real videos (--num-frames-real), so many
     precision       float32, whatever the training had
 """
+
 import io
 import json
 import math
@@ -43,18 +44,44 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from common import (Parser, add_system_arguments, choose_device, fail, load_checkpoint, margin, percent, progress, rebuild, run_script, sha256, sigmoid, worker_pool,
-                    write_table, write_whole)
+from common import (
+    Parser,
+    add_system_arguments,
+    choose_device,
+    fail,
+    load_checkpoint,
+    margin,
+    percent,
+    progress,
+    rebuild,
+    run_script,
+    sha256,
+    sigmoid,
+    worker_pool,
+    write_table,
+    write_whole,
+)
 from media import layouts
 from reporting import report
 
 # What 01 does where a checkpoint does not say how its faces were extracted.
-DEFAULTS = dict(sampling="frames", num_frames=30, num_frames_real=None, num_clips=16, clip_length=5, scale=1.2, size=240, format="png", jpg_quality=95,
-                detector="dlib")
+DEFAULTS = dict(
+    sampling="frames",
+    num_frames=30,
+    num_frames_real=None,
+    num_clips=16,
+    clip_length=5,
+    scale=1.2,
+    size=240,
+    format="png",
+    jpg_quality=95,
+    detector="dlib",
+)
 DEMONSTRATION = "DEMONSTRATION: trained on generated videos, it says nothing about real ones"
 
 
 # ---------------------------------------------------------------- the checkpoints
+
 
 class Detector:
     """A checkpoint of stage 02, 04 or 05: what it learnt from, how its faces are to be extracted, and its score.
@@ -67,12 +94,20 @@ class Detector:
 
     def __init__(self, path, extractor, device):
         content = load_checkpoint(path, "02", "04", "05")
-        stage, self.path, self.device, self.maps, learnt = content["stage"], Path(path), device, None, []
+        stage, self.path, self.device, self.maps, learnt = (
+            content["stage"],
+            Path(path),
+            device,
+            None,
+            [],
+        )
         self.validation, self.data = content.get("validation"), content.get("data") or []
         if stage == "04" and not content.get("end_to_end"):
             below = Detector(find_extractor(content, path, extractor), None, device)
             if below.features is None:
-                fail(f"{path} was trained on features of {below.path}, which is itself a checkpoint of stage 04")
+                fail(
+                    f"{path} was trained on features of {below.path}, which is itself a checkpoint of stage 04"
+                )
             self.net = rebuild(import_module("04_train_bpdann").BPDANN, content, path)
             self.forward, self.features = lambda clips: self.net(below.features(clips)), None
             self.frames, self.image_size, learnt = below.frames, below.image_size, below.data
@@ -81,16 +116,30 @@ class Detector:
             if content.get("network") not in networks:
                 fail(f"{path} holds a network {content.get('network')!r}, which is not known here")
             self.net = rebuild(networks[content["network"]], content, path)
-            self.forward, self.features = lambda clips: self.net(clips / 255), lambda clips: self.net.features(clips / 255)
-            self.maps, self.frames, self.image_size = getattr(self.net, "activation_maps", None), self.net.frames, self.net.image_size
+            self.forward, self.features = (
+                lambda clips: self.net(clips / 255),
+                lambda clips: self.net.features(clips / 255),
+            )
+            self.maps, self.frames, self.image_size = (
+                getattr(self.net, "activation_maps", None),
+                self.net.frames,
+                self.net.image_size,
+            )
         else:
-            owner = import_module("04_train_bpdann").DANN if stage == "04" else import_module("02_pretrain_extractor").Extractor
+            owner = (
+                import_module("04_train_bpdann").DANN
+                if stage == "04"
+                else import_module("02_pretrain_extractor").Extractor
+            )
             self.net = rebuild(owner, content, path)
-            self.forward, self.features = lambda clips: self.net(clips[:, 0]), (lambda clips: self.net.features(clips[:, 0])) if stage == "02" else None
+            self.forward, self.features = (
+                lambda clips: self.net(clips[:, 0]),
+                (lambda clips: self.net.features(clips[:, 0])) if stage == "02" else None,
+            )
             self.frames, self.image_size = 1, self.net.image_size
         self.net.to(device).eval()
         try:
-            self.data = [*self.data, *learnt]                             # the extractor's too
+            self.data = [*self.data, *learnt]  # the extractor's too
             self.demonstration = any(entry["extraction"].get("generated") for entry in self.data)
             threshold = float((self.validation or {}).get("threshold", math.nan))
             self.calibrated = not math.isnan(threshold)
@@ -98,37 +147,76 @@ class Detector:
             self.plan = self.make_plan()
             self.about()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            fail(f"{path}: what it says of its training cannot be used ({type(error).__name__}: {str(error)[:100]})")
+            fail(
+                f"{path}: what it says of its training cannot be used ({type(error).__name__}: {str(error)[:100]})"
+            )
 
     def make_plan(self):
         """How 01 took the faces of the training data, and the size of the network's input."""
-        known = next((entry["extraction"] for entry in self.data if entry["extraction"].get("sampling")), {})
-        plan = {**DEFAULTS, **({} if known or self.frames == 1 else dict(sampling="clips", num_clips=max(1, 80 // self.frames), clip_length=self.frames)),
-                **{k: v for k, v in known.items() if k in DEFAULTS}}
+        known = next(
+            (entry["extraction"] for entry in self.data if entry["extraction"].get("sampling")), {}
+        )
+        plan = {
+            **DEFAULTS,
+            **(
+                {}
+                if known or self.frames == 1
+                else dict(
+                    sampling="clips", num_clips=max(1, 80 // self.frames), clip_length=self.frames
+                )
+            ),
+            **{k: v for k, v in known.items() if k in DEFAULTS},
+        }
         clips = plan["sampling"] == "clips"
-        plan.update(count=plan["num_clips"] if clips else max(plan["num_frames"], plan["num_frames_real"] or 1), length=plan["clip_length"] if clips else 1,
-                    image_size=self.image_size)
+        plan.update(
+            count=plan["num_clips"]
+            if clips
+            else max(plan["num_frames"], plan["num_frames_real"] or 1),
+            length=plan["clip_length"] if clips else 1,
+            image_size=self.image_size,
+        )
         limits = dict(count=10_000, length=1000, size=4096, image_size=4096, jpg_quality=95)
-        if plan["length"] % self.frames or not all(isinstance(plan[k], int) and 1 <= plan[k] <= limits[k] for k in limits) or not 0.1 <= plan["scale"] <= 10 \
-                or plan["sampling"] not in ("frames", "clips") or plan["format"] not in ("png", "jpg") or plan["detector"] not in ("dlib", "mtcnn"):
+        if (
+            plan["length"] % self.frames
+            or not all(isinstance(plan[k], int) and 1 <= plan[k] <= limits[k] for k in limits)
+            or not 0.1 <= plan["scale"] <= 10
+            or plan["sampling"] not in ("frames", "clips")
+            or plan["format"] not in ("png", "jpg")
+            or plan["detector"] not in ("dlib", "mtcnn")
+        ):
             raise ValueError(f"{plan}, for {self.frames} frames at a time")
         return plan
 
     def score(self, crops):
         """The logits of fake minus real of each crop or clip: uint8 (N, T, S, S, 3) -> (N, samples of a clip) float64 array."""
         import torch
+
         clips = torch.from_numpy(crops).permute(0, 1, 4, 2, 3)
-        samples = clips.reshape(-1, self.frames, *clips.shape[2:])        # baselines on single frames take each of a clip's
+        samples = clips.reshape(
+            -1, self.frames, *clips.shape[2:]
+        )  # baselines on single frames take each of a clip's
         with torch.inference_mode():
-            parts = [margin(self.forward(part.to(self.device)).float().cpu()) for part in samples.split(max(1, 32 // self.frames))]
+            parts = [
+                margin(self.forward(part.to(self.device)).float().cpu())
+                for part in samples.split(max(1, 32 // self.frames))
+            ]
         return torch.cat(parts).view(len(clips), -1).numpy()
 
     def about(self):
         """What is to be known before its verdicts are trusted, as a line."""
-        sets = "; ".join(f"{role} {', '.join(e['set'] for e in self.data if e['role'] == role)}" for role in dict.fromkeys(e["role"] for e in self.data))
+        sets = "; ".join(
+            f"{role} {', '.join(e['set'] for e in self.data if e['role'] == role)}"
+            for role in dict.fromkeys(e["role"] for e in self.data)
+        )
         v = self.validation
-        checked = f"on its {v['videos']} validation videos AUC {percent(v['auc'])}, equal error rate {percent(v['eer'])}" if v else "it was not validated"
-        at = f"threshold {shown(self.threshold)}" + ("" if self.calibrated else " (not calibrated: no validation videos of both classes)")
+        checked = (
+            f"on its {v['videos']} validation videos AUC {percent(v['auc'])}, equal error rate {percent(v['eer'])}"
+            if v
+            else "it was not validated"
+        )
+        at = f"threshold {shown(self.threshold)}" + (
+            "" if self.calibrated else " (not calibrated: no validation videos of both classes)"
+        )
         return f"{sets or 'what it learnt from is not recorded'}; {checked}; {at}"
 
 
@@ -138,18 +226,32 @@ def find_extractor(content, path, given):
     if not (isinstance(record, dict) and isinstance(record.get("path"), str)):
         record = None
     if not record and not given:
-        fail(f"{path} does not say which extractor made its features: give --extractor FILE, model.pt of stage 02 or 05")
+        fail(
+            f"{path} does not say which extractor made its features: give --extractor FILE, model.pt of stage 02 or 05"
+        )
     file = Path(given or record["path"])
-    if not given:                                                         # a relative path holds in the folder in which it was trained, above the checkpoint
-        file = next((place / file for place in ("", *Path(path).resolve().parents) if (place / file).is_file()), file)
+    if (
+        not given
+    ):  # a relative path holds in the folder in which it was trained, above the checkpoint
+        file = next(
+            (
+                place / file
+                for place in ("", *Path(path).resolve().parents)
+                if (place / file).is_file()
+            ),
+            file,
+        )
     if not file.is_file():
         fail(f"{file}, which made the features of {path}, is not there: give --extractor FILE")
     if record and sha256(file) != record.get("sha256"):
-        fail(f"{file} is not the extractor that made the features of {path}: it has changed since, or is another one; give --extractor FILE")
+        fail(
+            f"{file} is not the extractor that made the features of {path}: it has changed since, or is another one; give --extractor FILE"
+        )
     return file
 
 
 # ---------------------------------------------------------------- the people in a video
+
 
 def near(a, b):
     """How far two boxes (left, top, right, bottom) are apart in sides of the larger; infinite where one is more than twice as large."""
@@ -161,7 +263,14 @@ def near(a, b):
 
 def assign(boxes, last):
     """Give each box of a frame a person: a list of numbers. last: [box, ...] by person, where each was seen last; it is brought up to date."""
-    persons, pairs = [None] * len(boxes), sorted((near(box, seen), k, person) for k, box in enumerate(boxes) for person, seen in enumerate(last))
+    persons, pairs = (
+        [None] * len(boxes),
+        sorted(
+            (near(box, seen), k, person)
+            for k, box in enumerate(boxes)
+            for person, seen in enumerate(last)
+        ),
+    )
     for distance, k, person in pairs:
         if distance < 1 and persons[k] is None and person not in persons:
             persons[k] = person
@@ -177,7 +286,7 @@ def crop(frames, box, plan):
     """The crop of each frame as its network takes it: uint8 (T, S, S, 3), in the steps of stage 01 and of the training's loader."""
     images = []
     for frame in frames:
-        image = Image.fromarray(frame[box[1]:box[3], box[0]:box[2]])
+        image = Image.fromarray(frame[box[1] : box[3], box[0] : box[2]])
         if plan["sampling"] == "clips":
             image = image.resize((plan["size"],) * 2, Image.Resampling.BICUBIC)
         if plan["format"] == "jpg":
@@ -200,20 +309,38 @@ def follow(path, plans):
     stage01 = import_module("01_extract_faces")
     try:
         frames, seconds = stage01.count_frames(path, True)
-        units = []                                                        # (last frame, first frame, plan number)
+        units = []  # (last frame, first frame, plan number)
         for k, plan in enumerate(plans):
-            starts = stage01.equal_intervals(frames, plan["count"]) if plan["sampling"] == "frames" else stage01.clip_starts(frames, plan["count"], plan["length"])
+            starts = (
+                stage01.equal_intervals(frames, plan["count"])
+                if plan["sampling"] == "frames"
+                else stage01.clip_starts(frames, plan["count"], plan["length"])
+            )
             units += [(start + plan["length"] - 1, start, k) for start in starts]
         units = deque(sorted(units))
         if not units:
-            return dict(reason=f"its {frames} frames are too few for a clip of {min(plan['length'] for plan in plans)}")
+            return dict(
+                reason=f"its {frames} frames are too few for a clip of {min(plan['length'] for plan in plans)}"
+            )
         wanted = sorted({n for end, start, _ in units for n in range(start, end + 1)})
-        longest, held, known, last, seen, samples, looked = max(plan["length"] for plan in plans), {}, {}, [], {}, [], 0
+        longest, held, known, last, seen, samples, looked = (
+            max(plan["length"] for plan in plans),
+            {},
+            {},
+            [],
+            {},
+            [],
+            0,
+        )
 
         def look(number, detector):
             if (number, detector) not in known:
                 image = held[number]
-                known[number, detector] = (stage01.all_faces(image) if detector == "dlib" else stage01.faces_mtcnn([image], "cpu")[0])[:20]
+                known[number, detector] = (
+                    stage01.all_faces(image)
+                    if detector == "dlib"
+                    else stage01.faces_mtcnn([image], "cpu")[0]
+                )[:20]
             return known[number, detector]
 
         for number, frame in stage01.read_frames(path, wanted):
@@ -222,69 +349,123 @@ def follow(path, plans):
                 end, start, k = units.popleft()
                 numbers, plan = range(start, end + 1), plans[k]
                 if any(n not in held or held[n].shape != frame.shape for n in numbers):
-                    continue                                              # a frame of it could not be decoded
+                    continue  # a frame of it could not be decoded
                 looked += 1
-                middle_first = sorted(numbers, key=lambda n: (abs(n - start - plan["length"] // 2), n))
-                shown, boxes = next(((held[n], found) for n in middle_first if (found := look(n, plan["detector"]))), (None, []))
+                middle_first = sorted(
+                    numbers, key=lambda n: (abs(n - start - plan["length"] // 2), n)
+                )
+                shown, boxes = next(
+                    (
+                        (held[n], found)
+                        for n in middle_first
+                        if (found := look(n, plan["detector"]))
+                    ),
+                    (None, []),
+                )
                 for box, person in zip(boxes, assign(boxes, last)):
                     # 01 looks near where the plan's last frame had the face; so do we, for the same box.
-                    again = stage01.face_near(shown, seen[k, person]) if plan["detector"] == "dlib" and (k, person) in seen else None
+                    again = (
+                        stage01.face_near(shown, seen[k, person])
+                        if plan["detector"] == "dlib" and (k, person) in seen
+                        else None
+                    )
                     box = seen[k, person] = again if again and near(again, box) < 0.5 else box
                     square = stage01.square_box(box, plan["scale"], *frame.shape[1::-1])
-                    samples.append((person, k, start, square, crop([held[n] for n in numbers], square, plan)))
+                    samples.append(
+                        (person, k, start, square, crop([held[n] for n in numbers], square, plan))
+                    )
             held = {n: image for n, image in held.items() if n > number - longest}
     except stage01.Unreadable as error:
         return dict(reason=str(error))
-    except (ValueError, RuntimeError, MemoryError) as error:              # of Pillow, dlib or MTCNN
+    except (ValueError, RuntimeError, MemoryError) as error:  # of Pillow, dlib or MTCNN
         return dict(reason=ascii(f"{type(error).__name__}: {error}")[1:-1])
     if not looked:
         return dict(reason="no clip of it could be decoded whole")
     times = Counter(person for person, *_ in samples)
     most = max(times.values(), default=0)
-    kept = [person for person, n in times.most_common() if n >= max(most / 10, 2 if most > 3 else 1)]
+    kept = [
+        person for person, n in times.most_common() if n >= max(most / 10, 2 if most > 3 else 1)
+    ]
     people = [[sample for owner, *sample in samples if owner == person] for person in kept]
-    return dict(frames=frames, seconds=seconds, looked=looked, people=people, left_out=len(samples) - sum(map(len, people)))
+    return dict(
+        frames=frames,
+        seconds=seconds,
+        looked=looked,
+        people=people,
+        left_out=len(samples) - sum(map(len, people)),
+    )
 
 
 # ---------------------------------------------------------------- verdicts
+
 
 def judge(detectors, plans, sample_lists):
     """Score a person: {"score", "threshold", "verdict", "faces", of how many frames, "by": [the same a checkpoint, with "samples"],
     "without": [checkpoints without a score]}."""
     by, without = [], []
     for detector in detectors:
-        mine = [(first, box, crops) for k, first, box, crops in sample_lists if plans[k] == detector.plan]
-        if not mine:                                                      # a single frame, and a network of clips
+        mine = [
+            (first, box, crops)
+            for k, first, box, crops in sample_lists
+            if plans[k] == detector.plan
+        ]
+        if not mine:  # a single frame, and a network of clips
             without.append(str(detector.path))
             continue
         logits = detector.score(np.stack([crops for *_, crops in mine]))
         if not np.isfinite(logits).all():
             fail(f"the output of {detector.path} is not a finite number: is the checkpoint sound?")
         scores = sigmoid(logits).mean(1)
-        by.append(dict(checkpoint=str(detector.path), score=float(scores.mean()), threshold=detector.threshold,
-                       samples=[dict(frame=first, box=list(map(int, box)), score=float(score), logit=float(logit)) for (first, box, _), score, logit in
-                                zip(mine, scores, logits.mean(1))]))
-    person = dict(score=float(np.mean([one["score"] for one in by])), threshold=float(np.mean([one["threshold"] for one in by])), by=by, without=without)
+        by.append(
+            dict(
+                checkpoint=str(detector.path),
+                score=float(scores.mean()),
+                threshold=detector.threshold,
+                samples=[
+                    dict(
+                        frame=first, box=list(map(int, box)), score=float(score), logit=float(logit)
+                    )
+                    for (first, box, _), score, logit in zip(mine, scores, logits.mean(1))
+                ],
+            )
+        )
+    person = dict(
+        score=float(np.mean([one["score"] for one in by])),
+        threshold=float(np.mean([one["threshold"] for one in by])),
+        by=by,
+        without=without,
+    )
     for one in (person, *by):
         one["verdict"] = "fake" if one["score"] >= one["threshold"] else "real"
-    person["faces"] = len({n for k, first, *_ in sample_lists for n in range(first, first + plans[k]["length"])})
+    person["faces"] = len(
+        {n for k, first, *_ in sample_lists for n in range(first, first + plans[k]["length"])}
+    )
     return person
 
 
 def short(path):
     """A checkpoint's name in a legend: the last two folders of runs/RUN/model.pt."""
     parts = Path(path).parts
-    return ascii("/".join(parts[-3:-1] if parts[-1] == "model.pt" and len(parts) > 1 else parts[-2:]))[1:-1][-40:]
+    return ascii(
+        "/".join(parts[-3:-1] if parts[-1] == "model.pt" and len(parts) > 1 else parts[-2:])
+    )[1:-1][-40:]
 
 
 def draw(path, video, people, detectors, plans):
     """The picture of a verdict: for each person (four at most) the scores over time, and the faces with the highest and the lowest."""
     import torch
+
     plt = report.pyplot()
     rows = video["people"][:4]
-    able = [d for d in detectors if any(one["checkpoint"] == str(d.path) for person in rows for one in person["by"])]
-    chief = next((d for d in able if d.maps), able[0])                    # whose faces to show
-    step, unit = (video["seconds"] / video["frames"], "s") if video["seconds"] else (1, "frame")     # of the time axis
+    able = [
+        d
+        for d in detectors
+        if any(one["checkpoint"] == str(d.path) for person in rows for one in person["by"])
+    ]
+    chief = next((d for d in able if d.maps), able[0])  # whose faces to show
+    step, unit = (
+        (video["seconds"] / video["frames"], "s") if video["seconds"] else (1, "frame")
+    )  # of the time axis
     height = 2.1 if chief.maps else 1.75
     figure = plt.figure(figsize=(report.PAGE, 0.85 + height * len(rows)), layout="constrained")
     outer = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
@@ -293,13 +474,39 @@ def draw(path, video, people, detectors, plans):
         axes = left.subplots()
         for k, one in enumerate(person["by"]):
             x, y = zip(*((s["frame"] * step, s["score"]) for s in one["samples"]))
-            axes.plot(x, y, "o-", color=report.COLOURS[k % len(report.COLOURS)], markersize=3, linewidth=1, label=short(one["checkpoint"]))
+            axes.plot(
+                x,
+                y,
+                "o-",
+                color=report.COLOURS[k % len(report.COLOURS)],
+                markersize=3,
+                linewidth=1,
+                label=short(one["checkpoint"]),
+            )
         axes.axhline(person["threshold"], color="0.3", linewidth=1, linestyle="--")
         axes.axhspan(person["threshold"], 1.03, color="#D55E00", alpha=0.08, linewidth=0)
-        axes.text(0.99, person["threshold"], "threshold ", fontsize=6, ha="right", va="bottom", transform=axes.get_yaxis_transform())
-        axes.set(ylim=(-0.03, 1.03), xlim=(0, video["frames"] * step), xlabel={"s": "seconds", "frame": "frame"}[unit], ylabel="P(fake)")
+        axes.text(
+            0.99,
+            person["threshold"],
+            "threshold ",
+            fontsize=6,
+            ha="right",
+            va="bottom",
+            transform=axes.get_yaxis_transform(),
+        )
+        axes.set(
+            ylim=(-0.03, 1.03),
+            xlim=(0, video["frames"] * step),
+            xlabel={"s": "seconds", "frame": "frame"}[unit],
+            ylabel="P(fake)",
+        )
         who = f"person {person['person']}: " if len(video["people"]) > 1 else ""
-        axes.set_title(f"{who}{person['verdict'].upper()}, P(fake) {shown(person['score'])}, {faces(person)}", fontsize=8, loc="left", fontweight="bold")
+        axes.set_title(
+            f"{who}{person['verdict'].upper()}, P(fake) {shown(person['score'])}, {faces(person)}",
+            fontsize=8,
+            loc="left",
+            fontweight="bold",
+        )
         if len(person["by"]) > 1:
             axes.legend(fontsize=6, frameon=False)
         scored = next((one for one in person["by"] if one["checkpoint"] == str(chief.path)), None)
@@ -312,24 +519,50 @@ def draw(path, video, people, detectors, plans):
         images = [crops[k][chief.frames // 2] for k in chosen]
         if chief.maps:
             with torch.inference_mode():
-                clips = torch.from_numpy(np.stack([crops[k][:chief.frames] for k in chosen])).permute(0, 1, 4, 2, 3).to(chief.device) / 255
-                maps = torch.nn.functional.interpolate(torch.cat([chief.maps(clip[None]) for clip in clips]), size=clips.shape[-2:], mode="bilinear")
+                clips = (
+                    torch.from_numpy(np.stack([crops[k][: chief.frames] for k in chosen]))
+                    .permute(0, 1, 4, 2, 3)
+                    .to(chief.device)
+                    / 255
+                )
+                maps = torch.nn.functional.interpolate(
+                    torch.cat([chief.maps(clip[None]) for clip in clips]),
+                    size=clips.shape[-2:],
+                    mode="bilinear",
+                )
             maps = maps[:, chief.frames // 2].cpu().numpy()
             top = np.abs(maps).max() or 1.0
         for column, (k, face) in enumerate(zip(chosen, images)):
             grid[0, column].imshow(face)
             sample = scored["samples"][k]
-            grid[0, column].set_title(f"{sample['score']:.2f}\n{sample['frame'] * step:{'.1f' if unit == 's' else ''}} {unit}", fontsize=6, pad=2)
+            grid[0, column].set_title(
+                f"{sample['score']:.2f}\n{sample['frame'] * step:{'.1f' if unit == 's' else ''}} {unit}",
+                fontsize=6,
+                pad=2,
+            )
             if chief.maps:
                 grid[1, column].imshow(face.mean(-1), cmap="gray", vmin=0, vmax=255)
                 grid[1, column].imshow(maps[column], cmap="RdBu_r", vmin=-top, vmax=top, alpha=0.55)
         for panel in grid.flat:
             panel.set_axis_off()
-        right.suptitle("highest and lowest scores" + (f" of {short(chief.path)}" if len(detectors) > 1 else "") + ("\nmaps: red speaks for fake, blue for real" if chief.maps else ""), fontsize=7)
+        right.suptitle(
+            "highest and lowest scores"
+            + (f" of {short(chief.path)}" if len(detectors) > 1 else "")
+            + ("\nmaps: red speaks for fake, blue for real" if chief.maps else ""),
+            fontsize=7,
+        )
     name = ascii(os.path.basename(video["path"]))[1:-1]
-    more = f"; {len(video['people']) - 4} more people in verdicts.csv" if len(video["people"]) > 4 else ""
-    figure.suptitle(f"{name if len(name) < 70 else name[:67] + '...'}: {video['verdict'].upper()}{more}" +
-                    ("\n" + DEMONSTRATION if video["demonstration"] else ""), fontsize=9, color="#A00000" if video["demonstration"] else "black")
+    more = (
+        f"; {len(video['people']) - 4} more people in verdicts.csv"
+        if len(video["people"]) > 4
+        else ""
+    )
+    figure.suptitle(
+        f"{name if len(name) < 70 else name[:67] + '...'}: {video['verdict'].upper()}{more}"
+        + ("\n" + DEMONSTRATION if video["demonstration"] else ""),
+        fontsize=9,
+        color="#A00000" if video["demonstration"] else "black",
+    )
     with write_whole(path) as part:
         figure.savefig(part, dpi=200, format="png", metadata={"Software": None})
     plt.close(figure)
@@ -347,15 +580,45 @@ def find(given):
 
 
 def main():
-    parser = Parser(__doc__, usage="%(prog)s VIDEO [VIDEO ...] --checkpoint FILE [FILE ...] --out DIR [options]")
+    parser = Parser(
+        __doc__, usage="%(prog)s VIDEO [VIDEO ...] --checkpoint FILE [FILE ...] --out DIR [options]"
+    )
     data = parser.add_argument_group("data")
-    data.add_argument("videos", type=Path, nargs="+", metavar="VIDEO", help="video files, or folders that are searched for them")
-    data.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for verdicts.csv, verdicts.json and a picture a video; what is there "
-                                                                             "of an earlier run is written over")
-    data.add_argument("--json", action="store_true", help="print verdicts.json on standard output, and everything else on standard error")
+    data.add_argument(
+        "videos",
+        type=Path,
+        nargs="+",
+        metavar="VIDEO",
+        help="video files, or folders that are searched for them",
+    )
+    data.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for verdicts.csv, verdicts.json and a picture a video; what is there "
+        "of an earlier run is written over",
+    )
+    data.add_argument(
+        "--json",
+        action="store_true",
+        help="print verdicts.json on standard output, and everything else on standard error",
+    )
     model_ = parser.add_argument_group("model")
-    model_.add_argument("--checkpoint", type=Path, nargs="+", required=True, metavar="FILE", help="model.pt of stages 02, 04, 05")
-    model_.add_argument("--extractor", type=Path, metavar="FILE", help="for those of 04: the model.pt that made their features (default: where it was then)")
+    model_.add_argument(
+        "--checkpoint",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="model.pt of stages 02, 04, 05",
+    )
+    model_.add_argument(
+        "--extractor",
+        type=Path,
+        metavar="FILE",
+        help="for those of 04: the model.pt that made their features (default: where it was then)",
+    )
     add_system_arguments(parser, workers="processes that look for faces", device=True, go_on=False)
     args = parser.parse_args()
     if args.workers < 1:
@@ -363,15 +626,28 @@ def main():
     say = sys.stderr if args.json else sys.stdout
     paths, device = find(args.videos), choose_device(args.device)
     detectors = [Detector(path, args.extractor, device) for path in dict.fromkeys(args.checkpoint)]
-    plans = [plan for k, plan in enumerate(d.plan for d in detectors) if plan not in [d.plan for d in detectors[:k]]]
+    plans = [
+        plan
+        for k, plan in enumerate(d.plan for d in detectors)
+        if plan not in [d.plan for d in detectors[:k]]
+    ]
     demonstration = any(d.demonstration for d in detectors)
     if any(plan["detector"] == "mtcnn" for plan in plans):
         import_module("01_extract_faces").check_mtcnn("cpu")
     for detector in detectors:
         print(f"{detector.path}: {detector.about()}", file=say)
-    what = {f"{p['count']} frames" if p["length"] == 1 else f"{p['count']} clips of {p['length']} frames" for p in plans}
-    print(f"{len(paths)} video{'s' * (len(paths) > 1)}, {' and '.join(sorted(what))} of each; device {device}, {args.workers} processes. Fakes of other kinds than those of the training "
-          "may pass as real.\n", file=say, flush=True)
+    what = {
+        f"{p['count']} frames"
+        if p["length"] == 1
+        else f"{p['count']} clips of {p['length']} frames"
+        for p in plans
+    }
+    print(
+        f"{len(paths)} video{'s' * (len(paths) > 1)}, {' and '.join(sorted(what))} of each; device {device}, {args.workers} processes. Fakes of other kinds than those of the training "
+        "may pass as real.\n",
+        file=say,
+        flush=True,
+    )
     videos = [layouts.make_video(path, 0, "") for path in paths]
     layouts.name_videos(videos)
     try:
@@ -385,19 +661,37 @@ def main():
             waiting, left = deque(), deque(videos)
             bar = progress(total=len(videos), unit="video", iterable=None)
             while left or waiting:
-                while left and len(waiting) < 2 * args.workers:           # few at a time: their faces are held until they are scored
+                while (
+                    left and len(waiting) < 2 * args.workers
+                ):  # few at a time: their faces are held until they are scored
                     waiting.append((left[0], pool.submit(follow, left.popleft()["path"], plans)))
                 video, future = waiting.popleft()
                 found = future.result()
-                result = dict(path=str(video["path"]), demonstration=demonstration, frames=found.get("frames"), seconds=found.get("seconds"), people=[])
+                result = dict(
+                    path=str(video["path"]),
+                    demonstration=demonstration,
+                    frames=found.get("frames"),
+                    seconds=found.get("seconds"),
+                    people=[],
+                )
                 if "reason" in found:
                     result |= dict(verdict="unreadable", reason=found["reason"])
                 elif not found["people"]:
-                    result |= dict(verdict="no face found", reason=f"none in {found['looked']} frames or clips")
+                    result |= dict(
+                        verdict="no face found", reason=f"none in {found['looked']} frames or clips"
+                    )
                 else:
-                    result["people"] = [dict(person=k, **judge(detectors, plans, samples)) for k, samples in enumerate(found["people"], 1)]
-                    result |= dict(verdict=max((p["verdict"] for p in result["people"]), key="real fake".index), left_out=found["left_out"],
-                                   picture=f"{video['name']}.png")
+                    result["people"] = [
+                        dict(person=k, **judge(detectors, plans, samples))
+                        for k, samples in enumerate(found["people"], 1)
+                    ]
+                    result |= dict(
+                        verdict=max(
+                            (p["verdict"] for p in result["people"]), key="real fake".index
+                        ),
+                        left_out=found["left_out"],
+                        picture=f"{video['name']}.png",
+                    )
                     draw(args.out / result["picture"], result, found["people"], detectors, plans)
                 results.append(result)
                 bar.write("\n".join(lines(result)), file=say)
@@ -409,7 +703,12 @@ def main():
     if args.json:
         print((args.out / "verdicts.json").read_text(encoding="utf-8"), end="")
     counts = Counter(result["verdict"] for result in results)
-    print(f"\n{len(results)} video{'s' * (len(results) > 1)}: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()) + f"; pictures and tables in {args.out}", file=say)
+    print(
+        f"\n{len(results)} video{'s' * (len(results) > 1)}: "
+        + ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
+        + f"; pictures and tables in {args.out}",
+        file=say,
+    )
 
 
 def shown(value):
@@ -435,8 +734,10 @@ def lines(result):
         yield f"{name}: {result['verdict'].upper()} ({result['reason']})"
     for person in result["people"]:
         who = f", person {person['person']} of {many}" if many > 1 else ""
-        yield (f"{name}{who}: {person['verdict'].upper()}, P(fake) {shown(person['score'])} at threshold "
-               f"{shown(person['threshold'])}, from {faces(person)}{end}")
+        yield (
+            f"{name}{who}: {person['verdict'].upper()}, P(fake) {shown(person['score'])} at threshold "
+            f"{shown(person['threshold'])}, from {faces(person)}{end}"
+        )
         for one in person["by"] if len(person["by"]) + len(person["without"]) > 1 else ():
             yield f"    {one['verdict']}, P(fake) {shown(one['score'])} at {shown(one['threshold'])}: {one['checkpoint']}"
         for path in person["without"]:
@@ -445,19 +746,72 @@ def lines(result):
 
 def write(out, results, detectors):
     """verdicts.csv and verdicts.json."""
-    about = [dict(checkpoint=str(d.path), trained_on=[{k: e[k] for k in ("set", "role")} for e in d.data], demonstration=d.demonstration, threshold=d.threshold,
-                  calibrated=d.calibrated, validation=d.validation and {k: None if v != v else v for k, v in d.validation.items()}) for d in detectors]
+    about = [
+        dict(
+            checkpoint=str(d.path),
+            trained_on=[{k: e[k] for k in ("set", "role")} for e in d.data],
+            demonstration=d.demonstration,
+            threshold=d.threshold,
+            calibrated=d.calibrated,
+            validation=d.validation and {k: None if v != v else v for k, v in d.validation.items()},
+        )
+        for d in detectors
+    ]
     with write_whole(out / "verdicts.json") as part:
-        part.write_text(json.dumps(dict(checkpoints=about, videos=results), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        part.write_text(
+            json.dumps(dict(checkpoints=about, videos=results), indent=1, allow_nan=False) + "\n",
+            encoding="utf-8",
+        )
     rows = []
     for result in results:
         for person in result["people"]:
-            every = [*person["by"], *([dict(person, checkpoint="mean")] if len(person["by"]) > 1 else [])]
-            rows += [(plain(result["path"]), person["person"], one["checkpoint"], one["verdict"], repr(one["score"]), repr(one["threshold"]), person["faces"],
-                      "", int(result["demonstration"])) for one in every]
+            every = [
+                *person["by"],
+                *([dict(person, checkpoint="mean")] if len(person["by"]) > 1 else []),
+            ]
+            rows += [
+                (
+                    plain(result["path"]),
+                    person["person"],
+                    one["checkpoint"],
+                    one["verdict"],
+                    repr(one["score"]),
+                    repr(one["threshold"]),
+                    person["faces"],
+                    "",
+                    int(result["demonstration"]),
+                )
+                for one in every
+            ]
         if not result["people"]:
-            rows.append((plain(result["path"]), "", "", result["verdict"], "", "", 0, result["reason"], int(result["demonstration"])))
-    write_table(out / "verdicts.csv", ("video", "person", "checkpoint", "verdict", "score", "threshold", "faces", "reason", "demonstration"), rows)
+            rows.append(
+                (
+                    plain(result["path"]),
+                    "",
+                    "",
+                    result["verdict"],
+                    "",
+                    "",
+                    0,
+                    result["reason"],
+                    int(result["demonstration"]),
+                )
+            )
+    write_table(
+        out / "verdicts.csv",
+        (
+            "video",
+            "person",
+            "checkpoint",
+            "verdict",
+            "score",
+            "threshold",
+            "faces",
+            "reason",
+            "demonstration",
+        ),
+        rows,
+    )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@
 
 Each run is a process of its own, so that its peak of memory is its own: two steps to warm up, then --steps.
 """
+
 import json
 import resource
 import subprocess
@@ -39,7 +40,7 @@ def concatenating(clrnet):
             self.input = nn.Conv2d(channels + filters, 4 * filters, kernel, padding=kernel // 2)
 
         def forward(self, x):
-            x = x[..., ::self.stride, ::self.stride]
+            x = x[..., :: self.stride, :: self.stride]
             h = c = x.new_zeros(len(x), self.filters, *x.shape[3:])
             frames = []
             for t in range(x.shape[1]):
@@ -56,18 +57,25 @@ def torch_step(which, batch, device):
     """A function that does one training step of `which` network."""
     import torch
     from torch.nn import functional as F
+
     clrnet, stage, common = map(import_module, ("networks.clrnet", "05_train_clrnet", "common"))
     if which == "concatenating":
         clrnet.ConvLSTM = concatenating(clrnet)
     torch.manual_seed(0)
     model = clrnet.CLRNet().to(device).train()
-    precision = {"ours": common.choose_precision("auto", torch.device(device)), "ours, bf16": "bf16"}.get(which, "fp32")
+    precision = {
+        "ours": common.choose_precision("auto", torch.device(device)),
+        "ours, bf16": "bf16",
+    }.get(which, "fp32")
     if which.startswith("ours"):
         clrnet.initialise(model)
         optimizer = stage.adam(model, 5e-5, 1e-4)
     else:
         optimizer = torch.optim.Adam(model.parameters(), lr=5e-5, eps=1e-7)
-    clips, labels = torch.rand(batch, 5, 3, 240, 240, device=device), torch.arange(batch, device=device) % 2
+    clips, labels = (
+        torch.rand(batch, 5, 3, 240, 240, device=device),
+        torch.arange(batch, device=device) % 2,
+    )
 
     def step():
         optimizer.zero_grad()
@@ -88,8 +96,16 @@ def keras_step(batch):
     from keras import layers
 
     def cell(x, filters, kernel, stride=1):
-        return layers.ConvLSTM2D(filters, kernel, strides=stride, padding="same", return_sequences=True, recurrent_activation="hard_sigmoid",
-                                 kernel_initializer="he_normal", kernel_regularizer=keras.regularizers.L2(1e-4))(x)
+        return layers.ConvLSTM2D(
+            filters,
+            kernel,
+            strides=stride,
+            padding="same",
+            return_sequences=True,
+            recurrent_activation="hard_sigmoid",
+            kernel_initializer="he_normal",
+            kernel_regularizer=keras.regularizers.L2(1e-4),
+        )(x)
 
     def norm(x, relu=True):
         x = layers.BatchNormalization()(x)
@@ -98,10 +114,14 @@ def keras_step(batch):
     inputs = layers.Input((5, 240, 240, 3))
     x = layers.MaxPooling3D((1, 3, 3), padding="same")(norm(cell(inputs, 64, 7, 2)))
     for stage, blocks in enumerate((3, 4, 6, 3)):
-        filters = 64 * 2 ** stage
+        filters = 64 * 2**stage
         for block in range(blocks):
             stride = 2 if block == 0 else 1
-            y = cell(x, filters, 3, stride) if stage == block == 0 else cell(norm(x), filters, 1, stride)
+            y = (
+                cell(x, filters, 3, stride)
+                if stage == block == 0
+                else cell(norm(x), filters, 1, stride)
+            )
             y = cell(norm(layers.Dropout(0.25)(y)), filters, 3)
             y = cell(norm(layers.Dropout(0.25)(y)), 4 * filters, 1)
             x = layers.Add()([y, norm(cell(x, 4 * filters, 1, 2), relu=False) if block == 0 else x])
@@ -125,44 +145,96 @@ def worker(which, batch, steps, device):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     if device != "cpu":
         import torch
+
         peak = torch.cuda.max_memory_allocated() / 1e9
     print(json.dumps(dict(seconds=times[2:], peak=peak)))
 
 
 def main():
     parser = arguments(__doc__, rounds=3)
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="clips a step (default 1 4)")
-    parser.add_argument("--steps", type=int, default=2, help="measured steps of a round (default 2)")
+    parser.add_argument(
+        "--batch", type=int, nargs="+", default=[1, 4], help="clips a step (default 1 4)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=2, help="measured steps of a round (default 2)"
+    )
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--tensorflow", metavar="PYTHON", help="a Python that can import tensorflow, for the Keras network")
-    parser.add_argument("--only", choices=("ours", "ours, fp32", "ours, bf16", "concatenating", "Keras"), help="one process: a single alternative, at one batch size")
+    parser.add_argument(
+        "--tensorflow",
+        metavar="PYTHON",
+        help="a Python that can import tensorflow, for the Keras network",
+    )
+    parser.add_argument(
+        "--only",
+        choices=("ours", "ours, fp32", "ours, bf16", "concatenating", "Keras"),
+        help="one process: a single alternative, at one batch size",
+    )
     args = parser.parse_args()
     if args.only:
         worker(args.only, args.batch[0], args.steps, args.device)
         return
     import torch
+
     lines = []
     for batch in args.batch:
         peaks = {}
 
         def measure(which):
             python = args.tensorflow if which == "Keras" else sys.executable
-            done = subprocess.run([python, __file__, "--only", which, "--batch", str(batch), "--steps", str(args.steps), "--device", args.device],
-                                  capture_output=True, text=True, cwd=ROOT / "bench")
+            done = subprocess.run(
+                [
+                    python,
+                    __file__,
+                    "--only",
+                    which,
+                    "--batch",
+                    str(batch),
+                    "--steps",
+                    str(args.steps),
+                    "--device",
+                    args.device,
+                ],
+                capture_output=True,
+                text=True,
+                cwd=ROOT / "bench",
+            )
             if done.returncode:
-                raise SystemExit(f"{which} at {batch} clips ended with status {done.returncode}: {done.stderr.strip()[-300:]}")
+                raise SystemExit(
+                    f"{which} at {batch} clips ended with status {done.returncode}: {done.stderr.strip()[-300:]}"
+                )
             result = json.loads(done.stdout.splitlines()[-1])
             peaks.setdefault(which, []).append(result["peak"])
             return median(result["seconds"])
 
         names = ["ours", "ours, fp32", "concatenating"] + (["Keras"] if args.tensorflow else [])
-        found = in_turn({**{name: lambda name=name: measure(name) for name in names},
-                         "limit, fp32": lambda: batch * MULTIPLY_ADDS / peak_rate(args.device),
-                         "limit, bf16": lambda: batch * MULTIPLY_ADDS / peak_rate(args.device, torch.bfloat16)}, args.rounds)
-        rows = [(name, show(values), show([v / batch for v in values]), f"{max(peaks[name]):.1f}" if name in peaks else "", ratio(values, found["ours"]))
-                for name, values in found.items()]
-        lines += [f"{batch} clip{'s' * (batch > 1)} a step:", "",
-                  *table(("", "seconds a step", "seconds a clip", "peak memory, GB", "time, in ours"), rows), ""]
+        found = in_turn(
+            {
+                **{name: lambda name=name: measure(name) for name in names},
+                "limit, fp32": lambda: batch * MULTIPLY_ADDS / peak_rate(args.device),
+                "limit, bf16": lambda: (
+                    batch * MULTIPLY_ADDS / peak_rate(args.device, torch.bfloat16)
+                ),
+            },
+            args.rounds,
+        )
+        rows = [
+            (
+                name,
+                show(values),
+                show([v / batch for v in values]),
+                f"{max(peaks[name]):.1f}" if name in peaks else "",
+                ratio(values, found["ours"]),
+            )
+            for name, values in found.items()
+        ]
+        lines += [
+            f"{batch} clip{'s' * (batch > 1)} a step:",
+            "",
+            *table(
+                ("", "seconds a step", "seconds a clip", "peak memory, GB", "time, in ours"), rows
+            ),
+            "",
+        ]
     record(args, lines[:-1], args.device)
 
 

@@ -10,6 +10,7 @@
 
 Each of ours is a process of its own, whose peak of memory is in the table; the process that runs scikit-learn holds nothing but the arrays.
 """
+
 import json
 import resource
 import shutil
@@ -20,14 +21,16 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-
 from side_by_side import ROOT, arguments, in_turn, ratio, record, seconds, show, table
 
 
 def make(videos, images):
     """Scores as a detector of medium strength has them: (video of each image, label of each video, scores)."""
     rng = np.random.default_rng(0)
-    groups, labels = np.sort(rng.integers(videos, size=images)), (rng.random(videos) < 0.83).astype(int)
+    groups, labels = (
+        np.sort(rng.integers(videos, size=images)),
+        (rng.random(videos) < 0.83).astype(int),
+    )
     logits = 0.6 * labels[groups] + rng.normal(0, 1, videos)[groups] + rng.normal(0, 1, images)
     return groups, labels, 1 / (1 + np.exp(-logits))
 
@@ -36,10 +39,13 @@ def write(folder, groups, labels, scores):
     """The scores as a score file, and an index of as many face images."""
     (folder / "scores/A").mkdir(parents=True)
     (folder / "faces").mkdir()
-    with open(folder / "scores/A/DFDC.csv", "w") as file, open(folder / "faces/index.csv", "w") as index:
+    with (
+        open(folder / "scores/A/DFDC.csv", "w") as file,
+        open(folder / "faces/index.csv", "w") as index,
+    ):
         file.write("video,frame,label,score\n")
         index.write("path,video,frame,clip,label,method,split,left,top,right,bottom\n")
-        starts = np.searchsorted(groups, groups)                          # where the video of each image begins
+        starts = np.searchsorted(groups, groups)  # where the video of each image begins
         for k, (v, s) in enumerate(zip(groups.tolist(), scores.tolist())):
             name, frame, y = f"dfdc_{v:06d}abcd", int(3 * (k - starts[k])), labels[v]
             file.write(f"{name},{frame},{y},{s:.8f}\n")
@@ -50,11 +56,22 @@ def main():
     parser = arguments(__doc__, rounds=3)
     parser.add_argument("--videos", type=int, default=128_000, help="(default 128000)")
     parser.add_argument("--images", type=int, default=6_000_000, help="(default 6000000)")
-    parser.add_argument("--only", metavar="FOLDER", help="one process: read the index in FOLDER and print seconds and the peak of memory")
+    parser.add_argument(
+        "--only",
+        metavar="FOLDER",
+        help="one process: read the index in FOLDER and print seconds and the peak of memory",
+    )
     args = parser.parse_args()
     if args.only:
         taken = seconds(import_module("common").read_index, args.only)
-        print(json.dumps(dict(seconds=taken, peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)))
+        print(
+            json.dumps(
+                dict(
+                    seconds=taken,
+                    peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+                )
+            )
+        )
         return
     stage, folder, peaks = import_module("06_evaluate"), Path(tempfile.mkdtemp()), {}
     try:
@@ -67,30 +84,72 @@ def main():
         y = labels[groups]
 
         def sklearn():
-            return seconds(stage.measure, y, scores) + seconds(stage.measure, labels[there], video_scores)
+            return seconds(stage.measure, y, scores) + seconds(
+                stage.measure, labels[there], video_scores
+            )
 
         def process(name, *command):
             # A process of its own between, so that what it reports as its children's peak is this one's.
-            wrapper = ("import json, resource, subprocess, sys, time; start = time.perf_counter(); "
-                       "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
-                       "print(json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9]))")
-            done = subprocess.run([sys.executable, "-c", wrapper, *map(str, command)], check=True, capture_output=True, text=True)
+            wrapper = (
+                "import json, resource, subprocess, sys, time; start = time.perf_counter(); "
+                "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+                "print(json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9]))"
+            )
+            done = subprocess.run(
+                [sys.executable, "-c", wrapper, *map(str, command)],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
             taken, peak = json.loads(done.stdout)
             peaks.setdefault(name, []).append(peak)
             return taken
 
         def ours(name, resamples):
-            return lambda: process(name, sys.executable, ROOT / "06_evaluate.py", "--scores", folder / "scores", "--out", folder / "results", "--resamples", resamples)
+            return lambda: process(
+                name,
+                sys.executable,
+                ROOT / "06_evaluate.py",
+                "--scores",
+                folder / "scores",
+                "--out",
+                folder / "results",
+                "--resamples",
+                resamples,
+            )
 
         names = "ours", "ours, 1,000 resamples", "index"
-        found = in_turn({"scikit-learn": sklearn, names[0]: ours(names[0], 1), names[1]: ours(names[1], 1000),
-                         names[2]: lambda: process(names[2], sys.executable, __file__, "--only", folder / "faces")}, args.rounds)
-        rows = [(name, show(v), f"{max(peaks[name]):.2f}" if name in peaks else "", ratio(v, found["scikit-learn"])) for name, v in found.items()]
+        found = in_turn(
+            {
+                "scikit-learn": sklearn,
+                names[0]: ours(names[0], 1),
+                names[1]: ours(names[1], 1000),
+                names[2]: lambda: process(
+                    names[2], sys.executable, __file__, "--only", folder / "faces"
+                ),
+            },
+            args.rounds,
+        )
+        rows = [
+            (
+                name,
+                show(v),
+                f"{max(peaks[name]):.2f}" if name in peaks else "",
+                ratio(v, found["scikit-learn"]),
+            )
+            for name, v in found.items()
+        ]
         size = sum(path.stat().st_size for path in folder.rglob("*.csv")) / 1e6
     finally:
         shutil.rmtree(folder)
-    record(args, [f"{args.images} scores of {args.videos} videos; score file and index together {size:.0f} MB.", "",
-                  *table(("", "seconds", "peak memory, GB", "in scikit-learn's"), rows)])
+    record(
+        args,
+        [
+            f"{args.images} scores of {args.videos} videos; score file and index together {size:.0f} MB.",
+            "",
+            *table(("", "seconds", "peak memory, GB", "in scikit-learn's"), rows),
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Seconds of each script's --help beside `import torch`.
 
-    python bench/help.py
+python bench/help.py
 """
+
 import subprocess
 import sys
 
@@ -14,10 +15,26 @@ def main():
     scripts = sorted(path.name for path in ROOT.glob("0*.py"))
 
     def process(*command):
-        return lambda: seconds(lambda: subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL, cwd=ROOT))
+        return lambda: seconds(
+            lambda: subprocess.run(
+                [sys.executable, *command], check=True, stdout=subprocess.DEVNULL, cwd=ROOT
+            )
+        )
 
-    found = in_turn({"import torch": process("-c", "import torch"), **{name: process(name, "--help") for name in scripts}}, args.rounds)
-    record(args, table(("", "seconds", "in import torch"), [(name, show(v), ratio(v, found["import torch"])) for name, v in found.items()]))
+    found = in_turn(
+        {
+            "import torch": process("-c", "import torch"),
+            **{name: process(name, "--help") for name in scripts},
+        },
+        args.rounds,
+    )
+    record(
+        args,
+        table(
+            ("", "seconds", "in import torch"),
+            [(name, show(v), ratio(v, found["import torch"])) for name, v in found.items()],
+        ),
+    )
 
 
 if __name__ == "__main__":

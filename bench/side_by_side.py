@@ -1,4 +1,5 @@
 """What the benchmarks share: rounds in which every alternative runs in turn, medians with their spread, and the record in RESULTS.md."""
+
 import argparse
 import os
 import platform
@@ -15,12 +16,19 @@ sys.path.insert(0, str(ROOT))
 
 def arguments(doc, rounds=5):
     """A parser with what every benchmark takes; `rounds` None: it measures nothing."""
-    parser = argparse.ArgumentParser(description=doc.split("\n\n")[0], epilog=doc.split("\n\n", 1)[-1],
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=doc.split("\n\n")[0],
+        epilog=doc.split("\n\n", 1)[-1],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.set_defaults(rounds=None)
     if rounds:
-        parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"(default {rounds})")
-    parser.add_argument("--no-record", action="store_true", help="do not append to bench/RESULTS.md")
+        parser.add_argument(
+            "--rounds", type=int, default=rounds, metavar="N", help=f"(default {rounds})"
+        )
+    parser.add_argument(
+        "--no-record", action="store_true", help="do not append to bench/RESULTS.md"
+    )
     return parser
 
 
@@ -34,12 +42,13 @@ def seconds(function, *args):
 def peak_rate(device, dtype=None):
     """Multiply-adds a second of a product of two 4096 x 4096 matrices, in fp32 if no other type is given, which is the limit of arithmetic."""
     import torch
+
     a, times = torch.rand(4096, 4096, device=device).to(dtype or torch.float32), []
     for _ in range(4):
         start = time.perf_counter()
         (a @ a)[0, 0].item()
         times.append(time.perf_counter() - start)
-    return 4096 ** 3 / median(times[1:])
+    return 4096**3 / median(times[1:])
 
 
 def in_turn(alternatives, rounds):
@@ -49,7 +58,7 @@ def in_turn(alternatives, rounds):
     """
     found, names = {name: [] for name in alternatives}, list(alternatives)
     for r in range(rounds):
-        for name in names[r % len(names):] + names[:r % len(names)]:
+        for name in names[r % len(names) :] + names[: r % len(names)]:
             found[name].append(alternatives[name]())
             print(f"round {r + 1}, {name}: {found[name][-1]:.4g}", flush=True)
     return found
@@ -67,7 +76,11 @@ def ratio(a, b):
 
 def table(header, rows):
     """Lines of a Markdown table."""
-    return ["| " + " | ".join(header) + " |", "| --- " * len(header) + "|", *("| " + " | ".join(map(str, row)) + " |" for row in rows)]
+    return [
+        "| " + " | ".join(header) + " |",
+        "| --- " * len(header) + "|",
+        *("| " + " | ".join(map(str, row)) + " |" for row in rows),
+    ]
 
 
 def machine(device="cpu"):
@@ -75,11 +88,22 @@ def machine(device="cpu"):
     name = f"{len(os.sched_getaffinity(0))} cores"
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name += next((" of " + line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+        name += next(
+            (
+                " of " + line.split(":")[1].strip()
+                for line in lines
+                if line.startswith("model name")
+            ),
+            "",
+        )
     if device != "cpu":
         import torch
+
         name += ", " + torch.cuda.get_device_name()
-    versions = [f"{package} {metadata.version(package)}" for package in ("torch", "numpy", "scikit-learn", "imageio-ffmpeg", "dlib-bin")]
+    versions = [
+        f"{package} {metadata.version(package)}"
+        for package in ("torch", "numpy", "scikit-learn", "imageio-ffmpeg", "dlib-bin")
+    ]
     return f"{name}, Python {platform.python_version()}, " + ", ".join(versions)
 
 
@@ -90,5 +114,18 @@ def record(args, lines, device="cpu"):
     if not args.no_record:
         script = Path(sys.argv[0]).name
         with open(ROOT / "bench/RESULTS.md", "a", encoding="utf-8") as file:
-            file.write("\n".join([f"\n## {script}, {time.strftime('%Y-%m-%d')}", "", f"`python bench/{script} {shlex.join(sys.argv[1:])}`".replace(" `", "`"), "",
-                                  machine(device) + (f"; {args.rounds} rounds, median (range)." if args.rounds else "."), "", *lines, ""]))
+            file.write(
+                "\n".join(
+                    [
+                        f"\n## {script}, {time.strftime('%Y-%m-%d')}",
+                        "",
+                        f"`python bench/{script} {shlex.join(sys.argv[1:])}`".replace(" `", "`"),
+                        "",
+                        machine(device)
+                        + (f"; {args.rounds} rounds, median (range)." if args.rounds else "."),
+                        "",
+                        *lines,
+                        "",
+                    ]
+                )
+            )

@@ -11,6 +11,7 @@ where named, the authors' code -> ours):
     weights to start from   not given -> drawn at random; `05 --weights imagenet` for CNN+LSTM, DBiRNN and Xception
     half of the layers   counting not given -> of all layers, those without weights too, in the order in which they act
 """
+
 from importlib import import_module
 
 import torch
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 class Baseline(nn.Module):
     """What the five have in common; see clrnet.py."""
 
-    mean_squared_error = False                                            # the loss: of P(fake), instead of cross-entropy
+    mean_squared_error = False  # the loss: of P(fake), instead of cross-entropy
 
     def forward(self, x):
         """(N, T, 3, S, S) in 0..1 -> (N, 2) logits: real, fake."""
@@ -29,7 +30,9 @@ class Baseline(nn.Module):
 
     def kernels(self):
         """The weights of all convolutions and dense layers."""
-        return [layer.weight for layer in self.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+        return [
+            layer.weight for layer in self.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))
+        ]
 
     def layers(self):
         """All layers in the order in which they are built, which is that in which they act."""
@@ -67,10 +70,14 @@ class CNNLSTM(Baseline):
     def __init__(self, image_size=299, frames=20):
         super().__init__()
         self.image_size, self.frames, self.cnn = image_size, frames, backbone(self.arch, image_size)
-        self.cnn.backbone.aux_logits = False                              # its second classifier has no part here
+        self.cnn.backbone.aux_logits = False  # its second classifier has no part here
         del self.cnn.backbone.AuxLogits
         self.lstm = nn.LSTM(self.cnn.dimensions, 2048, batch_first=True)
-        self.dense, self.dropout, self.head = nn.Linear(2048, 512), nn.Dropout(0.5), nn.Linear(512, 2)
+        self.dense, self.dropout, self.head = (
+            nn.Linear(2048, 512),
+            nn.Dropout(0.5),
+            nn.Linear(512, 2),
+        )
 
     def features(self, x):
         f = self.cnn.features(255 * x.flatten(0, 1)).unflatten(0, x.shape[:2])
@@ -87,11 +94,14 @@ class DBiRNN(Baseline):
     def __init__(self, image_size=224, frames=5):
         super().__init__()
         self.image_size, self.frames, self.cnn = image_size, frames, backbone(self.arch, image_size)
-        self.gru, self.head = nn.GRU(self.cnn.dimensions, 512, batch_first=True, bidirectional=True), nn.Linear(1024, 2)
+        self.gru, self.head = (
+            nn.GRU(self.cnn.dimensions, 512, batch_first=True, bidirectional=True),
+            nn.Linear(1024, 2),
+        )
 
     def features(self, x):
         f = self.cnn.features(255 * x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        _, last = self.gru(f)                                             # (2, N, 512): forward's last frame, backward's first
+        _, last = self.gru(f)  # (2, N, 512): forward's last frame, backward's first
         return torch.cat([last[0], last[1]], 1)
 
 
@@ -105,12 +115,30 @@ class ShallowNet(Baseline):
         self.image_size, self.frames = image_size, 1
 
         def convolution(channels, filters, kernel, pool=False):
-            return [nn.Conv2d(channels, filters, kernel), nn.ReLU(), *([nn.MaxPool2d(2)] if pool else []), nn.Dropout(0.25)]
+            return [
+                nn.Conv2d(channels, filters, kernel),
+                nn.ReLU(),
+                *([nn.MaxPool2d(2)] if pool else []),
+                nn.Dropout(0.25),
+            ]
 
         self.convolutions = nn.Sequential(
-            *convolution(3, 32, 5), *convolution(32, 32, 1), *convolution(32, 32, 1, pool=True), *convolution(32, 64, 3), *convolution(64, 64, 1),
-            *convolution(64, 64, 1, pool=True), *convolution(64, 128, 3), *convolution(128, 32, 1), nn.Flatten())
-        self.dense = nn.Sequential(nn.Linear(size_after(self.convolutions, image_size), 1024), nn.ReLU(), nn.BatchNorm1d(1024), nn.Dropout(0.25))
+            *convolution(3, 32, 5),
+            *convolution(32, 32, 1),
+            *convolution(32, 32, 1, pool=True),
+            *convolution(32, 64, 3),
+            *convolution(64, 64, 1),
+            *convolution(64, 64, 1, pool=True),
+            *convolution(64, 128, 3),
+            *convolution(128, 32, 1),
+            nn.Flatten(),
+        )
+        self.dense = nn.Sequential(
+            nn.Linear(size_after(self.convolutions, image_size), 1024),
+            nn.ReLU(),
+            nn.BatchNorm1d(1024),
+            nn.Dropout(0.25),
+        )
         self.head = nn.Linear(1024, 2)
 
     def features(self, x):
@@ -123,8 +151,15 @@ class Inception(nn.Module):
     def __init__(self, channels, a, b, c, d):
         super().__init__()
         self.a = nn.Sequential(nn.Conv2d(channels, a, 1), nn.ReLU())
-        self.b, self.c, self.d = (nn.Sequential(nn.Conv2d(channels, n, 1), nn.ReLU(), nn.Conv2d(n, n, 3, padding=k, dilation=k), nn.ReLU())
-                                  for k, n in ((1, b), (2, c), (3, d)))
+        self.b, self.c, self.d = (
+            nn.Sequential(
+                nn.Conv2d(channels, n, 1),
+                nn.ReLU(),
+                nn.Conv2d(n, n, 3, padding=k, dilation=k),
+                nn.ReLU(),
+            )
+            for k, n in ((1, b), (2, c), (3, d))
+        )
 
     def forward(self, x):
         return torch.cat([self.a(x), self.b(x), self.c(x), self.d(x)], 1)
@@ -140,14 +175,32 @@ class MesoInception4(Baseline):
         super().__init__()
         self.image_size, self.frames = image_size, 1
 
-        def norm(channels):                                               # Keras' epsilon and momentum
+        def norm(channels):  # Keras' epsilon and momentum
             return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
         self.convolutions = nn.Sequential(
-            Inception(3, 1, 4, 4, 2), norm(11), nn.MaxPool2d(2, ceil_mode=True), Inception(11, 2, 4, 4, 2), norm(12), nn.MaxPool2d(2, ceil_mode=True),
-            nn.Conv2d(12, 16, 5, padding=2), nn.ReLU(), norm(16), nn.MaxPool2d(2, ceil_mode=True),
-            nn.Conv2d(16, 16, 5, padding=2), nn.ReLU(), norm(16), nn.MaxPool2d(4, ceil_mode=True), nn.Flatten())
-        self.dense = nn.Sequential(nn.Dropout(0.5), nn.Linear(size_after(self.convolutions, image_size), 16), nn.LeakyReLU(0.1), nn.Dropout(0.5))
+            Inception(3, 1, 4, 4, 2),
+            norm(11),
+            nn.MaxPool2d(2, ceil_mode=True),
+            Inception(11, 2, 4, 4, 2),
+            norm(12),
+            nn.MaxPool2d(2, ceil_mode=True),
+            nn.Conv2d(12, 16, 5, padding=2),
+            nn.ReLU(),
+            norm(16),
+            nn.MaxPool2d(2, ceil_mode=True),
+            nn.Conv2d(16, 16, 5, padding=2),
+            nn.ReLU(),
+            norm(16),
+            nn.MaxPool2d(4, ceil_mode=True),
+            nn.Flatten(),
+        )
+        self.dense = nn.Sequential(
+            nn.Dropout(0.5),
+            nn.Linear(size_after(self.convolutions, image_size), 16),
+            nn.LeakyReLU(0.1),
+            nn.Dropout(0.5),
+        )
         self.output = nn.Linear(16, 1)
 
     def features(self, x):
@@ -170,4 +223,10 @@ def size_after(convolutions, image_size):
         convolutions.train()
 
 
-BASELINES = {"CNN+LSTM": CNNLSTM, "DBiRNN": DBiRNN, "ShallowNet": ShallowNet, "Xception": Xception, "MesoInception4": MesoInception4}
+BASELINES = {
+    "CNN+LSTM": CNNLSTM,
+    "DBiRNN": DBiRNN,
+    "ShallowNet": ShallowNet,
+    "Xception": Xception,
+    "MesoInception4": MesoInception4,
+}

@@ -9,6 +9,7 @@ Every network that 05 trains, this one and those of baselines.py, has
     kernels()            the weights that --l2 acts on
     layers()             its layers in their order, for `frozen_part`
 """
+
 from itertools import count, takewhile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+
 
 def pad_same(x, kernel, stride, value=0.0):
     """Pad (N, C, H, W) as TensorFlow's "same" does: the odd pixel goes after. Returns a tensor to convolve without padding."""
@@ -63,12 +65,19 @@ class Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, z, weight, hard):
-        pad, gates = weight.shape[-1] // 2, torch.empty_like(z)           # gates after their activations: i, f, c, o
-        cells, states = (torch.empty_like(z[:, :, :z.shape[2] // 4]) for _ in range(2))
+        pad, gates = (
+            weight.shape[-1] // 2,
+            torch.empty_like(z),
+        )  # gates after their activations: i, f, c, o
+        cells, states = (torch.empty_like(z[:, :, : z.shape[2] // 4]) for _ in range(2))
         half = z.new_tensor(0.5)
         for t, z_t in enumerate(z):
             if t:
-                z_t = (F.conv2d(states[t - 1], weight, padding=pad) if pad else pointwise(states[t - 1], weight)).add_(z_t)
+                z_t = (
+                    F.conv2d(states[t - 1], weight, padding=pad)
+                    if pad
+                    else pointwise(states[t - 1], weight)
+                ).add_(z_t)
             (i, f, g, o), zs = gates[t].chunk(4, 1), z_t.chunk(4, 1)
             for gate, x in ((i, zs[0]), (f, zs[1]), (o, zs[3])):
                 if hard:
@@ -90,13 +99,15 @@ class Recurrence(torch.autograd.Function):
         gates, cells, states, weight = ctx.saved_tensors
         aten, frames, pad = torch.ops.aten, len(gates), weight.shape[-1] // 2
 
-        def before(out, d, gate):                                         # the gradient before a gate's activation
+        def before(out, d, gate):  # the gradient before a gate's activation
             if ctx.hard:
                 return aten.hardtanh_backward(d.mul_(0.2), gate, 0.0, 1.0, grad_input=out)
             return aten.sigmoid_backward(d, gate, grad_input=out)
 
-        def convolution(x, d, which):                                     # the gradient of the states, or that of the weight
-            return aten.convolution_backward(d, x, weight, None, (1, 1), (pad, pad), (1, 1), False, (0, 0), 1, which)
+        def convolution(x, d, which):  # the gradient of the states, or that of the weight
+            return aten.convolution_backward(
+                d, x, weight, None, (1, 1), (pad, pad), (1, 1), False, (0, 0), 1, which
+            )
 
         d_z, d_c = torch.empty_like(gates), None
         for t in reversed(range(frames)):
@@ -104,7 +115,11 @@ class Recurrence(torch.autograd.Function):
             d_i, d_f, d_g, d_o = d_z[t].chunk(4, 1)
             d_h, squashed = d_states[t], torch.tanh(cells[t])
             if t < frames - 1:
-                d_h = d_h + (convolution(states[t], d_z[t + 1], (True, False, False))[0] if pad else pointwise(d_z[t + 1], weight.transpose(0, 1)))
+                d_h = d_h + (
+                    convolution(states[t], d_z[t + 1], (True, False, False))[0]
+                    if pad
+                    else pointwise(d_z[t + 1], weight.transpose(0, 1))
+                )
             new = aten.tanh_backward(d_h * o, squashed)
             d_c = new if d_c is None else d_c.add_(new)
             before(d_o, squashed.mul_(d_h), o)
@@ -116,9 +131,13 @@ class Recurrence(torch.autograd.Function):
             else:
                 d_f.zero_()
         d_weight = None
-        if ctx.needs_input_grad[1]:                                       # of one frame, it is a sum over nothing: 0
+        if ctx.needs_input_grad[1]:  # of one frame, it is a sum over nothing: 0
             h, d = states[:-1].flatten(0, 1), d_z[1:].flatten(0, 1)
-            d_weight = (rows(d).T @ rows(h)).view_as(weight) if not pad or frames == 1 else convolution(h, d, (False, True, False))[1]
+            d_weight = (
+                (rows(d).T @ rows(h)).view_as(weight)
+                if not pad or frames == 1
+                else convolution(h, d, (False, True, False))[1]
+            )
         return d_z, d_weight, None
 
 
@@ -138,11 +157,17 @@ class ConvLSTM(nn.Module):
     def forward(self, x):
         n, x = len(x), by_frame(x)
         if self.kernel == 1:
-            z = pointwise(x[:, :, ::self.stride, ::self.stride], self.input.weight, self.input.bias)
+            z = pointwise(
+                x[:, :, :: self.stride, :: self.stride], self.input.weight, self.input.bias
+            )
         else:
-            z = self.input(pad_same(x, self.kernel, self.stride).contiguous())     # or the weight's gradient would have to be rearranged
+            z = self.input(
+                pad_same(x, self.kernel, self.stride).contiguous()
+            )  # or the weight's gradient would have to be rearranged
         # The weight follows z, which is bfloat16 under autocast, and so are then the gates and the states.
-        return Recurrence.apply(z.unflatten(0, (-1, n)), self.recurrent.weight.to(z.dtype), self.sigma is hard_sigmoid).transpose(0, 1)
+        return Recurrence.apply(
+            z.unflatten(0, (-1, n)), self.recurrent.weight.to(z.dtype), self.sigma is hard_sigmoid
+        ).transpose(0, 1)
 
 
 class FrameNorm(nn.BatchNorm2d):
@@ -158,7 +183,9 @@ class FrameNorm(nn.BatchNorm2d):
 class Block(nn.Module):
     """Pre-activation bottleneck (He et al. 2016) of ConvLSTMs: (N, T, C, H, W) -> (N, T, 4 F, H / stride, W / stride)."""
 
-    def __init__(self, channels, filters, stride=1, very_first=False, shortcut=False, gates="hard_sigmoid"):
+    def __init__(
+        self, channels, filters, stride=1, very_first=False, shortcut=False, gates="hard_sigmoid"
+    ):
         super().__init__()
         self.norm_a = None if very_first else FrameNorm(channels)
         self.a = ConvLSTM(channels, filters, 3 if very_first else 1, stride, gates)
@@ -180,7 +207,20 @@ class Block(nn.Module):
         """The block's layers in Keras' order; None stands for one without weights or dropout (ReLU, sum)."""
         first = [] if self.norm_a is None else [self.norm_a, None]
         short = [] if self.shortcut is None else [self.shortcut, self.norm_shortcut]
-        return [*first, self.a, self.dropout_a, self.norm_b, None, self.b, self.dropout_b, self.norm_c, None, *short, self.c, None]
+        return [
+            *first,
+            self.a,
+            self.dropout_a,
+            self.norm_b,
+            None,
+            self.b,
+            self.dropout_b,
+            self.norm_c,
+            None,
+            *short,
+            self.c,
+            None,
+        ]
 
 
 class CLRNet(nn.Module):
@@ -194,17 +234,33 @@ class CLRNet(nn.Module):
     defaults = dict(image_size=240, frames=5, epochs=(300, 150), batch=(16, 40), lr=5e-5, l2=1e-4)
     mean_squared_error = False
 
-    def __init__(self, filters=64, repetitions=(3, 4, 6, 3), image_size=240, frames=5, gates="hard_sigmoid"):
+    def __init__(
+        self, filters=64, repetitions=(3, 4, 6, 3), image_size=240, frames=5, gates="hard_sigmoid"
+    ):
         super().__init__()
         self.image_size, self.frames = image_size, frames
         self.stem, self.norm_stem = ConvLSTM(3, filters, 7, 2, gates), FrameNorm(filters)
         self.stages, channels = nn.ModuleList(), filters
         for stage, count in enumerate(repetitions):
-            width = filters * 2 ** stage
-            blocks = [Block(channels if k == 0 else 4 * width, width, 2 if k == 0 else 1, stage == k == 0, k == 0, gates) for k in range(count)]
+            width = filters * 2**stage
+            blocks = [
+                Block(
+                    channels if k == 0 else 4 * width,
+                    width,
+                    2 if k == 0 else 1,
+                    stage == k == 0,
+                    k == 0,
+                    gates,
+                )
+                for k in range(count)
+            ]
             self.stages.append(nn.Sequential(*blocks))
             channels = 4 * width
-        self.norm_head, self.dropout, self.head = FrameNorm(channels), nn.Dropout(0.25), nn.Linear(channels, 2)
+        self.norm_head, self.dropout, self.head = (
+            FrameNorm(channels),
+            nn.Dropout(0.25),
+            nn.Linear(channels, 2),
+        )
 
     def feature_maps(self, x):
         """(N, T, 3, H, W) in 0..1 -> (N, T, D, h, w), what the last ConvLSTM gives, after the head's batch norm; h = w = 3 at full size."""
@@ -212,7 +268,7 @@ class CLRNet(nn.Module):
         x = by_sample(F.max_pool2d(pad_same(by_frame(x), 3, 3, -torch.inf), 3, 3), len(x))
         for stage in self.stages:
             x = stage(x)
-        return self.norm_head(x)                                          # no ReLU before the mean
+        return self.norm_head(x)  # no ReLU before the mean
 
     def features(self, x):
         """(N, T, 3, H, W) in 0..1 -> (N, D) features; D = 2048 at full size."""
@@ -233,7 +289,18 @@ class CLRNet(nn.Module):
     def layers(self):
         """All layers in Keras' order (207 at full size), None for one without weights or dropout."""
         blocks = [layer for stage in self.stages for block in stage for layer in block.layers()]
-        return [None, self.stem, self.norm_stem, None, None, *blocks, self.norm_head, None, self.dropout, self.head]
+        return [
+            None,
+            self.stem,
+            self.norm_stem,
+            None,
+            None,
+            *blocks,
+            self.norm_head,
+            None,
+            self.dropout,
+            self.head,
+        ]
 
     def kernels(self):
         """The input kernels: what L2 acts on in the authors' code."""
@@ -243,7 +310,7 @@ class CLRNet(nn.Module):
 def frozen_part(model, share):
     """The modules among the first `share` (0..1) of a network's layers (4.2.3); CLRNet's are counted as Keras counts them."""
     layers = model.layers()
-    return [layer for layer in layers[:int(share * len(layers))] if layer is not None]
+    return [layer for layer in layers[: int(share * len(layers))] if layer is not None]
 
 
 def read_keras_weights(path):
@@ -254,19 +321,35 @@ def read_keras_weights(path):
     path = Path(path)
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
-            names = sorted((name for name in file.files if name[0] == "w" and name[1:].isdigit()), key=lambda name: int(name[1:]))
+            names = sorted(
+                (name for name in file.files if name[0] == "w" and name[1:].isdigit()),
+                key=lambda name: int(name[1:]),
+            )
             if not names:
                 raise ValueError("it holds no arrays w000, w001, ...")
             return [file[name] for name in names]
     import h5py
 
-    def attribute(group, name):                                           # Keras cuts a long list into name0, name1, ...
-        parts = [group.attrs[name]] if name in group.attrs else [group.attrs[k] for k in takewhile(group.attrs.__contains__, (f"{name}{k}" for k in count()))]
-        return [value.decode() if isinstance(value, bytes) else str(value) for part in parts for value in part]
+    def attribute(group, name):  # Keras cuts a long list into name0, name1, ...
+        parts = (
+            [group.attrs[name]]
+            if name in group.attrs
+            else [
+                group.attrs[k]
+                for k in takewhile(group.attrs.__contains__, (f"{name}{k}" for k in count()))
+            ]
+        )
+        return [
+            value.decode() if isinstance(value, bytes) else str(value)
+            for part in parts
+            for value in part
+        ]
 
-    def inside(group, name):                                              # a link could lead to another file
+    def inside(group, name):  # a link could lead to another file
         for part in name.split("/"):
-            if not isinstance(group, h5py.Group) or not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            if not isinstance(group, h5py.Group) or not isinstance(
+                group.get(part, getlink=True), h5py.HardLink
+            ):
                 raise ValueError(f"{name} is not in it")
             group = group[part]
         return group
@@ -304,10 +387,12 @@ def load_keras_weights(model, arrays):
         raise ValueError(f"{len(arrays)} arrays do not fit this network: it takes {len(targets)}")
     for k, (target, array) in enumerate(zip(targets, arrays)):
         if k >= len(targets) - 2:
-            array = array[..., ::-1]                                      # fake, real -> real, fake
+            array = array[..., ::-1]  # fake, real -> real, fake
         array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
         if array.shape != tuple(target.shape):
-            raise ValueError(f"array {k} has shape {array.shape} in torch's order, this network needs {tuple(target.shape)}")
+            raise ValueError(
+                f"array {k} has shape {array.shape} in torch's order, this network needs {tuple(target.shape)}"
+            )
         with torch.no_grad():
             target.copy_(torch.from_numpy(np.ascontiguousarray(array)))
 
@@ -319,12 +404,12 @@ def initialise(model):
     for layer in model.modules():
         if isinstance(layer, ConvLSTM):
             fan_in = layer.input.weight[0].numel()
-            std = (2 / fan_in) ** 0.5 / 0.87962566                        # deviation of a normal cut off at 2 sigma
+            std = (2 / fan_in) ** 0.5 / 0.87962566  # deviation of a normal cut off at 2 sigma
             nn.init.trunc_normal_(layer.input.weight, std=std, a=-2 * std, b=2 * std)
             out, channels, k, _ = layer.recurrent.weight.shape
             flat = nn.init.orthogonal_(torch.empty(k * k * channels, out))
             layer.recurrent.weight.copy_(flat.view(k, k, channels, out).permute(3, 2, 0, 1))
             layer.input.bias.zero_()
-            layer.input.bias[out // 4:out // 2] = 1
+            layer.input.bias[out // 4 : out // 2] = 1
     nn.init.xavier_uniform_(model.head.weight)
     nn.init.zeros_(model.head.bias)

@@ -3,6 +3,7 @@
 Widths: 3.4 inches, a column of a two-column page, and 7 inches, both columns. Colours are those of Okabe and Ito, which the colour-blind tell apart;
 in black and white line styles and markers do.
 """
+
 import html
 import io
 import platform
@@ -13,42 +14,77 @@ import numpy as np
 
 from common import write_whole
 
-COLUMN, PAGE = 3.4, 7.0                                                   # inches
+COLUMN, PAGE = 3.4, 7.0  # inches
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 STYLES = ("-", "--", "-.", ":")
-INK = "#1b1b1b"                                                           # text and axes; in the report, the page's own colour
+INK = "#1b1b1b"  # text and axes; in the report, the page's own colour
 LEVELS = ("image or clip level", "video level")
-HEADLINE = ("auc", "eer")                                                 # the metrics that the report begins with
+HEADLINE = ("auc", "eer")  # the metrics that the report begins with
 
 
 def pyplot():
     """matplotlib's pyplot with the settings of all figures."""
     import matplotlib
+
     matplotlib.use("Agg")
-    matplotlib.rcParams.update({
-        "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7, "legend.frameon": False,
-        "figure.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6, "lines.linewidth": 1.2, "savefig.dpi": 300,
-        "pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "0", "text.parse_math": False,      # a $ in a name is a $
-        **{key: INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color")}})
+    matplotlib.rcParams.update(
+        {
+            "font.size": 8,
+            "axes.titlesize": 8,
+            "axes.labelsize": 8,
+            "xtick.labelsize": 7,
+            "ytick.labelsize": 7,
+            "legend.fontsize": 7,
+            "legend.frameon": False,
+            "figure.titlesize": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.linewidth": 0.6,
+            "lines.linewidth": 1.2,
+            "savefig.dpi": 300,
+            "pdf.fonttype": 42,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "0",
+            "text.parse_math": False,  # a $ in a name is a $
+            **{
+                key: INK
+                for key in (
+                    "text.color",
+                    "axes.labelcolor",
+                    "axes.edgecolor",
+                    "axes.titlecolor",
+                    "xtick.color",
+                    "ytick.color",
+                )
+            },
+        }
+    )
     import matplotlib.pyplot as plt
+
     return plt
 
 
 def save_figure(figure, path, svgs=None):
     """Write a figure as path.png and path.pdf, and add it to `svgs` {name: SVG text}, if given, for the report."""
     from matplotlib.pyplot import close
-    for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Creator": None, "Producer": None})):
+
+    for kind, metadata in (
+        ("png", {"Software": None}),
+        ("pdf", {"CreationDate": None, "Creator": None, "Producer": None}),
+    ):
         with write_whole(path.with_name(f"{path.name}.{kind}")) as part:
             figure.savefig(part, format=kind, metadata=metadata)
-        figure.set_layout_engine("none")                                  # it is laid out; the other kinds take it as it is
+        figure.set_layout_engine("none")  # it is laid out; the other kinds take it as it is
     if svgs is None:
         return close(figure)
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     close(figure)
     text = file.getvalue()
-    text = text[text.index("<svg"):].replace(INK, "currentColor")
-    text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" role="img">', text, count=1)
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = re.sub(
+        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" role="img">', text, count=1
+    )
     # Two pictures on one page must not share the names of their parts.
     mark = re.sub(r"\W", "-", path.name)
     text = re.sub(r'(\bid="|url\(#|href="#)', lambda m: f"{m[1]}{mark}-", text)
@@ -58,18 +94,41 @@ def save_figure(figure, path, svgs=None):
 def below(figure, handles, labels, width):
     """A legend below a figure, in as many columns as fit."""
     longest = max(map(len, labels), default=1)
-    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, min(len(labels), int(width * 13 / (longest + 5)))), handlelength=2.2, columnspacing=1.2)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=max(1, min(len(labels), int(width * 13 / (longest + 5)))),
+        handlelength=2.2,
+        columnspacing=1.2,
+    )
 
 
 def draw_roc(path, name, curves, detectors, svgs):
     """ROC curves of one data set, a column wide, each of `detectors` in its own colour; curves: {detector: (AUC, (false positive rates, true positive rates))}."""
-    figure, axes = pyplot().subplots(figsize=(COLUMN, COLUMN - 0.1 + 0.14 * len(curves)), layout="constrained")
+    figure, axes = pyplot().subplots(
+        figsize=(COLUMN, COLUMN - 0.1 + 0.14 * len(curves)), layout="constrained"
+    )
     axes.plot([0, 100], [0, 100], color="0.6", linewidth=0.6)
     for detector, (value, (fpr, tpr)) in curves.items():
         k, defined = detectors.index(detector), not np.isnan(value)
-        axes.plot(100 * np.asarray(fpr) if defined else [], 100 * np.asarray(tpr) if defined else [], color=COLOURS[k % len(COLOURS)] if defined else "0.6",
-                  linestyle=STYLES[k % len(STYLES)], label=f"{detector}: AUC {100 * value:.1f} %" if defined else f"{detector}: undefined (one class)")
-    axes.set(xlabel="false positive rate (%)", ylabel="true positive rate (%)", xlim=(-1, 101), ylim=(-1, 101), aspect="equal", title=f"{name}, image or clip level")
+        axes.plot(
+            100 * np.asarray(fpr) if defined else [],
+            100 * np.asarray(tpr) if defined else [],
+            color=COLOURS[k % len(COLOURS)] if defined else "0.6",
+            linestyle=STYLES[k % len(STYLES)],
+            label=f"{detector}: AUC {100 * value:.1f} %"
+            if defined
+            else f"{detector}: undefined (one class)",
+        )
+    axes.set(
+        xlabel="false positive rate (%)",
+        ylabel="true positive rate (%)",
+        xlim=(-1, 101),
+        ylim=(-1, 101),
+        aspect="equal",
+        title=f"{name}, image or clip level",
+    )
     below(figure, *axes.get_legend_handles_labels(), COLUMN)
     save_figure(figure, path, svgs)
 
@@ -78,15 +137,34 @@ def draw_scores(path, name, histograms, svgs):
     """How scores lie, real and fake, a panel a detector; histograms: {detector: (counts of real, counts of fake)} over equal parts of 0..1."""
     plt, columns = pyplot(), 3
     rows = -(-len(histograms) // columns)
-    figure, panels = plt.subplots(rows, columns, figsize=(PAGE, 0.55 + 1.25 * rows), layout="constrained", sharex=True, squeeze=False)
+    figure, panels = plt.subplots(
+        rows,
+        columns,
+        figsize=(PAGE, 0.55 + 1.25 * rows),
+        layout="constrained",
+        sharex=True,
+        squeeze=False,
+    )
     for axes, (detector, pair) in zip(panels.flat, histograms.items()):
         for label, counts in enumerate(pair):
             share = 100 * counts / max(1, counts.sum())
-            axes.stairs(share, np.linspace(0, 1, len(counts) + 1), fill=True, alpha=0.35, color=COLOURS[label])
-            axes.stairs(share, np.linspace(0, 1, len(counts) + 1), color=COLOURS[label], linestyle=STYLES[label], label=("real", "fake")[label])
+            axes.stairs(
+                share,
+                np.linspace(0, 1, len(counts) + 1),
+                fill=True,
+                alpha=0.35,
+                color=COLOURS[label],
+            )
+            axes.stairs(
+                share,
+                np.linspace(0, 1, len(counts) + 1),
+                color=COLOURS[label],
+                linestyle=STYLES[label],
+                label=("real", "fake")[label],
+            )
         axes.axvline(0.5, color="0.5", linewidth=0.6, linestyle=":")
         axes.set_title(detector)
-    for k, axes in enumerate(panels.flat[len(histograms):], len(histograms)):
+    for k, axes in enumerate(panels.flat[len(histograms) :], len(histograms)):
         axes.remove()
         if k >= columns:
             panels.flat[k - columns].tick_params(labelbottom=True)
@@ -101,7 +179,7 @@ def draw_scores(path, name, histograms, svgs):
 
 def draw_auc(path, results, detectors, sets, svgs):
     """AUC of each detector on each data set with its interval, one panel a level, a band a data set."""
-    place, bands, y = {}, [], 0.0                                         # place: {(detector, set): height in the figure}
+    place, bands, y = {}, [], 0.0  # place: {(detector, set): height in the figure}
     for name in sets:
         top = y
         for detector in detectors:
@@ -109,18 +187,37 @@ def draw_auc(path, results, detectors, sets, svgs):
                 place[detector, name], y = y, y + 1
         bands.append((top - 0.9, y - 0.1))
         y += 0.8
-    figure, panels = pyplot().subplots(1, 2, figsize=(PAGE, 0.9 + 0.15 * y + 0.07 * len(detectors)), sharey=True, layout="constrained")
+    figure, panels = pyplot().subplots(
+        1,
+        2,
+        figsize=(PAGE, 0.9 + 0.15 * y + 0.07 * len(detectors)),
+        sharey=True,
+        layout="constrained",
+    )
     for k, (axes, title) in enumerate(zip(panels, LEVELS)):
         axes.axvline(50, color="0.6", linewidth=0.6)
         for top, bottom in bands[::2]:
             axes.axhspan(top, bottom, color="0.5", alpha=0.1, zorder=0, linewidth=0)
         for d, detector in enumerate(detectors):
-            found = [(place[detector, name], *(100 * v for v in results[detector, name][k][2]["auc"])) for name in sets if (detector, name) in place]
+            found = [
+                (place[detector, name], *(100 * v for v in results[detector, name][k][2]["auc"]))
+                for name in sets
+                if (detector, name) in place
+            ]
             found = np.array([values for values in found if not np.isnan(values[1])]).reshape(-1, 4)
             y, value, low, high = found.T
             # A percentile interval need not hold the value itself.
-            axes.errorbar(value, y, xerr=np.clip([value - low, high - value], 0, None), fmt="os^D"[d % 4], color=COLOURS[d % len(COLOURS)],
-                          markersize=3.5, capsize=1.5, linewidth=0.9, label=detector)
+            axes.errorbar(
+                value,
+                y,
+                xerr=np.clip([value - low, high - value], 0, None),
+                fmt="os^D"[d % 4],
+                color=COLOURS[d % len(COLOURS)],
+                markersize=3.5,
+                capsize=1.5,
+                linewidth=0.9,
+                label=detector,
+            )
         axes.set(xlabel="AUC (%)", xlim=(-2, 102), ylim=(bands[-1][1], bands[0][0]), title=title)
         axes.grid(axis="x", color="0.5", alpha=0.25, linewidth=0.5)
     panels[0].set_yticks([(top + bottom) / 2 for top, bottom in bands], sets)
@@ -131,20 +228,57 @@ def draw_auc(path, results, detectors, sets, svgs):
 def draw_bars(path, panels, sets, results, title, svgs):
     """Bars of the AUC with their intervals over data sets; panels: [(panel title, [(legend, detector, level as 0 image, 1 video)])]."""
     slant = max(map(len, sets)) * len(sets) > 70
-    figure, rows = pyplot().subplots(len(panels), 1, figsize=(PAGE, 0.6 + (0.55 if slant else 0) + 1.25 * len(panels)), squeeze=False, sharex=True,
-                                     layout="constrained")
+    figure, rows = pyplot().subplots(
+        len(panels),
+        1,
+        figsize=(PAGE, 0.6 + (0.55 if slant else 0) + 1.25 * len(panels)),
+        squeeze=False,
+        sharex=True,
+        layout="constrained",
+    )
     for axes, (name, bars) in zip(rows[:, 0], panels):
         for k, (legend, detector, level) in enumerate(bars):
-            found = [(x, *(100 * v for v in results[detector, s][level][2]["auc"])) for x, s in enumerate(sets) if (detector, s) in results]
-            x, value, low, high = np.array([row for row in found if not np.isnan(row[1])]).reshape(-1, 4).T
+            found = [
+                (x, *(100 * v for v in results[detector, s][level][2]["auc"]))
+                for x, s in enumerate(sets)
+                if (detector, s) in results
+            ]
+            x, value, low, high = (
+                np.array([row for row in found if not np.isnan(row[1])]).reshape(-1, 4).T
+            )
             where = x + (k - (len(bars) - 1) / 2) * 0.36
-            axes.bar(where, value, 0.34, color=COLOURS[k], label=legend, hatch=("", "///")[k % 2], edgecolor="white", linewidth=0)
-            axes.errorbar(where, value, yerr=np.clip([value - low, high - value], 0, None), fmt="none", ecolor="0.4", elinewidth=0.8, capsize=1.5)
+            axes.bar(
+                where,
+                value,
+                0.34,
+                color=COLOURS[k],
+                label=legend,
+                hatch=("", "///")[k % 2],
+                edgecolor="white",
+                linewidth=0,
+            )
+            axes.errorbar(
+                where,
+                value,
+                yerr=np.clip([value - low, high - value], 0, None),
+                fmt="none",
+                ecolor="0.4",
+                elinewidth=0.8,
+                capsize=1.5,
+            )
             for a, b, top in zip(where, value, high):
                 axes.text(a, max(b, top) + 2, f"{b:.1f}", ha="center", va="bottom", fontsize=6)
         axes.axhline(50, color="0.5", linewidth=0.6, linestyle=":")
-        axes.set(ylabel="AUC (%)", ylim=(0, 122), xlim=(-0.6, len(sets) - 0.4), yticks=range(0, 101, 25), title=name)
-        axes.set_xticks(range(len(sets)), sets, rotation=20 if slant else 0, ha="right" if slant else "center")
+        axes.set(
+            ylabel="AUC (%)",
+            ylim=(0, 122),
+            xlim=(-0.6, len(sets) - 0.4),
+            yticks=range(0, 101, 25),
+            title=name,
+        )
+        axes.set_xticks(
+            range(len(sets)), sets, rotation=20 if slant else 0, ha="right" if slant else "center"
+        )
     below(figure, *rows[0, 0].get_legend_handles_labels(), PAGE)
     figure.suptitle(title)
     save_figure(figure, path, svgs)
@@ -152,12 +286,27 @@ def draw_bars(path, panels, sets, results, title, svgs):
 
 def draw_learning(path, runs, svgs):
     """Learning curves, a row a run: losses on the left, what was measured on validation data on the right; runs: {name: {column: values}}."""
-    figure, rows = pyplot().subplots(len(runs), 2, figsize=(PAGE, 0.3 + 1.3 * len(runs)), layout="constrained", squeeze=False)
+    figure, rows = pyplot().subplots(
+        len(runs), 2, figsize=(PAGE, 0.3 + 1.3 * len(runs)), layout="constrained", squeeze=False
+    )
     for (left, right), (name, log) in zip(rows, runs.items()):
-        for axes, part in ((left, [c for c in log if c.endswith("loss")]), (right, [c for c in log if c.endswith(("auc", "accuracy")) and not np.isnan(log[c]).all()])):
+        for axes, part in (
+            (left, [c for c in log if c.endswith("loss")]),
+            (
+                right,
+                [c for c in log if c.endswith(("auc", "accuracy")) and not np.isnan(log[c]).all()],
+            ),
+        ):
             for k, column in enumerate(part):
-                axes.plot(log["epoch"], log[column] * (1 if axes is left else 100), color=COLOURS[k], linestyle=STYLES[k], marker="." if len(log["epoch"]) < 30 else "",
-                          markersize=3, label=column.replace("_", " ").replace("auc", "AUC"))
+                axes.plot(
+                    log["epoch"],
+                    log[column] * (1 if axes is left else 100),
+                    color=COLOURS[k],
+                    linestyle=STYLES[k],
+                    marker="." if len(log["epoch"]) < 30 else "",
+                    markersize=3,
+                    label=column.replace("_", " ").replace("auc", "AUC"),
+                )
             axes.xaxis.get_major_locator().set_params(integer=True)
             if part:
                 axes.legend(loc="best", fontsize=6)
@@ -173,20 +322,42 @@ def draw_learning(path, runs, svgs):
 
 def draw_compression(path, base, levels, detectors, results, means, svgs):
     """AUC, and the mean score of real and of fake, against compression; levels: [(x or None for as it is, set)] in order of x; means: {(detector, set): pair}."""
-    figure, (left, right) = pyplot().subplots(1, 2, figsize=(PAGE, 2.4 + 0.07 * len(detectors)), layout="constrained")
+    figure, (left, right) = pyplot().subplots(
+        1, 2, figsize=(PAGE, 2.4 + 0.07 * len(detectors)), layout="constrained"
+    )
     for d, detector in enumerate(detectors):
         there = [(k, name) for k, (_, name) in enumerate(levels) if (detector, name) in results]
         style = dict(color=COLOURS[d % len(COLOURS)], markersize=3.5)
         x = [k for k, _ in there]
-        value, low, high = np.array([[100 * v for v in results[detector, name][0][2]["auc"]] for _, name in there]).reshape(-1, 3).T
-        left.errorbar(x, value, yerr=np.clip([value - low, high - value], 0, None), fmt="os^D"[d % 4] + STYLES[d % len(STYLES)], capsize=1.5, label=detector, **style)
+        value, low, high = (
+            np.array([[100 * v for v in results[detector, name][0][2]["auc"]] for _, name in there])
+            .reshape(-1, 3)
+            .T
+        )
+        left.errorbar(
+            x,
+            value,
+            yerr=np.clip([value - low, high - value], 0, None),
+            fmt="os^D"[d % 4] + STYLES[d % len(STYLES)],
+            capsize=1.5,
+            label=detector,
+            **style,
+        )
         for label in (0, 1):
-            right.plot(x, [means[detector, name][label] for _, name in there], ("--", "-")[label], marker="os^D"[d % 4], **style)
+            right.plot(
+                x,
+                [means[detector, name][label] for _, name in there],
+                ("--", "-")[label],
+                marker="os^D"[d % 4],
+                **style,
+            )
     left.axhline(50, color="0.5", linewidth=0.6, linestyle=":")
     left.set(ylabel="AUC (%)", ylim=(-2, 102), title="image or clip level")
     right.set(ylabel="mean P(fake)", ylim=(-0.02, 1.02), title="solid: of fakes; dashed: of reals")
     for axes in (left, right):
-        axes.set_xticks(range(len(levels)), ["as it is" if crf is None else f"crf {crf}" for crf, _ in levels])
+        axes.set_xticks(
+            range(len(levels)), ["as it is" if crf is None else f"crf {crf}" for crf, _ in levels]
+        )
         axes.set_xlim(-0.3, len(levels) - 0.7)
     figure.suptitle(f"{base} against compression (x264's constant rate factor)")
     below(figure, *left.get_legend_handles_labels(), PAGE)
@@ -217,16 +388,30 @@ pre { overflow-x: auto; background: var(--soft); padding: .7em; font-size: .75re
 
 def table(head, rows, text=()):
     """An HTML table that scrolls by itself on a narrow screen; cells are HTML; `text`: columns of running text."""
-    cells = ("".join(f'<td{" class=text" if k in text else ""}>{cell}</td>' for k, cell in enumerate(row)) for row in rows)
-    return ("<div class=wide><table><thead><tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr></thead><tbody>" +
-            "".join(f"<tr>{row}</tr>\n" for row in cells) + "</tbody></table></div>")
+    cells = (
+        "".join(
+            f"<td{' class=text' if k in text else ''}>{cell}</td>" for k, cell in enumerate(row)
+        )
+        for row in rows
+    )
+    return (
+        "<div class=wide><table><thead><tr>"
+        + "".join(f"<th>{cell}</th>" for cell in head)
+        + "</tr></thead><tbody>"
+        + "".join(f"<tr>{row}</tr>\n" for row in cells)
+        + "</tbody></table></div>"
+    )
 
 
 def best(results, detectors, sets, metric, level):
     """{set: the best value, to the two decimals that are shown} where at least two detectors have one."""
     found = {}
     for name in sets:
-        values = [round(100 * v, 2) for d in detectors if (d, name) in results and not np.isnan(v := results[d, name][level][2][metric][0])]
+        values = [
+            round(100 * v, 2)
+            for d in detectors
+            if (d, name) in results and not np.isnan(v := results[d, name][level][2][metric][0])
+        ]
         if len(values) > 1:
             found[name] = min(values) if metric == "eer" else max(values)
     return found
@@ -241,16 +426,39 @@ def metric_tables(results, detectors, sets, metrics):
             for detector in detectors:
                 cells = [html.escape(detector)]
                 for name in sets:
-                    value, low, high = results[detector, name][k][2][metric] if (detector, name) in results else (None, 0, 0)
-                    shown = "" if value is None else "undefined" if np.isnan(value) else f"{100 * value:.2f}"
-                    shown = f"<b>{shown}</b>" if value is not None and name in top and round(100 * value, 2) == top[name] else shown
-                    cells.append(shown + ("" if value is None or np.isnan(value) else f"<span class=small>{100 * low:.1f} to {100 * high:.1f}</span>"))
+                    value, low, high = (
+                        results[detector, name][k][2][metric]
+                        if (detector, name) in results
+                        else (None, 0, 0)
+                    )
+                    shown = (
+                        ""
+                        if value is None
+                        else "undefined"
+                        if np.isnan(value)
+                        else f"{100 * value:.2f}"
+                    )
+                    shown = (
+                        f"<b>{shown}</b>"
+                        if value is not None and name in top and round(100 * value, 2) == top[name]
+                        else shown
+                    )
+                    cells.append(
+                        shown
+                        + (
+                            ""
+                            if value is None or np.isnan(value)
+                            else f"<span class=small>{100 * low:.1f} to {100 * high:.1f}</span>"
+                        )
+                    )
                 rows.append(cells)
             parts += [f"<h3>{title}, {level}</h3>", table(["", *map(html.escape, sets)], rows)]
     return parts
 
 
-def write_report(path, results, detectors, sets, metrics, svgs, faces, tables, settings, demonstration):
+def write_report(
+    path, results, detectors, sets, metrics, svgs, faces, tables, settings, demonstration
+):
     """The page: a single file without anything from outside.
 
     results: {(detector, set): rows of 06's `evaluate`}; metrics: {name: title}; faces: [{"set", "videos", "with_faces", "real", "fake", "reasons": Counter}];
@@ -259,39 +467,111 @@ def write_report(path, results, detectors, sets, metrics, svgs, faces, tables, s
     esc = html.escape
 
     def figures(prefix):
-        return "".join(f"<figure>{svg}</figure>" for name, svg in svgs.items() if name.startswith(prefix))
+        return "".join(
+            f"<figure>{svg}</figure>" for name, svg in svgs.items() if name.startswith(prefix)
+        )
 
     body = ["<h1>Results</h1>"]
     if demonstration:
-        body.append("<p class=warn>DEMONSTRATION: generated videos are among the data. No number here says anything about real videos.</p>")
-    body.append("<nav>" + "".join(f'<a href="#{key}">{title}</a>' for key, title in (("tables", "Tables"), ("roc", "ROC curves"), ("scores", "Scores"),
-                ("levels", "Image against video level"), ("learning", "Learning curves"), ("data", "Data"), ("more", "All metrics"), ("settings", "Settings"))) + "</nav>")
-    body.append("<p>Percent, with the 95 % interval from resampling videos; the best of a column in bold. A score is P(fake); accuracy, precision, recall and F1 are "
-                "at the threshold 0.5.</p><h2 id=tables>Tables</h2>")
+        body.append(
+            "<p class=warn>DEMONSTRATION: generated videos are among the data. No number here says anything about real videos.</p>"
+        )
+    body.append(
+        "<nav>"
+        + "".join(
+            f'<a href="#{key}">{title}</a>'
+            for key, title in (
+                ("tables", "Tables"),
+                ("roc", "ROC curves"),
+                ("scores", "Scores"),
+                ("levels", "Image against video level"),
+                ("learning", "Learning curves"),
+                ("data", "Data"),
+                ("more", "All metrics"),
+                ("settings", "Settings"),
+            )
+        )
+        + "</nav>"
+    )
+    body.append(
+        "<p>Percent, with the 95 % interval from resampling videos; the best of a column in bold. A score is P(fake); accuracy, precision, recall and F1 are "
+        "at the threshold 0.5.</p><h2 id=tables>Tables</h2>"
+    )
     body += metric_tables(results, detectors, sets, {name: metrics[name] for name in HEADLINE})
     if tables:
         body.append("<h2>The papers' tables</h2>")
         for title, rows in tables:
-            body += [f"<h3>{esc(title)}</h3>", table(list(map(esc, rows[0])), [list(map(esc, row)) for row in rows[1:]])]
-    body += ["<h2 id=roc>ROC curves</h2>", f"<div class=columns>{figures('roc_')}</div>", "<h2 id=scores>Scores</h2>", figures("scores_"),
-             "<h2 id=levels>Image level against video level</h2>", figures("auc"), figures("figure")]
+            body += [
+                f"<h3>{esc(title)}</h3>",
+                table(list(map(esc, rows[0])), [list(map(esc, row)) for row in rows[1:]]),
+            ]
+    body += [
+        "<h2 id=roc>ROC curves</h2>",
+        f"<div class=columns>{figures('roc_')}</div>",
+        "<h2 id=scores>Scores</h2>",
+        figures("scores_"),
+        "<h2 id=levels>Image level against video level</h2>",
+        figures("auc"),
+        figures("figure"),
+    ]
     if any(name.startswith("compression_") for name in svgs):
         body += ["<h2>Compression</h2>", figures("compression_")]
-    body += ["<h2 id=learning>Learning curves</h2>", figures("learning") or "<p>No runs were given (<code>--runs</code>).</p>", "<h2 id=data>Data</h2>"]
-    rows = [[esc(name), *(str(next(rows for (_, s), rows in results.items() if s == name)[k][1][c]) for k in (0, 1) for c in ("real", "fake"))] for name in sets]
-    body += ["<h3>What was scored</h3>", table(["", "real images or clips", "fake", "real videos", "fake"], rows)]
+    body += [
+        "<h2 id=learning>Learning curves</h2>",
+        figures("learning") or "<p>No runs were given (<code>--runs</code>).</p>",
+        "<h2 id=data>Data</h2>",
+    ]
+    rows = [
+        [
+            esc(name),
+            *(
+                str(next(rows for (_, s), rows in results.items() if s == name)[k][1][c])
+                for k in (0, 1)
+                for c in ("real", "fake")
+            ),
+        ]
+        for name in sets
+    ]
+    body += [
+        "<h3>What was scored</h3>",
+        table(["", "real images or clips", "fake", "real videos", "fake"], rows),
+    ]
     if faces:
-        rows = [[esc(f["set"]), str(f["videos"]), str(f["with_faces"]), str(f["real"]), str(f["fake"]),
-                 "; ".join(f"{esc(reason)}: {n}" for reason, n in f["reasons"].most_common(8)) or "none"] for f in faces]
-        body += ["<h3>Faces</h3>", table(["", "videos", "with faces", "real images", "fake images", "skipped"], rows, text=(5,))]
+        rows = [
+            [
+                esc(f["set"]),
+                str(f["videos"]),
+                str(f["with_faces"]),
+                str(f["real"]),
+                str(f["fake"]),
+                "; ".join(f"{esc(reason)}: {n}" for reason, n in f["reasons"].most_common(8))
+                or "none",
+            ]
+            for f in faces
+        ]
+        body += [
+            "<h3>Faces</h3>",
+            table(
+                ["", "videos", "with faces", "real images", "fake images", "skipped"],
+                rows,
+                text=(5,),
+            ),
+        ]
     else:
         body.append("<p>No face folders were given (<code>--faces</code>).</p>")
     body.append("<h2 id=more>All metrics</h2>")
-    body += metric_tables(results, detectors, sets, {name: title for name, title in metrics.items() if name not in HEADLINE})
+    body += metric_tables(
+        results,
+        detectors,
+        sets,
+        {name: title for name, title in metrics.items() if name not in HEADLINE},
+    )
     body.append("<h2 id=settings>Settings</h2>")
     body += [f"<h3>{esc(title)}</h3><pre>{esc(text)}</pre>" for title, text in settings.items()]
-    page = ("<!doctype html>\n<html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width, initial-scale=1'><title>Results</title>"
-            f"<style>{STYLE}</style>\n" + "\n".join(body) + "\n</html>\n")
+    page = (
+        "<!doctype html>\n<html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width, initial-scale=1'><title>Results</title>"
+        f"<style>{STYLE}</style>\n" + "\n".join(body) + "\n</html>\n"
+    )
     with write_whole(Path(path)) as part:
         part.write_text(page, encoding="utf-8", errors="backslashreplace")
 
@@ -299,8 +579,19 @@ def write_report(path, results, detectors, sets, metrics, svgs, faces, tables, s
 def versions():
     """The versions of what computed the results, as text."""
     from importlib.metadata import PackageNotFoundError, version
+
     lines = [f"python {platform.python_version()}, {platform.system()} {platform.machine()}"]
-    for package in ("numpy", "scipy", "scikit-learn", "matplotlib", "torch", "torchvision", "pretrainedmodels", "dlib-bin", "imageio-ffmpeg"):
+    for package in (
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "matplotlib",
+        "torch",
+        "torchvision",
+        "pretrainedmodels",
+        "dlib-bin",
+        "imageio-ffmpeg",
+    ):
         try:
             lines.append(f"{package} {version(package)}")
         except PackageNotFoundError:

@@ -9,6 +9,7 @@ process alone writes what all have a part in (`write_table`, `save_checkpoint`) 
 A training over several processes equals that of one on the joint batch, to rounding: the loss is a mean over the joint batch, batch norm takes its
 statistics over it, and flips and augmentation are drawn for it. Only dropout differs, whose masks each process draws for itself.
 """
+
 from datetime import timedelta
 
 import torch
@@ -23,7 +24,10 @@ def meet():
     """Return when all processes have come here (`wait_for_all` of common.py)."""
     if not dist.is_initialized():
         # Long: one process may have a week of videos while the others wait. A process that dies is noticed at once, by torchrun.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(days=30))
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+            timeout=timedelta(days=30),
+        )
     dist.all_reduce(torch.zeros(1))
 
 
@@ -45,13 +49,15 @@ def gather(mine, n):
     """All n values, (n, ...) array, of which each process has its own, item k being process k % WORLD's."""
     if WORLD == 1:
         return mine
-    width = torch.tensor(mine.shape[1:] if len(mine) else (), dtype=torch.int64).prod()   # a process without an item knows no width
+    width = torch.tensor(
+        mine.shape[1:] if len(mine) else (), dtype=torch.int64
+    ).prod()  # a process without an item knows no width
     dist.all_reduce(width, dist.ReduceOp.MAX)
     own = torch.from_numpy(mine)
     values = torch.zeros(n, int(width), dtype=own.dtype)
     if len(mine):
         values[RANK::WORLD] = own.view(len(mine), -1)
-    dist.all_reduce(values)                                               # zeros but for one process each: the sum is exact
+    dist.all_reduce(values)  # zeros but for one process each: the sum is exact
     return values.numpy() if mine.ndim > 1 else values[:, 0].numpy()
 
 
@@ -88,7 +94,9 @@ class JointNorm(_BatchNorm):
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * n / (n - 1), self.momentum)
-        return (y * (torch.rsqrt(var + self.eps) * self.weight).view(shape) + self.bias.view(shape)).to(x.dtype)
+        return (
+            y * (torch.rsqrt(var + self.eps) * self.weight).view(shape) + self.bias.view(shape)
+        ).to(x.dtype)
 
 
 def over_all(model, device, example):
@@ -106,4 +114,6 @@ def over_all(model, device, example):
     for layer in model.modules():
         if isinstance(layer, _BatchNorm) and not isinstance(layer, JointNorm):
             layer.__class__ = type(f"Joint{type(layer).__name__}", (type(layer), JointNorm), {})
-    return nn.parallel.DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True)
+    return nn.parallel.DistributedDataParallel(
+        model, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
+    )

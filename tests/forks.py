@@ -3,6 +3,7 @@
 Reads requests from standard input, a line of JSON each: {"argv", "cwd", "env", "output", "errors"}; answers with the exit status on standard output.
 Nothing of the project is imported before the fork. Sets have one order in all forks: what must not depend on it is compared with runs of their own.
 """
+
 import json
 import os
 import sys
@@ -12,7 +13,11 @@ import warnings
 
 def become(request):
     """Turn this fork into a run of a script."""
-    for number, path, flags in ((0, os.devnull, os.O_RDONLY), (1, request["output"], os.O_WRONLY | os.O_CREAT), (2, request["errors"], os.O_WRONLY | os.O_CREAT)):
+    for number, path, flags in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, request["output"], os.O_WRONLY | os.O_CREAT),
+        (2, request["errors"], os.O_WRONLY | os.O_CREAT),
+    ):
         file = os.open(path, flags)
         os.dup2(file, number)
         os.close(file)
@@ -21,9 +26,14 @@ def become(request):
     os.environ.clear()
     os.environ.update(request["env"])
     script = request["argv"][0]
-    sys.path[0:0] = [os.path.dirname(script), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.path[0:0] = [
+        os.path.dirname(script),
+        *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
+    ]
     sys.argv = request["argv"]
-    module = sys.modules["__main__"] = types.ModuleType("__main__")        # and so it stays till the end: threads may still ask for it
+    module = sys.modules["__main__"] = types.ModuleType(
+        "__main__"
+    )  # and so it stays till the end: threads may still ask for it
     module.__file__ = script
     with open(script, "rb") as file:
         code = compile(file.read(), script, "exec")
@@ -31,7 +41,7 @@ def become(request):
 
 
 def main():
-    sys.path.pop(0)                                                       # the tests' folder
+    sys.path.pop(0)  # the tests' folder
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import matplotlib.backends.backend_agg  # noqa: F401

@@ -2,6 +2,7 @@
 
 `off`: by how much the two differ at most, in float32 and float64; `own`: by how much one process in float32 differs from itself in float64.
 """
+
 import copy
 import json
 import sys
@@ -12,19 +13,27 @@ import torch
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from common import RANK, WORLD, wait_for_all  # noqa: E402
 from networks import baselines, clrnet  # noqa: E402
 from running import distributed as processes  # noqa: E402
-from common import RANK, WORLD, wait_for_all  # noqa: E402
 
 
 def networks():
     """(name, network, samples, their number not a multiple of two)."""
     torch.manual_seed(0)
-    yield "Extractor", import_module("02_pretrain_extractor").Extractor("resnet18", 64), torch.randint(0, 256, (7, 3, 64, 64), dtype=torch.uint8)
+    yield (
+        "Extractor",
+        import_module("02_pretrain_extractor").Extractor("resnet18", 64),
+        torch.randint(0, 256, (7, 3, 64, 64), dtype=torch.uint8),
+    )
     model = clrnet.CLRNet(4, (1, 1), 48)
     clrnet.initialise(model)
     yield "CLRNet", model, torch.rand(5, 5, 3, 48, 48)
-    yield "MesoInception4", baselines.BASELINES["MesoInception4"](image_size=64, frames=1), torch.rand(7, 1, 3, 64, 64)
+    yield (
+        "MesoInception4",
+        baselines.BASELINES["MesoInception4"](image_size=64, frames=1),
+        torch.rand(7, 1, 3, 64, 64),
+    )
 
 
 def gradients(net, x, y, share):
@@ -42,7 +51,7 @@ result = {}
 for name, model, x in networks():
     for layer in model.modules():
         if isinstance(layer, torch.nn.Dropout):
-            layer.p = 0.0                                                 # each process draws its own
+            layer.p = 0.0  # each process draws its own
     y, mine, alone = torch.arange(len(x)) % 2, slice(RANK, None, WORLD), {}
     result[name] = dict(off={}, statistics={})
     for dtype in (torch.float64, torch.float32):
@@ -53,10 +62,14 @@ for name, model, x in networks():
         net.train()
         gradients(net, inputs[mine], y[mine], len(y[mine]) * WORLD / len(x))
         alone[dtype] = [p.grad for p in one.parameters()]
-        result[name]["off"][str(dtype)[6:]] = most(alone[dtype], [p.grad for p in joint.parameters()])
+        result[name]["off"][str(dtype)[6:]] = most(
+            alone[dtype], [p.grad for p in joint.parameters()]
+        )
         result[name]["statistics"][str(dtype)[6:]] = most(one.buffers(), joint.buffers())
     result[name]["own"] = most(*alone.values())
-    result[name]["largest"] = max(g.abs().max().item() for g in alone[torch.float64] if g is not None)
+    result[name]["largest"] = max(
+        g.abs().max().item() for g in alone[torch.float64] if g is not None
+    )
     del net, joint
 processes.part()
 if RANK == 0:

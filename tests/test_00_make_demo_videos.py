@@ -1,4 +1,5 @@
 """Stage 00: layout, counts, same seed same pixels, faces that a detector finds, traces where they belong."""
+
 import json
 
 import numpy as np
@@ -10,7 +11,11 @@ faces = stage("01_extract_faces")
 
 def frames(seed, condition, number, count, partner=None, method=None):
     recording = demo.record(seed, condition, number, count)
-    return np.stack(list(demo.forge(recording, seed, condition, number, partner, method)) if method else [f for f, _ in recording])
+    return np.stack(
+        list(demo.forge(recording, seed, condition, number, partner, method))
+        if method
+        else [f for f, _ in recording]
+    )
 
 
 def test_layout_counts_and_splits(small):
@@ -18,10 +23,19 @@ def test_layout_counts_and_splits(small):
         root = small / "videos" / condition
         assert len(list(root.glob("original_sequences/youtube/c23/videos/*.mp4"))) == 6
         for method in demo.METHODS[:4]:
-            names = sorted(path.stem for path in root.glob(f"manipulated_sequences/{method}/c23/videos/*.mp4"))
+            names = sorted(
+                path.stem for path in root.glob(f"manipulated_sequences/{method}/c23/videos/*.mp4")
+            )
             assert names == ["000_001", "001_000", "002_003", "003_002", "004_005", "005_004"]
-        pairs = {split: json.loads((root / "splits" / f"{split}.json").read_text()) for split in ("train", "val", "test")}
-        assert pairs == {"train": [["000", "001"]], "val": [["002", "003"]], "test": [["004", "005"]]}
+        pairs = {
+            split: json.loads((root / "splits" / f"{split}.json").read_text())
+            for split in ("train", "val", "test")
+        }
+        assert pairs == {
+            "train": [["000", "001"]],
+            "val": [["002", "003"]],
+            "test": [["004", "005"]],
+        }
     assert len(list((small / "videos").rglob("*.mp4"))) == 2 * 6 * 5
     assert not list((small / "videos").rglob(".part-*"))
 
@@ -30,13 +44,15 @@ def test_videos_have_the_frames_and_size_of_their_condition(small):
     for condition, settings in demo.CONDITIONS.items():
         path = small / "videos" / condition / "original_sequences/youtube/c23/videos/000.mp4"
         assert faces.count_frames(path) == 10
-        (_, frame), = faces.read_frames(path, [9])
+        ((_, frame),) = faces.read_frames(path, [9])
         assert frame.shape == (settings["size"][1], settings["size"][0], 3)
 
 
 def test_same_seed_same_pixels():
     for method in (None, *demo.METHODS):
-        one, again, other = (frames(seed, "phone", 2, 3, 3 if method else None, method) for seed in (5, 5, 6))
+        one, again, other = (
+            frames(seed, "phone", 2, 3, 3 if method else None, method) for seed in (5, 5, 6)
+        )
         assert np.array_equal(one, again)
         assert not np.array_equal(one, other)
 
@@ -47,12 +63,30 @@ def test_a_manipulation_changes_the_face_and_nothing_else():
         fake = frames(0, "studio", 0, 3, 1, method)
         changed = (real != fake).any((0, 3))
         assert 0.01 < changed.mean() < 0.35, method
-        assert not changed[:20].any() and not changed[-20:].any() and not changed[:, :60].any() and not changed[:, -60:].any(), method
+        assert (
+            not changed[:20].any()
+            and not changed[-20:].any()
+            and not changed[:, :60].any()
+            and not changed[:, -60:].any()
+        ), method
 
 
 def test_methods_are_made_as_asked(tmp_path):
-    run("00_make_demo_videos.py", "--identities", 6, "--frames", 1, "--methods", "FaceShifter", "--out", tmp_path / "v")
-    assert {path.parts[-4] for path in (tmp_path / "v/studio").rglob("*.mp4")} == {"youtube", "FaceShifter"}
+    run(
+        "00_make_demo_videos.py",
+        "--identities",
+        6,
+        "--frames",
+        1,
+        "--methods",
+        "FaceShifter",
+        "--out",
+        tmp_path / "v",
+    )
+    assert {path.parts[-4] for path in (tmp_path / "v/studio").rglob("*.mp4")} == {
+        "youtube",
+        "FaceShifter",
+    }
 
 
 def test_the_detector_finds_the_faces(small):
@@ -70,7 +104,9 @@ def test_it_goes_on_where_it_was(small, tmp_path):
     args = ("--out", tmp_path / "v", "--identities", 6, "--frames", 2)
     run("00_make_demo_videos.py", *args)
     victim = next((tmp_path / "v").rglob("*.mp4"))
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "v").rglob("*.mp4") if path != victim}
+    before = {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "v").rglob("*.mp4") if path != victim
+    }
     content = victim.read_bytes()
     victim.unlink()
     assert "59 are there already" in run("00_make_demo_videos.py", *args)

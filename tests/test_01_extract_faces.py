@@ -1,4 +1,5 @@
 """Stage 01: which videos, which frames, which box; unreadable input; kill and resume."""
+
 import csv
 import json
 import os
@@ -9,7 +10,8 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from conftest import run, shared, stage
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 faces = stage("01_extract_faces")
@@ -23,8 +25,15 @@ def write_video(path, frames, fps=25):
     """A video of gray frames; frames: list of (height, width) or brightness values."""
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = frames[0].shape[:2]
-    writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=fps, codec="libx264", quality=None, macro_block_size=1,
-                                         output_params=["-crf", "1", "-preset", "ultrafast"])
+    writer = imageio_ffmpeg.write_frames(
+        str(path),
+        (width, height),
+        fps=fps,
+        codec="libx264",
+        quality=None,
+        macro_block_size=1,
+        output_params=["-crf", "1", "-preset", "ultrafast"],
+    )
     writer.send(None)
     for frame in frames:
         writer.send(np.ascontiguousarray(frame))
@@ -36,6 +45,7 @@ def flat(*values):
 
 
 # ---------------------------------------------------------------- which frames
+
 
 @given(st.integers(1, 5000), st.integers(1, 200))
 def test_equal_intervals(frames, count):
@@ -83,11 +93,21 @@ def test_many_single_frames(tmp_path):
 
 # ---------------------------------------------------------------- which box
 
-@given(st.integers(1, 400), st.integers(1, 400), st.floats(-50, 400), st.floats(-50, 400), st.floats(1, 300), st.floats(1, 300),
-       st.floats(0.5, 3))
+
+@given(
+    st.integers(1, 400),
+    st.integers(1, 400),
+    st.floats(-50, 400),
+    st.floats(-50, 400),
+    st.floats(1, 300),
+    st.floats(1, 300),
+    st.floats(0.5, 3),
+)
 def test_square_box_is_square_and_inside(width, height, x, y, w, h, scale):
     left, top, right, bottom = faces.square_box((x, y, x + w, y + h), scale, width, height)
-    assert 0 <= left < right <= width and 0 <= top < bottom <= height and right - left == bottom - top
+    assert (
+        0 <= left < right <= width and 0 <= top < bottom <= height and right - left == bottom - top
+    )
     assert right - left == max(1, min(round(scale * max((x + w) - x, (y + h) - y)), width, height))
 
 
@@ -98,7 +118,7 @@ def test_square_box_known():
 
 def test_the_largest_face_is_taken(small):
     path = small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4"
-    (_, face), = faces.read_frames(path, [0])
+    ((_, face),) = faces.read_frames(path, [0])
     little = np.asarray(Image.fromarray(face).resize((240, 180)))
     scene = np.full((240, 640, 3), 90, np.uint8)
     scene[:180, 20:260], scene[:, 320:] = little, face
@@ -116,10 +136,13 @@ def overlap(a, b):
 def compare_with_full_frames(videos):
     """(frames, faces in full frames, faces of ours, mean IoU of both): every box by largest_face in turn, and by HOG on the full frame."""
     import dlib
+
     detector, counts, ious = dlib.get_frontal_face_detector(), np.zeros(3, int), []
     for path in videos:
         last = None
-        for _, frame in faces.read_frames(path, faces.equal_intervals(faces.count_frames(path), 30)):
+        for _, frame in faces.read_frames(
+            path, faces.equal_intervals(faces.count_frames(path), 30)
+        ):
             boxes = [(b.left(), b.top(), b.right() + 1, b.bottom() + 1) for b in detector(frame, 0)]
             face = faces.largest_face(frame, last)
             last = face or last
@@ -145,7 +168,7 @@ def test_the_window_finds_what_the_full_frame_has_in_real_clips():
 def test_a_face_that_jumps_is_found(small):
     """Where nothing is in the window, the whole frame is searched; and a window that lies outside a smaller frame is no error."""
     path = small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4"
-    (_, face), = faces.read_frames(path, [0])
+    ((_, face),) = faces.read_frames(path, [0])
     scene = np.full((480, 1280, 3), 90, np.uint8)
     scene[240:, 960:] = face
     alone, there = faces.largest_face(face), faces.largest_face(scene)
@@ -161,15 +184,25 @@ def test_bilinear_chroma_changes_no_pixel(small, tmp_path, monkeypatch):
     plain = faces.ffmpeg_command
     for pixels in ("yuv420p", "yuv444p"):
         path = tmp_path / f"{pixels}.mp4"
-        subprocess.run(plain(source, "-c:v", "libx264", "-crf", "23", "-pix_fmt", pixels, str(path)), check=True)
+        subprocess.run(
+            plain(source, "-c:v", "libx264", "-crf", "23", "-pix_fmt", pixels, str(path)),
+            check=True,
+        )
         read = [[frame for _, frame in faces.read_frames(path, range(10))]]
         with monkeypatch.context() as patch:
-            patch.setattr(faces, "ffmpeg_command", lambda path, *options: plain(path, *("bicubic" if o == "bilinear" else o for o in options)))
+            patch.setattr(
+                faces,
+                "ffmpeg_command",
+                lambda path, *options: plain(
+                    path, *("bicubic" if o == "bilinear" else o for o in options)
+                ),
+            )
             read.append([frame for _, frame in faces.read_frames(path, range(10))])
         assert len(read[0]) == 10 and all(np.array_equal(a, b) for a, b in zip(*read))
 
 
 # ---------------------------------------------------------------- layouts
+
 
 def test_ffpp_index(small):
     index = rows_of(small / "faces/frames/index.csv")
@@ -179,10 +212,18 @@ def test_ffpp_index(small):
     for split, people in (("train", "01"), ("val", "23"), ("test", "45")):
         videos = {r["video"] for r in index if r["split"] == split}
         a, b = (f"00{p}" for p in people)
-        assert videos == {f"youtube_{a}", f"youtube_{b}", f"Deepfakes_{a}_{b}", f"Deepfakes_{b}_{a}"}
+        assert videos == {
+            f"youtube_{a}",
+            f"youtube_{b}",
+            f"Deepfakes_{a}_{b}",
+            f"Deepfakes_{b}_{a}",
+        }
     for row in index:
         image = Image.open(small / "faces/frames" / row["path"])
-        assert image.size == (int(row["right"]) - int(row["left"]), int(row["bottom"]) - int(row["top"]))
+        assert image.size == (
+            int(row["right"]) - int(row["left"]),
+            int(row["bottom"]) - int(row["top"]),
+        )
         assert row["path"] == f"{row['video']}/{int(row['frame']):06d}.png" and row["clip"] == ""
     assert {int(r["frame"]) for r in index} == {1, 3, 6, 8}
     assert len(list((small / "faces/frames").rglob("*.png"))) == len(index)
@@ -202,15 +243,38 @@ def test_clips_index(small):
 
 def test_a_video_is_method_and_name(small, tmp_path):
     """000_001 exists for each of four methods (trap: grouping frames by name alone)."""
-    run("01_extract_faces.py", "--layout", "ffpp", "--videos", small / "videos/studio", "--num-frames", 1, "--out", tmp_path / "f")
+    run(
+        "01_extract_faces.py",
+        "--layout",
+        "ffpp",
+        "--videos",
+        small / "videos/studio",
+        "--num-frames",
+        1,
+        "--out",
+        tmp_path / "f",
+    )
     index = rows_of(tmp_path / "f/index.csv")
     assert len({r["video"] for r in index}) == len({r["path"] for r in index}) == len(index) == 30
-    assert {r["method"] for r in index} == {"youtube", "Deepfakes", "FaceSwap", "Face2Face", "NeuralTextures"}
+    assert {r["method"] for r in index} == {
+        "youtube",
+        "Deepfakes",
+        "FaceSwap",
+        "Face2Face",
+        "NeuralTextures",
+    }
 
 
 def link(small, path, method=None, name="000"):
-    source = small / "videos/studio" / (f"manipulated_sequences/{method}/c23/videos/{name}.mp4" if method else
-                                        f"original_sequences/youtube/c23/videos/{name}.mp4")
+    source = (
+        small
+        / "videos/studio"
+        / (
+            f"manipulated_sequences/{method}/c23/videos/{name}.mp4"
+            if method
+            else f"original_sequences/youtube/c23/videos/{name}.mp4"
+        )
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, path)
 
@@ -222,24 +286,56 @@ def test_folders_layout(small, tmp_path):
     link(small, root / "test/real/deep/er/b.mp4", name="001")
     link(small, root / "test/fake/b.mp4", "FaceSwap", "001_000")
     (root / "test/fake/notes.txt").write_text("not a video")
-    run("01_extract_faces.py", "--layout", "folders", "--videos", root, "--num-frames", 2, "--num-frames-real", 3, "--out", tmp_path / "f")
-    found = {(r["video"], r["label"], r["method"], r["split"], r["faces"], r["asked"]) for r in rows_of(tmp_path / "f/videos.csv")}
-    assert found == {("real_a", "0", "real", "train", "3", "3"), ("swap_a", "1", "swap", "train", "2", "2"),
-                     ("deep_b", "0", "deep", "test", "3", "3"), ("fake_b", "1", "fake", "test", "2", "2")}
+    run(
+        "01_extract_faces.py",
+        "--layout",
+        "folders",
+        "--videos",
+        root,
+        "--num-frames",
+        2,
+        "--num-frames-real",
+        3,
+        "--out",
+        tmp_path / "f",
+    )
+    found = {
+        (r["video"], r["label"], r["method"], r["split"], r["faces"], r["asked"])
+        for r in rows_of(tmp_path / "f/videos.csv")
+    }
+    assert found == {
+        ("real_a", "0", "real", "train", "3", "3"),
+        ("swap_a", "1", "swap", "train", "2", "2"),
+        ("deep_b", "0", "deep", "test", "3", "3"),
+        ("fake_b", "1", "fake", "test", "2", "2"),
+    }
 
 
 def test_list(small, tmp_path):
     link(small, tmp_path / "x/a b.mp4")
     link(small, tmp_path / "x/c.mp4", "Deepfakes", "000_001")
-    (tmp_path / "list.csv").write_text("path,label,method,split\nx/a b.mp4,0,,train\nx/c.mp4,1,swap,test\nx/none.mp4,1,swap,test\n")
-    output = run("01_extract_faces.py", "--list", tmp_path / "list.csv", "--num-frames", 2, "--out", tmp_path / "f")
+    (tmp_path / "list.csv").write_text(
+        "path,label,method,split\nx/a b.mp4,0,,train\nx/c.mp4,1,swap,test\nx/none.mp4,1,swap,test\n"
+    )
+    output = run(
+        "01_extract_faces.py",
+        "--list",
+        tmp_path / "list.csv",
+        "--num-frames",
+        2,
+        "--out",
+        tmp_path / "f",
+    )
     assert "3 videos = 2 with faces + 1 skipped" in output
-    assert [(r["label"], r["method"], r["split"]) for r in rows_of(tmp_path / "f/index.csv")] == [("0", "real", "train")] * 2 + [("1", "swap", "test")] * 2
+    assert [(r["label"], r["method"], r["split"]) for r in rows_of(tmp_path / "f/index.csv")] == [
+        ("0", "real", "train")
+    ] * 2 + [("1", "swap", "test")] * 2
     (skip,) = rows_of(tmp_path / "f/skipped.csv")
     assert skip["video"] == "swap_none" and "no such file" in skip["reason"]
 
 
 # ---------------------------------------------------------------- what cannot be read
+
 
 def test_unreadable_and_faceless_videos_are_counted(small, tmp_path):
     root = tmp_path / "v/real"
@@ -247,18 +343,32 @@ def test_unreadable_and_faceless_videos_are_counted(small, tmp_path):
     whole = (root / "good.mp4").read_bytes()
     (root / "empty.mp4").write_bytes(b"")
     (root / "text.mp4").write_text("<html>not here</html>")
-    (root / "cut.mp4").write_bytes(whole[:len(whole) // 2])
-    (root / "playlist.mp4").write_text("#EXTM3U\n#EXTINF:1,\n" + str(root / "good.mp4") + "\n#EXT-X-ENDLIST\n")
+    (root / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    (root / "playlist.mp4").write_text(
+        "#EXTM3U\n#EXTINF:1,\n" + str(root / "good.mp4") + "\n#EXT-X-ENDLIST\n"
+    )
     (root / "script.mp4").write_text(f"ffconcat version 1.0\nfile '{root / 'good.mp4'}'\n")
     write_video(root / "gray.mp4", flat(*range(20)))
     os.mkfifo(root / "pipe.mp4")
     (root / "folder.mp4").mkdir()
     (root / "gone.mp4").symlink_to("nowhere")
     link(small, root / "-odd %d 'name'\n.mp4", name="001")
-    output = run("01_extract_faces.py", "--layout", "folders", "--videos", tmp_path / "v", "--num-frames", 3, "--out", tmp_path / "f")
+    output = run(
+        "01_extract_faces.py",
+        "--layout",
+        "folders",
+        "--videos",
+        tmp_path / "v",
+        "--num-frames",
+        3,
+        "--out",
+        tmp_path / "f",
+    )
     assert "8 videos = 2 with faces + 6 skipped" in output
     reasons = {r["video"]: r["reason"] for r in rows_of(tmp_path / "f/skipped.csv")}
-    assert set(reasons) == {f"real_{n}" for n in ("empty", "text", "cut", "playlist", "script", "gray")}
+    assert set(reasons) == {
+        f"real_{n}" for n in ("empty", "text", "cut", "playlist", "script", "gray")
+    }
     assert reasons["real_gray"] == "no face found in 3 frames"
     assert all(reasons[v].startswith("unreadable: ") for v in reasons if v != "real_gray")
     assert "moov atom not found" in reasons["real_cut"]
@@ -266,18 +376,44 @@ def test_unreadable_and_faceless_videos_are_counted(small, tmp_path):
 
 
 def test_fewer_faces_than_asked_are_counted(small, tmp_path):
-    face = [frame for _, frame in faces.read_frames(small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4", range(10))]
+    face = [
+        frame
+        for _, frame in faces.read_frames(
+            small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4", range(10)
+        )
+    ]
     write_video(tmp_path / "v/real/half.mp4", face[:5] + [np.full_like(face[0], 90)] * 5)
-    output = run("01_extract_faces.py", "--layout", "folders", "--videos", tmp_path / "v", "--num-frames", 10, "--out", tmp_path / "f")
+    output = run(
+        "01_extract_faces.py",
+        "--layout",
+        "folders",
+        "--videos",
+        tmp_path / "v",
+        "--num-frames",
+        10,
+        "--out",
+        tmp_path / "f",
+    )
     assert "1 gave fewer faces than asked; 5 images" in output
-    assert [(r["frame"], r["reason"]) for r in rows_of(tmp_path / "f/skipped.csv")] == [(str(n), "no face found") for n in range(5, 10)]
+    assert [(r["frame"], r["reason"]) for r in rows_of(tmp_path / "f/skipped.csv")] == [
+        (str(n), "no face found") for n in range(5, 10)
+    ]
     (video,) = rows_of(tmp_path / "f/videos.csv")
     assert (video["faces"], video["asked"]) == ("5", "10")
 
 
 def test_nothing_but_faceless_videos_is_an_error(tmp_path):
     write_video(tmp_path / "v/real/gray.mp4", flat(*range(20)))
-    assert "no face in any" in run("01_extract_faces.py", "--layout", "folders", "--videos", tmp_path / "v", "--out", tmp_path / "f", fails=True)
+    assert "no face in any" in run(
+        "01_extract_faces.py",
+        "--layout",
+        "folders",
+        "--videos",
+        tmp_path / "v",
+        "--out",
+        tmp_path / "f",
+        fails=True,
+    )
 
 
 def test_errors(tmp_path):
@@ -285,45 +421,95 @@ def test_errors(tmp_path):
     (tmp_path / "no.csv").write_text("file,label\na.mp4,0\n")
     (tmp_path / "bad.csv").write_text("path,label\na.mp4,fake\n")
     out = ("--out", tmp_path / "f")
-    for flags, says in ((("--layout", "folders", "--videos", tmp_path / "none"), "not a folder"),
-                        (("--layout", "folders", "--videos", tmp_path / "empty"), "no videos"),
-                        (("--layout", "ffpp", "--videos", tmp_path / "empty"), "not a FaceForensics++ tree"),
-                        (("--layout", "ffpp", "--videos", tmp_path / "empty", "--method", "X"), "has no X"),
-                        (("--list", tmp_path / "no.csv"), "no column path"), (("--list", tmp_path / "bad.csv"), "label is 'fake'"),
-                        (("--list", tmp_path / "none.csv"), "does not exist"), ((), "give either")):
+    for flags, says in (
+        (("--layout", "folders", "--videos", tmp_path / "none"), "not a folder"),
+        (("--layout", "folders", "--videos", tmp_path / "empty"), "no videos"),
+        (("--layout", "ffpp", "--videos", tmp_path / "empty"), "not a FaceForensics++ tree"),
+        (("--layout", "ffpp", "--videos", tmp_path / "empty", "--method", "X"), "has no X"),
+        (("--list", tmp_path / "no.csv"), "no column path"),
+        (("--list", tmp_path / "bad.csv"), "label is 'fake'"),
+        (("--list", tmp_path / "none.csv"), "does not exist"),
+        ((), "give either"),
+    ):
         assert says in run("01_extract_faces.py", *flags, *out, fails=True)
     assert not (tmp_path / "f").exists()
 
 
 # ---------------------------------------------------------------- boxes of the original, MTCNN
 
-@pytest.mark.parametrize("sampling", [("--num-frames", 4), ("--sampling", "clips", "--num-clips", 2, "--size", 48)])
+
+@pytest.mark.parametrize(
+    "sampling", [("--num-frames", 4), ("--sampling", "clips", "--num-clips", 2, "--size", 48)]
+)
 def test_boxes_from_the_originals(small, tmp_path, sampling):
     """A fake gets its target's boxes, an original its own, and no detector runs."""
     common = ("--layout", "ffpp", "--videos", small / "videos/studio", *sampling)
     run("01_extract_faces.py", *common, "--method", "originals", "--out", tmp_path / "originals")
-    run("01_extract_faces.py", *common, "--method", "FaceSwap", "--boxes-from", tmp_path / "originals", "--out", tmp_path / "f")
-    box = {(r["video"], r["frame"]): [r[k] for k in ("left", "top", "right", "bottom")] for r in rows_of(tmp_path / "originals/index.csv")}
+    run(
+        "01_extract_faces.py",
+        *common,
+        "--method",
+        "FaceSwap",
+        "--boxes-from",
+        tmp_path / "originals",
+        "--out",
+        tmp_path / "f",
+    )
+    box = {
+        (r["video"], r["frame"]): [r[k] for k in ("left", "top", "right", "bottom")]
+        for r in rows_of(tmp_path / "originals/index.csv")
+    }
     index = rows_of(tmp_path / "f/index.csv")
     assert len(index) == 2 * len(box) and {r["method"] for r in index} == {"youtube", "FaceSwap"}
     for row in index:
         target = row["video"].split("_")[1]
-        assert [row[k] for k in ("left", "top", "right", "bottom")] == box[f"youtube_{target}", row["frame"]]
+        assert [row[k] for k in ("left", "top", "right", "bottom")] == box[
+            f"youtube_{target}", row["frame"]
+        ]
     # The originals' crops are the same pixels whether detected or taken from the list.
-    assert all((tmp_path / "f" / r["path"]).read_bytes() == (tmp_path / "originals" / r["path"]).read_bytes() for r in index if r["label"] == "0")
+    assert all(
+        (tmp_path / "f" / r["path"]).read_bytes()
+        == (tmp_path / "originals" / r["path"]).read_bytes()
+        for r in index
+        if r["label"] == "0"
+    )
 
 
 def test_boxes_from_detects_nothing(small, tmp_path, monkeypatch):
     """Also: a frame where the original's face was not found is skipped; the nearest sampled frame counts; another size is refused."""
     monkeypatch.setattr(faces, "largest_face", lambda frame, last: 1 / 0)
     path = small / "videos/studio/manipulated_sequences/FaceSwap/c23/videos/000_001.mp4"
-    settings = dict(sampling="frames", scale=1.2, size=48, format="png", jpg_quality=95, clip_length=5, detector="dlib", crf=None)
-    video = dict(path=path, name="v", asked=4, original="000", boxes=(320, 240, {0: (10, 20, 110, 120), 5: None, 8: (20, 30, 90, 100)}))
+    settings = dict(
+        sampling="frames",
+        scale=1.2,
+        size=48,
+        format="png",
+        jpg_quality=95,
+        clip_length=5,
+        detector="dlib",
+        crf=None,
+    )
+    video = dict(
+        path=path,
+        name="v",
+        asked=4,
+        original="000",
+        boxes=(320, 240, {0: (10, 20, 110, 120), 5: None, 8: (20, 30, 90, 100)}),
+    )
     faces.extract_video(video, tmp_path, settings)
     record = faces.read_record(tmp_path, video)
-    assert record["rows"] == [["v/000001.png", 1, "", 10, 20, 110, 120], ["v/000008.png", 8, "", 20, 30, 90, 100]]     # frames 1, 3, 6, 8
-    assert record["skipped"] == [[3, "no face found in its original"], [6, "no face found in its original"]] and record["size"] == [320, 240]
-    for boxes, says in (((640, 480, {0: (1, 2, 3, 4)}), "its original's 640 x 480"), (None, "is not in the folder of --boxes-from")):
+    assert record["rows"] == [
+        ["v/000001.png", 1, "", 10, 20, 110, 120],
+        ["v/000008.png", 8, "", 20, 30, 90, 100],
+    ]  # frames 1, 3, 6, 8
+    assert record["skipped"] == [
+        [3, "no face found in its original"],
+        [6, "no face found in its original"],
+    ] and record["size"] == [320, 240]
+    for boxes, says in (
+        ((640, 480, {0: (1, 2, 3, 4)}), "its original's 640 x 480"),
+        (None, "is not in the folder of --boxes-from"),
+    ):
         faces.extract_video(dict(video, boxes=boxes), tmp_path, settings)
         (row,) = faces.read_record(tmp_path, video)["skipped"]
         assert says in row[1]
@@ -331,73 +517,195 @@ def test_boxes_from_detects_nothing(small, tmp_path, monkeypatch):
 
 def test_boxes_from_errors(small, tmp_path):
     args = ("--videos", small / "videos/studio", "--out", tmp_path / "f")
-    assert "ffpp and dfd" in run("01_extract_faces.py", "--layout", "folders", *args, "--boxes-from", small / "faces/frames", fails=True)
+    assert "ffpp and dfd" in run(
+        "01_extract_faces.py",
+        "--layout",
+        "folders",
+        *args,
+        "--boxes-from",
+        small / "faces/frames",
+        fails=True,
+    )
     folder = tmp_path / "empty"
     folder.mkdir()
-    assert "no index.csv" in run("01_extract_faces.py", "--layout", "ffpp", *args, "--boxes-from", folder, fails=True)
+    assert "no index.csv" in run(
+        "01_extract_faces.py", "--layout", "ffpp", *args, "--boxes-from", folder, fails=True
+    )
 
 
 def test_mtcnn(small, tmp_path):
-    pytest.importorskip("facenet_pytorch", reason="facenet-pytorch is not installed: pip install requests && pip install --no-deps facenet-pytorch==2.6.0")
-    from_one, (frame, *_) = [], [frame for _, frame in faces.read_frames(small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4", [0, 5, 9])]
+    pytest.importorskip(
+        "facenet_pytorch",
+        reason="facenet-pytorch is not installed: pip install requests && pip install --no-deps facenet-pytorch==2.6.0",
+    )
+    from_one, (frame, *_) = (
+        [],
+        [
+            frame
+            for _, frame in faces.read_frames(
+                small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4", [0, 5, 9]
+            )
+        ],
+    )
     frames = [frame, np.full_like(frame, 90), frame[:, ::-1], np.full((64, 64, 3), 90, np.uint8)]
     for image in frames:
         from_one += faces.faces_mtcnn([image], "cpu")
     together = faces.faces_mtcnn(frames, "cpu")
-    from_one, together = ([boxes[0] if boxes else None for boxes in found] for found in (from_one, together))
-    assert [box is None for box in together] == [False, True, False, True] == [box is None for box in from_one]
+    from_one, together = (
+        [boxes[0] if boxes else None for boxes in found] for found in (from_one, together)
+    )
+    assert (
+        [box is None for box in together]
+        == [False, True, False, True]
+        == [box is None for box in from_one]
+    )
     for a, b in zip(together, from_one):
-        assert a is None or np.allclose(a, b, atol=0.5)                    # a batch gives what one frame at a time gives
+        assert a is None or np.allclose(
+            a, b, atol=0.5
+        )  # a batch gives what one frame at a time gives
     dlib_box = faces.largest_face(frame)
-    assert abs((together[0][0] + together[0][2]) - (dlib_box[0] + dlib_box[2])) / 2 < 20, "both detectors see the same face"
-    output = run("01_extract_faces.py", "--layout", "ffpp", "--videos", small / "videos/studio", "--method", "originals", "--num-frames", 2,
-                 "--detector", "mtcnn", "--device", "cpu", "--out", tmp_path / "f")
+    assert abs((together[0][0] + together[0][2]) - (dlib_box[0] + dlib_box[2])) / 2 < 20, (
+        "both detectors see the same face"
+    )
+    output = run(
+        "01_extract_faces.py",
+        "--layout",
+        "ffpp",
+        "--videos",
+        small / "videos/studio",
+        "--method",
+        "originals",
+        "--num-frames",
+        2,
+        "--detector",
+        "mtcnn",
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "f",
+    )
     assert "MTCNN on cpu" in output and "6 videos = 6 with faces + 0 skipped" in output
 
 
 def test_mtcnn_missing_is_one_line(small, tmp_path, monkeypatch):
-    (tmp_path / "facenet_pytorch.py").write_text("raise ModuleNotFoundError('No module named facenet_pytorch')")
+    (tmp_path / "facenet_pytorch.py").write_text(
+        "raise ModuleNotFoundError('No module named facenet_pytorch')"
+    )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    output = run("01_extract_faces.py", "--layout", "ffpp", "--videos", small / "videos/studio", "--detector", "mtcnn", "--device", "cpu",
-                 "--out", tmp_path / "f", fails=True)
+    output = run(
+        "01_extract_faces.py",
+        "--layout",
+        "ffpp",
+        "--videos",
+        small / "videos/studio",
+        "--detector",
+        "mtcnn",
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "f",
+        fails=True,
+    )
     assert "pip install --no-deps facenet-pytorch==2.6.0" in output
 
 
 # ---------------------------------------------------------------- killed and run again
 
+
 def test_other_flags_on_the_same_folder_are_refused(small, copy):
     folder = copy(small / "faces/frames")
-    output = run("01_extract_faces.py", "--layout", "ffpp", "--videos", small / "videos/studio", "--method", "Deepfakes",
-                 "--num-frames", 5, "--out", folder, fails=True)
+    output = run(
+        "01_extract_faces.py",
+        "--layout",
+        "ffpp",
+        "--videos",
+        small / "videos/studio",
+        "--method",
+        "Deepfakes",
+        "--num-frames",
+        5,
+        "--out",
+        folder,
+        fails=True,
+    )
     assert "num_frames was 4, is 5" in output
 
 
 # ---------------------------------------------------------------- real clips, where they are
 
+
 @pytest.mark.parametrize("sampling, images", [("frames", 348), ("clips", 840)])
 def test_real_clips(tmp_path, sampling, images):
     """A face in each of the twelve videos; 24 frames of two of them, 30 (or 16 x 5) of the others."""
-    output = run("01_extract_faces.py", "--list", shared("data", "videos.csv"), "--sampling", sampling, "--out", tmp_path / "f")
-    assert f"12 videos = 12 with faces + 0 skipped + 0 failed; 2 gave fewer faces than asked; {images} images" in output
+    output = run(
+        "01_extract_faces.py",
+        "--list",
+        shared("data", "videos.csv"),
+        "--sampling",
+        sampling,
+        "--out",
+        tmp_path / "f",
+    )
+    assert (
+        f"12 videos = 12 with faces + 0 skipped + 0 failed; 2 gave fewer faces than asked; {images} images"
+        in output
+    )
 
 
 def test_broken_clips(tmp_path):
     shutil.copytree(shared("data", "broken"), tmp_path / "v/real")
-    output = run("01_extract_faces.py", "--layout", "folders", "--videos", tmp_path / "v", "--num-frames", 6, "--out", tmp_path / "f")
+    output = run(
+        "01_extract_faces.py",
+        "--layout",
+        "folders",
+        "--videos",
+        tmp_path / "v",
+        "--num-frames",
+        6,
+        "--out",
+        tmp_path / "f",
+    )
     assert "8 videos = 4 with faces + 4 skipped" in output
-    videos = {r["video"].removeprefix("real_"): int(r["faces"]) for r in rows_of(tmp_path / "f/videos.csv")}
-    assert videos == dict(audio_only=0, hevc_10bit=6, phone_portrait_rot90=6, single_frame=1, text=0, trunc_faststart_50=6,
-                          trunc_moovend_50=0, zero=0)
-    box = next(r for r in rows_of(tmp_path / "f/index.csv") if r["video"] == "real_phone_portrait_rot90")
+    videos = {
+        r["video"].removeprefix("real_"): int(r["faces"])
+        for r in rows_of(tmp_path / "f/videos.csv")
+    }
+    assert videos == dict(
+        audio_only=0,
+        hevc_10bit=6,
+        phone_portrait_rot90=6,
+        single_frame=1,
+        text=0,
+        trunc_faststart_50=6,
+        trunc_moovend_50=0,
+        zero=0,
+    )
+    box = next(
+        r for r in rows_of(tmp_path / "f/index.csv") if r["video"] == "real_phone_portrait_rot90"
+    )
     assert int(box["bottom"]) > int(box["top"])
 
 
 def test_encoded_anew_before_extraction(small, tmp_path):
     """--crf: a folder for each factor, the same frames of the same size but coarser; what is there is not done again; image folders are refused."""
-    args = ("--layout", "ffpp", "--videos", small / "videos/studio", "--method", "originals", "--num-frames", 2, "--out", tmp_path / "f")
+    args = (
+        "--layout",
+        "ffpp",
+        "--videos",
+        small / "videos/studio",
+        "--method",
+        "originals",
+        "--num-frames",
+        2,
+        "--out",
+        tmp_path / "f",
+    )
     run("01_extract_faces.py", *args)
     run("01_extract_faces.py", *args, "--crf", 10, 45)
-    names = {name: {row["path"] for row in csv.DictReader(open(tmp_path / name / "index.csv"))} for name in ("f", "f-crf10", "f-crf45")}
+    names = {
+        name: {row["path"] for row in csv.DictReader(open(tmp_path / name / "index.csv"))}
+        for name in ("f", "f-crf10", "f-crf45")
+    }
     assert names["f"] == names["f-crf10"] and len(names["f-crf45"]) > 0
     both = sorted(names["f"] & names["f-crf45"])[0]
 
@@ -405,15 +713,28 @@ def test_encoded_anew_before_extraction(small, tmp_path):
         image = np.asarray(Image.open(tmp_path / name / both).convert("L"), float)
         return np.abs(np.diff(image)).mean()
 
-    assert detail("f-crf10") > 0.8 * detail("f") > 1.1 * 0.8 * detail("f-crf45"), "strong compression leaves less detail"
+    assert detail("f-crf10") > 0.8 * detail("f") > 1.1 * 0.8 * detail("f-crf45"), (
+        "strong compression leaves less detail"
+    )
     for crf in (10, 45):
         flags = json.loads((tmp_path / f"f-crf{crf}/args.json").read_text())["flags"]
         assert flags["crf"] == crf and flags["generated"] is True
-    assert not list(tmp_path.rglob("recoded*")) and "6 done already" in run("01_extract_faces.py", *args, "--crf", 10, 45)
+    assert not list(tmp_path.rglob("recoded*")) and "6 done already" in run(
+        "01_extract_faces.py", *args, "--crf", 10, 45
+    )
     folder = tmp_path / "images/real/x"
     folder.mkdir(parents=True)
     Image.new("RGB", (64, 64)).save(folder / "1.png")
     (tmp_path / "list.csv").write_text("path,label\nimages/real/x,0\n")
-    assert "no face in any" in run("01_extract_faces.py", "--list", tmp_path / "list.csv", "--crf", 23, "--out", tmp_path / "g", fails=True)
+    assert "no face in any" in run(
+        "01_extract_faces.py",
+        "--list",
+        tmp_path / "list.csv",
+        "--crf",
+        23,
+        "--out",
+        tmp_path / "g",
+        fails=True,
+    )
     assert "is not re-encoded" in (tmp_path / "g-crf23/skipped.csv").read_text()
     assert "0 to 51" in run("01_extract_faces.py", *args, "--crf", 60, fails=True)

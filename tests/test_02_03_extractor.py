@@ -1,4 +1,5 @@
 """Stages 02 and 03: the extractor's network, its training, kill and resume, features and scores."""
+
 import csv
 import hashlib
 import http.server
@@ -18,11 +19,18 @@ pretrain = stage("02_pretrain_extractor")
 features_ = stage("03_extract_features")
 
 
-@pytest.mark.parametrize("arch, size, dimensions", [("resnet18", 96, 512), ("se_resnext50_32x4d", 64, 2048), ("squeezenet1_1", 64, 512),
-                                                    ("xception", 96, 2048)])
+@pytest.mark.parametrize(
+    "arch, size, dimensions",
+    [
+        ("resnet18", 96, 512),
+        ("se_resnext50_32x4d", 64, 2048),
+        ("squeezenet1_1", 64, 512),
+        ("xception", 96, 2048),
+    ],
+)
 def test_networks_of_pretrainedmodels(arch, size, dimensions):
     with warnings.catch_warnings():
-        warnings.simplefilter("error")                                    # nothing a user can do nothing about
+        warnings.simplefilter("error")  # nothing a user can do nothing about
         model = pretrain.Extractor(arch, size).eval()
     images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
     assert model.features(images).shape == (2, dimensions) and model(images).shape == (2, 2)
@@ -32,27 +40,40 @@ def test_networks_of_pretrainedmodels(arch, size, dimensions):
     assert torch.equal(rebuilt(images), model(images))
 
 
-@pytest.mark.parametrize("arch, size", [("resnet18", 64), ("se_resnext50_32x4d", 64), ("xception", 96), ("densenet121", 64), ("vgg11", 224)])
+@pytest.mark.parametrize(
+    "arch, size",
+    [
+        ("resnet18", 64),
+        ("se_resnext50_32x4d", 64),
+        ("xception", 96),
+        ("densenet121", 64),
+        ("vgg11", 224),
+    ],
+)
 def test_folded_batch_norm_changes_nothing(arch, size):
     """Features of a network with batch norms that have seen data, with and without folding: to 1e-5 of the largest."""
     torch.manual_seed(0)
     model = pretrain.Extractor(arch, size)
     images = torch.randint(0, 256, (8, 3, size, size), dtype=torch.uint8)
     with torch.no_grad():
-        model.features(images)                                            # moves the running statistics
+        model.features(images)  # moves the running statistics
         plain = model.eval().features(images)
         folded = features_.fold(model)
         found = folded.features(images)
     assert type(folded.backbone) is features_.Folded
     assert (found - plain).abs().max() <= 1e-5 * plain.abs().max() and plain.std() > 0
     norms = [type(m).__name__ for m in folded.backbone.modules() if "Norm" in type(m).__name__]
-    assert len(norms) == {"densenet121": 62}.get(arch, 0), norms          # half of a densenet's 121 stand before their convolutions
+    assert len(norms) == {"densenet121": 62}.get(arch, 0), (
+        norms
+    )  # half of a densenet's 121 stand before their convolutions
 
 
 def test_a_network_that_cannot_be_traced_stays_as_it_is(capsys):
     model = pretrain.Extractor("resnet18", 64).eval()
     plain = model.backbone.features
-    model.backbone.features = lambda x: plain(x) if x.sum() > 0 else plain(x)     # what depends on values cannot be traced
+    model.backbone.features = lambda x: (
+        plain(x) if x.sum() > 0 else plain(x)
+    )  # what depends on values cannot be traced
     assert features_.fold(model) is model and type(model.backbone) is not features_.Folded
     assert "batch norm is not folded" in capsys.readouterr().out
 
@@ -66,18 +87,34 @@ def test_channels_last_and_bfloat16_train_as_plain_fp32():
     def gradients(precision, function):
         with common.autocast(torch.device("cpu"), precision):
             loss = torch.nn.functional.cross_entropy(function(images), labels)
-        return loss.item(), torch.cat([g.flatten() for g in torch.autograd.grad(loss, [*model.parameters()])])
+        return loss.item(), torch.cat(
+            [g.flatten() for g in torch.autograd.grad(loss, [*model.parameters()])]
+        )
 
     ours, in_bf16 = gradients("fp32", model), gradients("bf16", model)
     model.to(memory_format=torch.contiguous_format)
-    plain = gradients("fp32", lambda x: model.head(torch.nn.functional.relu(model.backbone.features((x / 255 - model.mean) / model.std)).mean((2, 3))))
-    assert ours[0] == pytest.approx(plain[0], abs=1e-5) and (ours[1] - plain[1]).abs().max() <= 1e-4 * plain[1].abs().max()
+    plain = gradients(
+        "fp32",
+        lambda x: model.head(
+            torch.nn.functional.relu(
+                model.backbone.features((x / 255 - model.mean) / model.std)
+            ).mean((2, 3))
+        ),
+    )
+    assert (
+        ours[0] == pytest.approx(plain[0], abs=1e-5)
+        and (ours[1] - plain[1]).abs().max() <= 1e-4 * plain[1].abs().max()
+    )
     assert in_bf16[0] == pytest.approx(plain[0], abs=0.02)
     assert torch.nn.functional.cosine_similarity(in_bf16[1], plain[1], dim=0) > 0.9
 
 
 def test_precision_is_what_the_processor_has(monkeypatch):
-    for has, says in ((dict(avx512_bf16=True), "bf16"), (dict(amx_bf16=True), "bf16"), (dict(avx2=True), "fp32")):
+    for has, says in (
+        (dict(avx512_bf16=True), "bf16"),
+        (dict(amx_bf16=True), "bf16"),
+        (dict(avx2=True), "fp32"),
+    ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
         assert common.choose_precision("auto", torch.device("cpu")) == says
         assert common.choose_precision("fp32", torch.device("cpu")) == "fp32"
@@ -85,23 +122,59 @@ def test_precision_is_what_the_processor_has(monkeypatch):
 
 
 def test_features_in_bfloat16(small, extractor, features, tmp_path):
-    output = run("03_extract_features.py", "--checkpoint", extractor, "--faces", small / "faces/phone", "--out", tmp_path / "f", "--device", "cpu",
-                 "--precision", "bf16")
+    output = run(
+        "03_extract_features.py",
+        "--checkpoint",
+        extractor,
+        "--faces",
+        small / "faces/phone",
+        "--out",
+        tmp_path / "f",
+        "--device",
+        "cpu",
+        "--precision",
+        "bf16",
+    )
     assert "device cpu, bf16" in output
     found, plain = (np.load(folder / "phone/features.npy") for folder in (tmp_path / "f", features))
-    assert found.dtype == np.float32 and 0 < np.abs(found - plain).max() < 0.05 * np.abs(plain).max()
-    assert "precision was bf16, is fp32" in run("03_extract_features.py", "--checkpoint", extractor, "--faces", small / "faces/phone", "--out", tmp_path / "f",
-                                                 "--device", "cpu", "--precision", "fp32", fails=True)
+    assert (
+        found.dtype == np.float32 and 0 < np.abs(found - plain).max() < 0.05 * np.abs(plain).max()
+    )
+    assert "precision was bf16, is fp32" in run(
+        "03_extract_features.py",
+        "--checkpoint",
+        extractor,
+        "--faces",
+        small / "faces/phone",
+        "--out",
+        tmp_path / "f",
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+        fails=True,
+    )
 
 
 def test_losses_are_taken_many_at_a_time(tmp_path):
     losses = [torch.tensor(v) for v in (0.5, 0.25)]
-    assert common.take_losses(losses, 7, 5, tmp_path / "last.pt") == [0.5, 0.25] and losses == [] and common.take_losses(losses, 7, 5, tmp_path) == []
-    for there, says in ((False, "no state was saved yet"), (True, "last.pt is the last good state")):
+    assert (
+        common.take_losses(losses, 7, 5, tmp_path / "last.pt") == [0.5, 0.25]
+        and losses == []
+        and common.take_losses(losses, 7, 5, tmp_path) == []
+    )
+    for there, says in (
+        (False, "no state was saved yet"),
+        (True, "last.pt is the last good state"),
+    ):
         if there:
             (tmp_path / "last.pt").touch()
-        with pytest.raises(SystemExit, match=f"the loss is nan at step 9 \\(epoch 2, batch 4 of 5\\): .*{says}"):
-            common.take_losses([torch.tensor(v) for v in (1.0, float("nan"), 2.0)], 10, 5, tmp_path / "last.pt")
+        with pytest.raises(
+            SystemExit, match=f"the loss is nan at step 9 \\(epoch 2, batch 4 of 5\\): .*{says}"
+        ):
+            common.take_losses(
+                [torch.tensor(v) for v in (1.0, float("nan"), 2.0)], 10, 5, tmp_path / "last.pt"
+            )
 
 
 def test_preprocessing_is_the_networks_own():
@@ -114,28 +187,63 @@ def test_preprocessing_is_the_networks_own():
 
 
 def test_unknown_network_and_impossible_size(small, tmp_path):
-    for flags, says in ((("--arch", "resnet19"), "no network resnet19"), (("--arch", "vgg11", "--image-size", "64"), "cannot take images")):
-        output = run("02_pretrain_extractor.py", "--faces", small / "faces/frames", "--weights", "none", "--out", tmp_path / "r", *flags, fails=True)
+    for flags, says in (
+        (("--arch", "resnet19"), "no network resnet19"),
+        (("--arch", "vgg11", "--image-size", "64"), "cannot take images"),
+    ):
+        output = run(
+            "02_pretrain_extractor.py",
+            "--faces",
+            small / "faces/frames",
+            "--weights",
+            "none",
+            "--out",
+            tmp_path / "r",
+            *flags,
+            fails=True,
+        )
         assert says in output
 
 
 def test_training_writes_what_it_says(small, extractor):
     folder = extractor.parent
-    assert {path.name for path in folder.iterdir()} == {"model.pt", "last.pt", "log.csv", "args.json"}
+    assert {path.name for path in folder.iterdir()} == {
+        "model.pt",
+        "last.pt",
+        "log.csv",
+        "args.json",
+    }
     checkpoint = torch.load(extractor, weights_only=True)
-    assert checkpoint["stage"] == "02" and checkpoint["kwargs"] == dict(arch="resnet18", image_size=64)
-    assert checkpoint["step"] == 2 and checkpoint["args"]["lr"] == 2e-3    # 16 training images of 48, batch 8
+    assert checkpoint["stage"] == "02" and checkpoint["kwargs"] == dict(
+        arch="resnet18", image_size=64
+    )
+    assert (
+        checkpoint["step"] == 2 and checkpoint["args"]["lr"] == 2e-3
+    )  # 16 training images of 48, batch 8
     settings = json.loads((folder / "args.json").read_text())
     assert settings["flags"]["batch"] == 8 and settings["flags"]["weight_decay"] == 4e-5
     (row,) = csv.DictReader(open(folder / "log.csv"))
-    assert list(row) == ["epoch", "step", "train_loss", "val_auc"] and 0 <= float(row["val_auc"]) <= 1
+    assert (
+        list(row) == ["epoch", "step", "train_loss", "val_auc"] and 0 <= float(row["val_auc"]) <= 1
+    )
 
 
 def test_best_epoch_is_kept_not_the_last(small, tmp_path):
-    run("02_pretrain_extractor.py", "--faces", small / "faces/frames", "--out", tmp_path / "r", "--epochs", 4, *SMALL_EXTRACTOR)
+    run(
+        "02_pretrain_extractor.py",
+        "--faces",
+        small / "faces/frames",
+        "--out",
+        tmp_path / "r",
+        "--epochs",
+        4,
+        *SMALL_EXTRACTOR,
+    )
     log = list(csv.DictReader(open(tmp_path / "r/log.csv")))
     best = max(range(4), key=lambda k: float(log[k]["val_auc"]))
-    model, last = (torch.load(tmp_path / "r" / name, weights_only=True) for name in ("model.pt", "last.pt"))
+    model, last = (
+        torch.load(tmp_path / "r" / name, weights_only=True) for name in ("model.pt", "last.pt")
+    )
     assert model["epoch"] == best + 1 and last["epoch"] == 4
     # The validation AUC in the log is that of the stored network on the validation images.
     index = common.read_index(small / "faces/frames")
@@ -143,35 +251,70 @@ def test_best_epoch_is_kept_not_the_last(small, tmp_path):
     network = features_.load_extractor(tmp_path / "r/model.pt")
     faces = common.Faces([(str(small / "faces/frames" / index["path"][r]),) for r in rows], 64)
     scores = pretrain.score(network, faces, 8, 0, "cpu")
-    assert common.auc(index["label"][rows], scores) == pytest.approx(float(log[best]["val_auc"]), abs=1e-6)
+    assert common.auc(index["label"][rows], scores) == pytest.approx(
+        float(log[best]["val_auc"]), abs=1e-6
+    )
 
 
 def test_training_learns(small, tmp_path):
     """The loss on 16 images falls to a fraction: gradients, labels and optimizer fit together."""
-    run("02_pretrain_extractor.py", "--faces", small / "faces/frames", "--out", tmp_path / "r", "--epochs", 12, *SMALL_EXTRACTOR, "--lr", "1e-3")
+    run(
+        "02_pretrain_extractor.py",
+        "--faces",
+        small / "faces/frames",
+        "--out",
+        tmp_path / "r",
+        "--epochs",
+        12,
+        *SMALL_EXTRACTOR,
+        "--lr",
+        "1e-3",
+    )
     losses = [float(row["train_loss"]) for row in csv.DictReader(open(tmp_path / "r/log.csv"))]
     assert losses[-1] < 0.4 * losses[0]
 
 
-@pytest.mark.parametrize("batch", [3, 8])                                 # 5 or 2 steps an epoch, so a save inside it or at its last step
+@pytest.mark.parametrize(
+    "batch", [3, 8]
+)  # 5 or 2 steps an epoch, so a save inside it or at its last step
 def test_resumes_in_the_middle_of_an_epoch(small, tmp_path, batch):
     args = ("--faces", small / "faces/frames", "--epochs", 3, *SMALL_EXTRACTOR, "--batch", batch)
     run("02_pretrain_extractor.py", *args, "--out", tmp_path / "whole")
     part = tmp_path / "part"
-    run_and_kill((part / "last.pt").exists, "02_pretrain_extractor.py", *args, "--save-every", 2, "--out", part)
+    run_and_kill(
+        (part / "last.pt").exists,
+        "02_pretrain_extractor.py",
+        *args,
+        "--save-every",
+        2,
+        "--out",
+        part,
+    )
     assert torch.load(part / "last.pt", weights_only=True)["epoch"] < 3
     run("02_pretrain_extractor.py", *args, "--out", part)
     assert_same_tree(tmp_path / "whole", part)
 
 
 def test_max_steps(small, tmp_path):
-    run("02_pretrain_extractor.py", "--faces", small / "faces/frames", "--out", tmp_path / "r", "--epochs", 9, "--max-steps", 3, *SMALL_EXTRACTOR)
+    run(
+        "02_pretrain_extractor.py",
+        "--faces",
+        small / "faces/frames",
+        "--out",
+        tmp_path / "r",
+        "--epochs",
+        9,
+        "--max-steps",
+        3,
+        *SMALL_EXTRACTOR,
+    )
     assert torch.load(tmp_path / "r/last.pt", weights_only=True)["step"] == 3
 
 
 def test_weights_from_a_file(small, tmp_path):
     """A state dict with its classifier, as published weights have it; a wrong one is refused by name."""
     import pretrainedmodels
+
     net = pretrainedmodels.resnet18(num_classes=1000, pretrained=None)
     torch.save(net.state_dict(), tmp_path / "w.pth")
     model = pretrain.Extractor("resnet18", 64)
@@ -181,21 +324,48 @@ def test_weights_from_a_file(small, tmp_path):
     del state["conv1.weight"]
     torch.save(state, tmp_path / "short.pth")
     (tmp_path / "text.pth").write_text("no")
-    for name, says in (("short.pth", "conv1.weight"), ("text.pth", "text.pth"), ("none.pth", "no such file")):
-        output = run("02_pretrain_extractor.py", "--faces", small / "faces/frames", "--out", tmp_path / "r", *SMALL_EXTRACTOR,
-                     "--weights", tmp_path / name, fails=True)
+    for name, says in (
+        ("short.pth", "conv1.weight"),
+        ("text.pth", "text.pth"),
+        ("none.pth", "no such file"),
+    ):
+        output = run(
+            "02_pretrain_extractor.py",
+            "--faces",
+            small / "faces/frames",
+            "--out",
+            tmp_path / "r",
+            *SMALL_EXTRACTOR,
+            "--weights",
+            tmp_path / name,
+            fails=True,
+        )
         assert says in output
     # A run that never began does not bind its folder.
-    run("02_pretrain_extractor.py", "--faces", small / "faces/frames", "--out", tmp_path / "r", *SMALL_EXTRACTOR, "--max-steps", 1)
+    run(
+        "02_pretrain_extractor.py",
+        "--faces",
+        small / "faces/frames",
+        "--out",
+        tmp_path / "r",
+        *SMALL_EXTRACTOR,
+        "--max-steps",
+        1,
+    )
 
 
 def test_no_network_names_the_three_ways(monkeypatch):
     def down(*args, **kwargs):
         raise OSError("host is down")
+
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", down)
     with pytest.raises(SystemExit) as error:
         pretrain.load_weights(None, "se_resnext101_32x4d", "imagenet")
-    assert str(error.value).count("host is down") == 2 and "--weights FILE" in str(error.value) and "--weights none" in str(error.value)
+    assert (
+        str(error.value).count("host is down") == 2
+        and "--weights FILE" in str(error.value)
+        and "--weights none" in str(error.value)
+    )
 
 
 class Server:
@@ -231,8 +401,13 @@ class Server:
 def test_imagenet_weights_come_from_the_first_host_that_has_them(tmp_path, monkeypatch, capsys):
     """First address down, second serves: the hash in its name and every key are checked, and the file stays in torch's own cache."""
     import pretrainedmodels
+
     source = pretrain.Extractor("resnet18", 32)
-    torch.save(source.backbone.state_dict() | {"last_linear.weight": torch.zeros(1000, 512), "last_linear.bias": torch.zeros(1000)}, tmp_path / "w.pth")
+    torch.save(
+        source.backbone.state_dict()
+        | {"last_linear.weight": torch.zeros(1000, 512), "last_linear.bias": torch.zeros(1000)},
+        tmp_path / "w.pth",
+    )
     content = (tmp_path / "w.pth").read_bytes()
     good, bad = f"/net-{hashlib.sha256(content).hexdigest()[:8]}.pth", "/net-00000000.pth"
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "other.pth")
@@ -242,7 +417,11 @@ def test_imagenet_weights_come_from_the_first_host_that_has_them(tmp_path, monke
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
 
     def load(server, first, second):
-        monkeypatch.setitem(pretrainedmodels.pretrained_settings["resnet18"]["imagenet"], "url", server.address + first)
+        monkeypatch.setitem(
+            pretrainedmodels.pretrained_settings["resnet18"]["imagenet"],
+            "url",
+            server.address + first,
+        )
         monkeypatch.setattr(pretrain, "MIRRORS", {"resnet18": server.address + second})
         model = pretrain.Extractor("resnet18", 32)
         pretrain.load_weights(model, "resnet18", "imagenet")
@@ -251,15 +430,26 @@ def test_imagenet_weights_come_from_the_first_host_that_has_them(tmp_path, monke
     with Server({good: content, bad: content, misfit: other}) as server:
         model = load(server, "/gone.pth", good)
         assert server.asked == ["/gone.pth", good]
-        assert all(torch.equal(a, b) for a, b in zip(model.backbone.state_dict().values(), source.backbone.state_dict().values()))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(
+                model.backbone.state_dict().values(), source.backbone.state_dict().values()
+            )
+        )
         printed = capsys.readouterr()
         assert server.address + "/gone.pth" in printed.out and "100%" in printed.err
         assert [p.name for p in (tmp_path / "cache/hub/checkpoints").iterdir()] == [good[1:]]
-        load(server, good, "/gone.pth")                                   # from the cache
+        load(server, good, "/gone.pth")  # from the cache
         assert server.asked == ["/gone.pth", good]
-        with pytest.raises(SystemExit) as error:                          # other bytes than the name says; other arrays than the network's
+        with pytest.raises(
+            SystemExit
+        ) as error:  # other bytes than the name says; other arrays than the network's
             load(server, bad, misfit)
-        assert "invalid hash value" in str(error.value) and "does not fit" in str(error.value) and "--weights FILE" in str(error.value)
+        assert (
+            "invalid hash value" in str(error.value)
+            and "does not fit" in str(error.value)
+            and "--weights FILE" in str(error.value)
+        )
     assert not (tmp_path / "cache/hub/checkpoints" / bad[1:]).exists()
 
 
@@ -269,17 +459,27 @@ def test_features_and_scores_are_the_networks(small, extractor, features):
         index = common.read_index(features / name)
         stored = np.load(features / name / "features.npy")
         assert stored.shape == (len(index["path"]), 512) and stored.dtype == np.float32
-        assert (features / name / "index.csv").read_bytes() == (small / "faces" / name / "index.csv").read_bytes()
+        assert (features / name / "index.csv").read_bytes() == (
+            small / "faces" / name / "index.csv"
+        ).read_bytes()
         for row in (0, len(stored) - 1):
-            image = np.array(Image.open(small / "faces" / name / index["path"][row]).convert("RGB").resize((64, 64), Image.Resampling.BICUBIC))
+            image = np.array(
+                Image.open(small / "faces" / name / index["path"][row])
+                .convert("RGB")
+                .resize((64, 64), Image.Resampling.BICUBIC)
+            )
             with torch.no_grad():
                 vector = network.features(torch.from_numpy(image).permute(2, 0, 1)[None])
                 p_fake = network.head(vector).softmax(1)[0, 1].item()
             assert np.allclose(stored[row], vector[0].numpy(), atol=1e-4)
-            assert common.sigmoid(np.load(features / name / "logits.npy")[row]) == pytest.approx(p_fake, abs=1e-4)
+            assert common.sigmoid(np.load(features / name / "logits.npy")[row]) == pytest.approx(
+                p_fake, abs=1e-4
+            )
     scores = list(csv.DictReader(open(small / "scores/direct/frames.csv")))
     index = common.read_index(features / "frames")
-    assert [r["video"] for r in scores] == [v for v, s in zip(index["video"], index["split"]) if s == "test"]
+    assert [r["video"] for r in scores] == [
+        v for v, s in zip(index["video"], index["split"]) if s == "test"
+    ]
 
 
 def test_features_go_on_after_a_kill(small, extractor, features, tmp_path, monkeypatch):
@@ -289,7 +489,11 @@ def test_features_go_on_after_a_kill(small, extractor, features, tmp_path, monke
     for path in (out, whole):
         path.mkdir()
     features_.extract(model, folder, index, whole, 8, 0, torch.device("cpu"))
-    monkeypatch.setattr(features_, "load_batches", lambda *a, **k: (b for n, b in enumerate(common.load_batches(*a, **k)) if n < 3 or 1 / 0))
+    monkeypatch.setattr(
+        features_,
+        "load_batches",
+        lambda *a, **k: (b for n, b in enumerate(common.load_batches(*a, **k)) if n < 3 or 1 / 0),
+    )
     with pytest.raises(ZeroDivisionError):
         features_.extract(model, folder, index, out, 8, 0, torch.device("cpu"), save_every=2)
     assert np.load(out / ".part-done.npy").tolist() == [1, 1] + [0] * 4
@@ -298,43 +502,116 @@ def test_features_go_on_after_a_kill(small, extractor, features, tmp_path, monke
     assert (out / "features.npy").read_bytes() == (whole / "features.npy").read_bytes()
 
 
-def test_running_03_again_changes_nothing_and_another_checkpoint_is_refused(small, extractor, features, tmp_path):
+def test_running_03_again_changes_nothing_and_another_checkpoint_is_refused(
+    small, extractor, features, tmp_path
+):
     before = (features / "frames/features.npy").stat().st_mtime_ns
-    args = ("--faces", small / "faces/frames", "--out", features, "--device", "cpu", "--precision", "fp32")
+    args = (
+        "--faces",
+        small / "faces/frames",
+        "--out",
+        features,
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+    )
     run("03_extract_features.py", "--checkpoint", extractor, *args)
     assert (features / "frames/features.npy").stat().st_mtime_ns == before
-    run("02_pretrain_extractor.py", "--faces", small / "faces/frames", "--out", tmp_path / "r", "--max-steps", 1, *SMALL_EXTRACTOR, "--seed", 7)
-    assert "another run" in run("03_extract_features.py", "--checkpoint", tmp_path / "r/model.pt", *args, fails=True)
+    run(
+        "02_pretrain_extractor.py",
+        "--faces",
+        small / "faces/frames",
+        "--out",
+        tmp_path / "r",
+        "--max-steps",
+        1,
+        *SMALL_EXTRACTOR,
+        "--seed",
+        7,
+    )
+    assert "another run" in run(
+        "03_extract_features.py", "--checkpoint", tmp_path / "r/model.pt", *args, fails=True
+    )
 
 
 def test_errors(small, extractor, features, copy, tmp_path):
     (tmp_path / "empty").mkdir()
     out = ("--out", tmp_path / "o")
     for folder, says in ((tmp_path / "none", "not a folder"), (tmp_path / "empty", "no index.csv")):
-        assert says in run("02_pretrain_extractor.py", "--faces", folder, "--out", tmp_path / "r", *SMALL_EXTRACTOR, fails=True)
-        assert says in run("03_extract_features.py", "--checkpoint", extractor, "--faces", folder, *out, fails=True)
+        assert says in run(
+            "02_pretrain_extractor.py",
+            "--faces",
+            folder,
+            "--out",
+            tmp_path / "r",
+            *SMALL_EXTRACTOR,
+            fails=True,
+        )
+        assert says in run(
+            "03_extract_features.py", "--checkpoint", extractor, "--faces", folder, *out, fails=True
+        )
     (tmp_path / "empty/index.csv").write_text("path,video,frame,label\na.png,a,0,0\n")
-    assert "no column clip" in run("02_pretrain_extractor.py", "--faces", tmp_path / "empty", "--out", tmp_path / "r", fails=True)
+    assert "no column clip" in run(
+        "02_pretrain_extractor.py",
+        "--faces",
+        tmp_path / "empty",
+        "--out",
+        tmp_path / "r",
+        fails=True,
+    )
     torch.save({"stage": "05"}, tmp_path / "other.pt")
     torch.save({"weights": torch.zeros(2)}, tmp_path / "stranger.pt")
     (tmp_path / "cut.pt").write_bytes(extractor.read_bytes()[:1000])
-    for name, says in (("other.pt", "stage 05; one of stage 02"), ("stranger.pt", "not a checkpoint"), ("cut.pt", "damaged"), ("none.pt", "no checkpoint")):
-        assert says in run("03_extract_features.py", "--checkpoint", tmp_path / name, "--faces", small / "faces/frames", *out, fails=True)
+    for name, says in (
+        ("other.pt", "stage 05; one of stage 02"),
+        ("stranger.pt", "not a checkpoint"),
+        ("cut.pt", "damaged"),
+        ("none.pt", "no checkpoint"),
+    ):
+        assert says in run(
+            "03_extract_features.py",
+            "--checkpoint",
+            tmp_path / name,
+            "--faces",
+            small / "faces/frames",
+            *out,
+            fails=True,
+        )
     faces = copy(small / "faces/frames")
-    victim = next(faces.glob("youtube_000/*.png"))                       # of the train split
+    victim = next(faces.glob("youtube_000/*.png"))  # of the train split
     victim.write_bytes(victim.read_bytes()[:60])
-    assert victim.name in run("02_pretrain_extractor.py", "--faces", faces, "--out", tmp_path / "r", *SMALL_EXTRACTOR, fails=True)
+    assert victim.name in run(
+        "02_pretrain_extractor.py",
+        "--faces",
+        faces,
+        "--out",
+        tmp_path / "r",
+        *SMALL_EXTRACTOR,
+        fails=True,
+    )
     victim.unlink()
-    assert victim.name in run("03_extract_features.py", "--checkpoint", extractor, "--faces", faces, *out, fails=True)
+    assert victim.name in run(
+        "03_extract_features.py", "--checkpoint", extractor, "--faces", faces, *out, fails=True
+    )
 
 
 def test_a_pickle_bomb_is_not_run(tmp_path, small):
     class Bomb:
         def __reduce__(self):
             return open, (str(tmp_path / "boom"), "w")
+
     torch.save({"stage": "02", "x": Bomb()}, tmp_path / "bomb.pt")
-    assert "damaged" in run("03_extract_features.py", "--checkpoint", tmp_path / "bomb.pt", "--faces", small / "faces/frames",
-                            "--out", tmp_path / "o", fails=True)
+    assert "damaged" in run(
+        "03_extract_features.py",
+        "--checkpoint",
+        tmp_path / "bomb.pt",
+        "--faces",
+        small / "faces/frames",
+        "--out",
+        tmp_path / "o",
+        fails=True,
+    )
     assert not (tmp_path / "boom").exists()
 
 
@@ -343,4 +620,12 @@ def test_an_index_cannot_lead_out_of_its_folder(small, copy, tmp_path):
     text = (faces / "index.csv").read_text()
     for path in ("../secret.png", "/etc/passwd", "a/../../b.png", "C:\\x.png"):
         (faces / "index.csv").write_text(text + f"{path},v,0,,0,youtube,train,0,0,1,1,0\n")
-        assert "leads out" in run("02_pretrain_extractor.py", "--faces", faces, "--out", tmp_path / "r", *SMALL_EXTRACTOR, fails=True)
+        assert "leads out" in run(
+            "02_pretrain_extractor.py",
+            "--faces",
+            faces,
+            "--out",
+            tmp_path / "r",
+            *SMALL_EXTRACTOR,
+            fails=True,
+        )

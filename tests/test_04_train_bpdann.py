@@ -1,13 +1,14 @@
 """Stage 04: equation 4, the reversal layer, equation 1, and that no target label reaches the training."""
+
 import csv
 import math
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import assert_same_tree, run, run_and_kill, stage
-from types import SimpleNamespace
 
 import common
 
@@ -24,21 +25,39 @@ def test_lambda():
 
 
 def test_lambda_of_a_run_goes_from_0_to_1(features, tmp_path):
-    run("04_train_bpdann.py", "--source", features / "frames", "--target", features / "phone", *SHORT,
-        "--out", tmp_path / "r", "--scores", tmp_path / "s")
+    run(
+        "04_train_bpdann.py",
+        "--source",
+        features / "frames",
+        "--target",
+        features / "phone",
+        *SHORT,
+        "--out",
+        tmp_path / "r",
+        "--scores",
+        tmp_path / "s",
+    )
     log = list(csv.DictReader(open(tmp_path / "r/phone/log.csv")))
     steps = int(log[-1]["step"])
     assert float(log[-1]["lambda"]) == pytest.approx(0.9999, abs=1e-4)
-    assert float(log[0]["lambda"]) == pytest.approx(bpdann.lambda_at((int(log[0]["step"]) - 1) / (steps - 1)), abs=1e-6)
+    assert float(log[0]["lambda"]) == pytest.approx(
+        bpdann.lambda_at((int(log[0]["step"]) - 1) / (steps - 1)), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_reversal_gradient_is_minus_lambda_times_the_plain_one(weight):
     torch.manual_seed(0)
     model, x, d = bpdann.BPDANN(6, 5, 4), torch.randn(8, 6), torch.arange(8) % 2
-    plain = torch.autograd.grad(torch.nn.functional.cross_entropy(model.d(model.f(x)), d), list(model.f.parameters()))
-    reversed_ = torch.autograd.grad(torch.nn.functional.cross_entropy(model.d(bpdann.GradientReversal.apply(model.f(x), weight)), d),
-                                    list(model.f.parameters()))
+    plain = torch.autograd.grad(
+        torch.nn.functional.cross_entropy(model.d(model.f(x)), d), list(model.f.parameters())
+    )
+    reversed_ = torch.autograd.grad(
+        torch.nn.functional.cross_entropy(
+            model.d(bpdann.GradientReversal.apply(model.f(x), weight)), d
+        ),
+        list(model.f.parameters()),
+    )
     for a, b in zip(plain, reversed_):
         assert torch.allclose(b, -weight * a, atol=1e-7)
         assert a.abs().sum() > 0
@@ -63,13 +82,29 @@ def test_no_target_label_reaches_the_training(features, copy, tmp_path):
             rows = list(csv.reader(open(path)))
             column = rows[0].index("label")
             labels = [row[column] for row in rows[1:]]
-            new = np.random.default_rng(0).permutation(labels) if change == "phone" else ["10"[int(label)] for label in labels]
+            new = (
+                np.random.default_rng(0).permutation(labels)
+                if change == "phone"
+                else ["10"[int(label)] for label in labels]
+            )
             assert list(new) != labels
             for row, label in zip(rows[1:], new):
                 row[column] = label
             csv.writer(open(path, "w", newline=""), lineterminator="\n").writerows(rows)
-        run("04_train_bpdann.py", "--source", folder / "frames", "--target", folder / "phone", *SHORT, "--target-fraction", 0.5,
-            "--out", folder / "run", "--scores", folder / "s")
+        run(
+            "04_train_bpdann.py",
+            "--source",
+            folder / "frames",
+            "--target",
+            folder / "phone",
+            *SHORT,
+            "--target-fraction",
+            0.5,
+            "--out",
+            folder / "run",
+            "--scores",
+            folder / "s",
+        )
         outputs.append(torch.load(folder / "run/phone/model.pt", weights_only=True)["model"])
     plain, target, source = outputs
     assert all(torch.equal(plain[k], target[k]) for k in plain)
@@ -77,26 +112,63 @@ def test_no_target_label_reaches_the_training(features, copy, tmp_path):
 
 
 def test_source_only_is_lambda_zero_and_ignores_the_target(features, tmp_path):
-    for name, flags in (("a", ("--target", features / "phone")), ("b", ("--target", features / "frames", "--target-split", "val"))):
-        run("04_train_bpdann.py", "--method", "source-only", "--source", features / "frames", *flags, *SHORT,
-            "--out", tmp_path / name, "--scores", tmp_path / "s" / name)
-    a, b = (torch.load(tmp_path / name / target / "model.pt", weights_only=True)["model"] for name, target in ("a phone".split(), "b frames".split()))
+    for name, flags in (
+        ("a", ("--target", features / "phone")),
+        ("b", ("--target", features / "frames", "--target-split", "val")),
+    ):
+        run(
+            "04_train_bpdann.py",
+            "--method",
+            "source-only",
+            "--source",
+            features / "frames",
+            *flags,
+            *SHORT,
+            "--out",
+            tmp_path / name,
+            "--scores",
+            tmp_path / "s" / name,
+        )
+    a, b = (
+        torch.load(tmp_path / name / target / "model.pt", weights_only=True)["model"]
+        for name, target in ("a phone".split(), "b frames".split())
+    )
     assert all(torch.equal(a[k], b[k]) for k in a if k[0] in "fy")
     assert {row["lambda"] for row in csv.DictReader(open(tmp_path / "a/phone/log.csv"))} == {"0.0"}
 
 
 def test_scores_for_all_target_images(features, tmp_path):
-    run("04_train_bpdann.py", "--source", features / "frames", "--target", features / "phone", "--target-split", "all",
-        "--target-fraction", 0.1, *SHORT, "--out", tmp_path / "r", "--scores", tmp_path / "s")
+    run(
+        "04_train_bpdann.py",
+        "--source",
+        features / "frames",
+        "--target",
+        features / "phone",
+        "--target-split",
+        "all",
+        "--target-fraction",
+        0.1,
+        *SHORT,
+        "--out",
+        tmp_path / "r",
+        "--scores",
+        tmp_path / "s",
+    )
     index = list(csv.DictReader(open(features / "phone/index.csv")))
     scores = list(csv.DictReader(open(tmp_path / "s/phone.csv")))
-    assert [(r["video"], r["frame"], r["label"]) for r in scores] == [(r["video"], r["frame"], r["label"]) for r in index]
+    assert [(r["video"], r["frame"], r["label"]) for r in scores] == [
+        (r["video"], r["frame"], r["label"]) for r in index
+    ]
     # The scores are those of the network in model.pt on those features.
     checkpoint = torch.load(tmp_path / "r/phone/model.pt", weights_only=True)
     model = bpdann.BPDANN(**checkpoint["kwargs"]).eval()
     model.load_state_dict(checkpoint["model"])
     with torch.no_grad():
-        expected = model(torch.from_numpy(np.load(features / "phone/features.npy"))).softmax(1)[:, 1].numpy()
+        expected = (
+            model(torch.from_numpy(np.load(features / "phone/features.npy")))
+            .softmax(1)[:, 1]
+            .numpy()
+        )
     assert np.allclose([float(r["score"]) for r in scores], expected, atol=1e-6)
 
 
@@ -105,32 +177,83 @@ def test_balanced_draw():
     for seed in range(5):
         drawn = bpdann.draw_target(labels, 20, True, np.random.default_rng(seed))
         assert len(set(drawn)) == 20 and labels[drawn].sum() == 10 and (np.diff(drawn) > 0).all()
-    assert labels[bpdann.draw_target(labels, 100, True, np.random.default_rng(0))].sum() == 30      # the rarer class bounds both
+    assert (
+        labels[bpdann.draw_target(labels, 100, True, np.random.default_rng(0))].sum() == 30
+    )  # the rarer class bounds both
     with pytest.raises(ValueError):
         bpdann.draw_target(np.ones(10, int), 4, True, np.random.default_rng(0))
     blind = bpdann.draw_target(labels, 20, False, np.random.default_rng(0))
-    assert list(blind) == list(bpdann.draw_target(1 - labels, 20, False, np.random.default_rng(0))) and len(set(blind)) == 20
+    assert (
+        list(blind) == list(bpdann.draw_target(1 - labels, 20, False, np.random.default_rng(0)))
+        and len(set(blind)) == 20
+    )
 
 
 def test_several_targets_are_what_each_alone_gives(features, copy, tmp_path):
     other = copy(features / "frames").rename(tmp_path / "other")
     common = ("--source", features / "frames", "--target-fraction", 0.5, "--target-balance", *SHORT)
-    output = run("04_train_bpdann.py", *common, "--target", features / "phone", other, "--out", tmp_path / "r", "--scores", tmp_path / "s")
-    assert "phone: 8 of 16 target images, as many real as fake" in output and "other: 8 of 16" in output
+    output = run(
+        "04_train_bpdann.py",
+        *common,
+        "--target",
+        features / "phone",
+        other,
+        "--out",
+        tmp_path / "r",
+        "--scores",
+        tmp_path / "s",
+    )
+    assert (
+        "phone: 8 of 16 target images, as many real as fake" in output
+        and "other: 8 of 16" in output
+    )
     for folder in (features / "phone", other):
-        run("04_train_bpdann.py", *common, "--target", folder, "--out", tmp_path / "one", "--scores", tmp_path / "s1")
+        run(
+            "04_train_bpdann.py",
+            *common,
+            "--target",
+            folder,
+            "--out",
+            tmp_path / "one",
+            "--scores",
+            tmp_path / "s1",
+        )
     assert_same_tree(tmp_path / "r", tmp_path / "one")
     assert_same_tree(tmp_path / "s", tmp_path / "s1")
-    assert "give one --target" in run("04_train_bpdann.py", *common, "--target", features / "phone", other, "--test", other,
-                                      "--out", tmp_path / "x", "--scores", tmp_path / "x", fails=True)
+    assert "give one --target" in run(
+        "04_train_bpdann.py",
+        *common,
+        "--target",
+        features / "phone",
+        other,
+        "--test",
+        other,
+        "--out",
+        tmp_path / "x",
+        "--scores",
+        tmp_path / "x",
+        fails=True,
+    )
 
 
 def test_other_test_sets_without_training_again(features, tmp_path):
     """--test and --test-split say what is scored; the network stays as it is."""
-    args = ("--source", features / "frames", "--target", features / "phone", *SHORT, "--out", tmp_path / "r", "--scores", tmp_path / "s")
+    args = (
+        "--source",
+        features / "frames",
+        "--target",
+        features / "phone",
+        *SHORT,
+        "--out",
+        tmp_path / "r",
+        "--scores",
+        tmp_path / "s",
+    )
     run("04_train_bpdann.py", *args, "--test", features / "frames", "--test-split", "val")
     before = (tmp_path / "r/phone/model.pt").read_bytes()
-    assert [p.name for p in (tmp_path / "s").iterdir()] == ["frames.csv"] and len(list(csv.DictReader(open(tmp_path / "s/frames.csv")))) == 16
+    assert [p.name for p in (tmp_path / "s").iterdir()] == ["frames.csv"] and len(
+        list(csv.DictReader(open(tmp_path / "s/frames.csv")))
+    ) == 16
     output = run("04_train_bpdann.py", *args, "--test", features / "phone", "--test-split", "all")
     assert " steps in " not in output and (tmp_path / "r/phone/model.pt").read_bytes() == before
     assert len(list(csv.DictReader(open(tmp_path / "s/phone.csv")))) == 48
@@ -142,27 +265,86 @@ def test_grid_is_chosen_on_the_source(features, tmp_path):
     for name in ("plain", "turned"):
         folder = tmp_path / name
         shutil.copytree(features, folder)
-        if name == "turned":                                              # every label of the target turned around
+        if name == "turned":  # every label of the target turned around
             rows = list(csv.reader(open(folder / "phone/index.csv")))
             column = rows[0].index("label")
-            csv.writer(open(folder / "phone/index.csv", "w", newline="")).writerows([rows[0], *([*r[:column], "10"[int(r[column])], *r[column + 1:]] for r in rows[1:])])
-        run("04_train_bpdann.py", "--grid", "--n1", 16, 32, "--n2", 4, "--dropout", 0.1, 0.5, "--source", folder / "frames", "--target", folder / "phone",
-            *SHORT, "--lr", 1e-3, "--out", folder / "r", "--scores", folder / "s")
+            csv.writer(open(folder / "phone/index.csv", "w", newline="")).writerows(
+                [
+                    rows[0],
+                    *([*r[:column], "10"[int(r[column])], *r[column + 1 :]] for r in rows[1:]),
+                ]
+            )
+        run(
+            "04_train_bpdann.py",
+            "--grid",
+            "--n1",
+            16,
+            32,
+            "--n2",
+            4,
+            "--dropout",
+            0.1,
+            0.5,
+            "--source",
+            folder / "frames",
+            "--target",
+            folder / "phone",
+            *SHORT,
+            "--lr",
+            1e-3,
+            "--out",
+            folder / "r",
+            "--scores",
+            folder / "s",
+        )
         grid = list(csv.DictReader(open(folder / "r/phone/grid.csv")))
-        assert {(r["n1"], r["n2"], r["dropout"]) for r in grid} == {(a, "4", p) for a in ("16", "32") for p in ("0.1", "0.5")}
+        assert {(r["n1"], r["n2"], r["dropout"]) for r in grid} == {
+            (a, "4", p) for a in ("16", "32") for p in ("0.1", "0.5")
+        }
         (best,) = [r for r in grid if r["chosen"] == "1"]
-        assert all((-float(best["source_val_auc"]), float(best["source_val_loss"])) <= (-float(r["source_val_auc"]), float(r["source_val_loss"])) for r in grid)
+        assert all(
+            (-float(best["source_val_auc"]), float(best["source_val_loss"]))
+            <= (-float(r["source_val_auc"]), float(r["source_val_loss"]))
+            for r in grid
+        )
         run_of_best = folder / "r/phone" / f"{best['n1']}-{best['n2']}-{best['dropout']}"
         assert (run_of_best / "model.pt").read_bytes() == (folder / "r/phone/model.pt").read_bytes()
-        assert torch.load(folder / "r/phone/model.pt", weights_only=True)["kwargs"]["n1"] == int(best["n1"])
+        assert torch.load(folder / "r/phone/model.pt", weights_only=True)["kwargs"]["n1"] == int(
+            best["n1"]
+        )
         chosen.append(grid)
     assert chosen[0] == chosen[1]
-    out = ("--source", features / "frames", "--target", features / "phone", "--out", tmp_path / "x", "--scores", tmp_path / "x")
+    out = (
+        "--source",
+        features / "frames",
+        "--target",
+        features / "phone",
+        "--out",
+        tmp_path / "x",
+        "--scores",
+        tmp_path / "x",
+    )
     assert "need --grid" in run("04_train_bpdann.py", *out, "--n1", 8, 16, fails=True)
-    assert "--end-to-end takes one" in run("04_train_bpdann.py", *out, "--grid", "--end-to-end", fails=True)
+    assert "--end-to-end takes one" in run(
+        "04_train_bpdann.py", *out, "--grid", "--end-to-end", fails=True
+    )
 
 
-END_TO_END = ("--end-to-end", "--arch", "resnet18", "--weights", "none", "--image-size", 32, "--batch", 8, "--device", "cpu", "--workers", 1)
+END_TO_END = (
+    "--end-to-end",
+    "--arch",
+    "resnet18",
+    "--weights",
+    "none",
+    "--image-size",
+    32,
+    "--batch",
+    8,
+    "--device",
+    "cpu",
+    "--workers",
+    1,
+)
 
 
 def test_end_to_end_reverses_the_gradient_into_the_backbone():
@@ -174,20 +356,48 @@ def test_end_to_end_reverses_the_gradient_into_the_backbone():
     f = model.embed(images)
     label = torch.nn.functional.cross_entropy(model.y(f[:4]), d[:4])
     plain = torch.nn.functional.cross_entropy(model.d(f), d)
-    both = label + torch.nn.functional.cross_entropy(model.d(bpdann.GradientReversal.apply(f, weight)), d)
-    a, b, c = (torch.autograd.grad(loss, first, retain_graph=True)[0] for loss in (label, plain, both))
-    assert torch.allclose(c, a - weight * b, atol=1e-6) and b.abs().sum() > 0 and not hasattr(model.extractor, "head")
+    both = label + torch.nn.functional.cross_entropy(
+        model.d(bpdann.GradientReversal.apply(f, weight)), d
+    )
+    a, b, c = (
+        torch.autograd.grad(loss, first, retain_graph=True)[0] for loss in (label, plain, both)
+    )
+    assert (
+        torch.allclose(c, a - weight * b, atol=1e-6)
+        and b.abs().sum() > 0
+        and not hasattr(model.extractor, "head")
+    )
 
 
 def test_end_to_end(small, tmp_path):
     """Kill and resume give the same files; target labels change nothing; the checkpoint rebuilds the network that was scored."""
     faces = tmp_path / "faces"
     shutil.copytree(small / "faces", faces)
-    args = (*END_TO_END, "--source", faces / "frames", "--target", faces / "phone", "--target-split", "val", "--epochs", 3,
-            "--test", faces / "frames", faces / "phone")
+    args = (
+        *END_TO_END,
+        "--source",
+        faces / "frames",
+        "--target",
+        faces / "phone",
+        "--target-split",
+        "val",
+        "--epochs",
+        3,
+        "--test",
+        faces / "frames",
+        faces / "phone",
+    )
     run("04_train_bpdann.py", *args, "--out", tmp_path / "whole", "--scores", tmp_path / "s1")
     part = tmp_path / "part"
-    run_and_kill((part / "phone/last.pt").exists, "04_train_bpdann.py", *args, "--out", part, "--scores", tmp_path / "s2")
+    run_and_kill(
+        (part / "phone/last.pt").exists,
+        "04_train_bpdann.py",
+        *args,
+        "--out",
+        part,
+        "--scores",
+        tmp_path / "s2",
+    )
     run("04_train_bpdann.py", *args, "--out", part, "--scores", tmp_path / "s2")
     assert_same_tree(tmp_path / "whole", part)
     assert_same_tree(tmp_path / "s1", tmp_path / "s2")
@@ -196,11 +406,22 @@ def test_end_to_end(small, tmp_path):
     model.load_state_dict(checkpoint["model"])
     (row, *_) = csv.DictReader(open(tmp_path / "s1/phone.csv"))
     from common import load_face
+
     with torch.no_grad():
-        p_fake = model(load_face(faces / "phone" / row["video"] / f"{int(row['frame']):06d}.png", 32)[None]).softmax(1)[0, 1].item()
+        p_fake = (
+            model(
+                load_face(faces / "phone" / row["video"] / f"{int(row['frame']):06d}.png", 32)[None]
+            )
+            .softmax(1)[0, 1]
+            .item()
+        )
     assert float(row["score"]) == pytest.approx(p_fake, abs=1e-4)
     index = (faces / "phone/index.csv").read_text()
-    turned = index.replace(",0,youtube,", ",x,youtube,").replace(",1,Deepfakes,", ",0,Deepfakes,").replace(",x,", ",1,")
+    turned = (
+        index.replace(",0,youtube,", ",x,youtube,")
+        .replace(",1,Deepfakes,", ",0,Deepfakes,")
+        .replace(",x,", ",1,")
+    )
     assert turned != index
     (faces / "phone/index.csv").write_text(turned)
     run("04_train_bpdann.py", *args, "--out", tmp_path / "turned", "--scores", tmp_path / "s3")
@@ -211,11 +432,32 @@ def test_end_to_end(small, tmp_path):
 def test_features_of_clips_are_adapted_as_they_are(small, tmp_path):
     """05 --save-features, then 04: the two papers combined."""
     from conftest import SMALL_CLRNET
-    run("05_train_clrnet.py", "--strategy", "single", "--source", small / "faces/clips", "--epochs", 1, *SMALL_CLRNET, "--out", tmp_path / "c",
-        "--test", small / "faces/clips", small / "faces/clips-FS", "--scores", tmp_path / "s", "--save-features", tmp_path / "features")
+
+    run(
+        "05_train_clrnet.py",
+        "--strategy",
+        "single",
+        "--source",
+        small / "faces/clips",
+        "--epochs",
+        1,
+        *SMALL_CLRNET,
+        "--out",
+        tmp_path / "c",
+        "--test",
+        small / "faces/clips",
+        small / "faces/clips-FS",
+        "--scores",
+        tmp_path / "s",
+        "--save-features",
+        tmp_path / "features",
+    )
     stored = np.load(tmp_path / "features/clips-FS/features.npy")
     index = list(csv.DictReader(open(tmp_path / "features/clips-FS/index.csv")))
-    assert stored.shape == (24, 32) == (len(index), 4 * 4 * 2) and {r["clip"] for r in index} == {"0", "1"}
+    assert stored.shape == (24, 32) == (len(index), 4 * 4 * 2) and {r["clip"] for r in index} == {
+        "0",
+        "1",
+    }
     clrnet, common_ = stage("05_train_clrnet"), stage("common")
     checkpoint = torch.load(tmp_path / "c/model.pt", weights_only=True)
     model = clrnet.CLRNet(**checkpoint["kwargs"]).eval()
@@ -223,60 +465,151 @@ def test_features_of_clips_are_adapted_as_they_are(small, tmp_path):
     items, faces_index, first, _ = clrnet.read_clips(small / "faces/clips-FS", "all")
     with torch.no_grad():
         vector = model.features(common_.Faces(items, 48)[3][None] / 255)[0]
-    assert np.allclose(stored[3], vector, atol=1e-4) and index[3]["video"] == faces_index["video"][first[3]]
-    run("04_train_bpdann.py", "--source", tmp_path / "features/clips", "--target", tmp_path / "features/clips-FS", *SHORT,
-        "--out", tmp_path / "r", "--scores", tmp_path / "s4")
-    scores, direct = (list(csv.DictReader(open(tmp_path / s / "clips-FS.csv"))) for s in ("s4", "s"))
-    assert [(r["video"], r["frame"]) for r in scores] == [(r["video"], r["frame"]) for r in direct] and len(scores) == 8
+    assert (
+        np.allclose(stored[3], vector, atol=1e-4)
+        and index[3]["video"] == faces_index["video"][first[3]]
+    )
+    run(
+        "04_train_bpdann.py",
+        "--source",
+        tmp_path / "features/clips",
+        "--target",
+        tmp_path / "features/clips-FS",
+        *SHORT,
+        "--out",
+        tmp_path / "r",
+        "--scores",
+        tmp_path / "s4",
+    )
+    scores, direct = (
+        list(csv.DictReader(open(tmp_path / s / "clips-FS.csv"))) for s in ("s4", "s")
+    )
+    assert [(r["video"], r["frame"]) for r in scores] == [
+        (r["video"], r["frame"]) for r in direct
+    ] and len(scores) == 8
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(features, tmp_path):
     """It says at which step and batch, and the last good state stays."""
-    args = ("--source", features / "frames", "--target", features / "phone", "--batch", 4, "--device", "cpu", "--out", tmp_path / "r", "--scores", tmp_path / "s")
+    args = (
+        "--source",
+        features / "frames",
+        "--target",
+        features / "phone",
+        "--batch",
+        4,
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "r",
+        "--scores",
+        tmp_path / "s",
+    )
     run("04_train_bpdann.py", *args, "--epochs", 1)
     good = (tmp_path / "r/phone/last.pt").read_bytes()
     output = run("04_train_bpdann.py", *args, "--epochs", 9, "--lr", "inf", "--go-on", fails=True)
-    assert "a loss is not finite at step " in output and ", batch " in output and "last.pt is the last good state" in output
+    assert (
+        "a loss is not finite at step " in output
+        and ", batch " in output
+        and "last.pt is the last good state" in output
+    )
     assert (tmp_path / "r/phone/last.pt").read_bytes() == good
 
 
 def test_errors(features, extractor, small, tmp_path):
     out = ("--out", tmp_path / "r", "--scores", tmp_path / "s")
     (tmp_path / "empty").mkdir()
-    for source, says in ((tmp_path / "none", "not a folder"), (tmp_path / "empty", "no index.csv"), (small / "faces/frames", "features.npy")):
-        assert says in run("04_train_bpdann.py", "--source", source, "--target", features / "phone", *out, fails=True)
+    for source, says in (
+        (tmp_path / "none", "not a folder"),
+        (tmp_path / "empty", "no index.csv"),
+        (small / "faces/frames", "features.npy"),
+    ):
+        assert says in run(
+            "04_train_bpdann.py",
+            "--source",
+            source,
+            "--target",
+            features / "phone",
+            *out,
+            fails=True,
+        )
     narrow = tmp_path / "narrow"
     shutil.copytree(features / "phone", narrow)
     np.save(narrow / "features.npy", np.zeros((48, 7), np.float32))
-    assert "7 features" in run("04_train_bpdann.py", "--source", features / "frames", "--target", narrow, *out, fails=True)
+    assert "7 features" in run(
+        "04_train_bpdann.py", "--source", features / "frames", "--target", narrow, *out, fails=True
+    )
     broken = np.load(features / "phone/features.npy").copy()
     broken[:] = np.nan
     np.save(narrow / "features.npy", broken)
-    assert "not finite" in run("04_train_bpdann.py", "--source", features / "frames", "--target", narrow, *out, fails=True)
+    assert "not finite" in run(
+        "04_train_bpdann.py", "--source", features / "frames", "--target", narrow, *out, fails=True
+    )
     (narrow / "index.csv").write_text("path,video\na,b\n")
-    assert "no column" in run("04_train_bpdann.py", "--source", features / "frames", "--target", narrow, *out, fails=True)
+    assert "no column" in run(
+        "04_train_bpdann.py", "--source", features / "frames", "--target", narrow, *out, fails=True
+    )
 
 
 def test_other_flags_on_the_same_folder_are_refused(features, tmp_path):
-    args = ("--source", features / "frames", "--target", features / "phone", "--batch", 4, "--out", tmp_path / "r", "--scores", tmp_path / "s")
+    args = (
+        "--source",
+        features / "frames",
+        "--target",
+        features / "phone",
+        "--batch",
+        4,
+        "--out",
+        tmp_path / "r",
+        "--scores",
+        tmp_path / "s",
+    )
     run("04_train_bpdann.py", *args, "--epochs", 1)
     assert "epochs was 1, is 2" in run("04_train_bpdann.py", *args, "--epochs", 2, fails=True)
 
 
 # ---------------------------------------------------------------- features that do not fit into memory, the fused optimizer
 
+
 def test_streamed_features_give_what_held_ones_give(features, tmp_path, monkeypatch, capsys):
     """With no memory free, features are read from disk batch by batch: weights and scores are the same bit for bit."""
     for name, free in (("held", 1e12), ("streamed", 0)):
         monkeypatch.setattr(bpdann, "free_memory", lambda device: free)
-        monkeypatch.setattr("sys.argv", ["04", *map(str, ("--source", features / "frames", "--target", features / "phone", *SHORT,
-                                                          "--out", tmp_path / name, "--scores", tmp_path / f"scores-{name}"))])
+        monkeypatch.setattr(
+            "sys.argv",
+            [
+                "04",
+                *map(
+                    str,
+                    (
+                        "--source",
+                        features / "frames",
+                        "--target",
+                        features / "phone",
+                        *SHORT,
+                        "--out",
+                        tmp_path / name,
+                        "--scores",
+                        tmp_path / f"scores-{name}",
+                    ),
+                ),
+            ],
+        )
         bpdann.main()
         output = capsys.readouterr().out
-        assert ("too many, so they are read from disk" in output) == (name == "streamed") == ("held in memory" not in output)
-    weights = [torch.load(tmp_path / name / "phone/model.pt", weights_only=True)["model"] for name in ("held", "streamed")]
+        assert (
+            ("too many, so they are read from disk" in output)
+            == (name == "streamed")
+            == ("held in memory" not in output)
+        )
+    weights = [
+        torch.load(tmp_path / name / "phone/model.pt", weights_only=True)["model"]
+        for name in ("held", "streamed")
+    ]
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
-    assert (tmp_path / "scores-held/phone.csv").read_bytes() == (tmp_path / "scores-streamed/phone.csv").read_bytes()
+    assert (tmp_path / "scores-held/phone.csv").read_bytes() == (
+        tmp_path / "scores-streamed/phone.csv"
+    ).read_bytes()
 
 
 def test_streamed_features_are_checked_too(features, copy, tmp_path, monkeypatch, capsys):
@@ -285,7 +618,26 @@ def test_streamed_features_are_checked_too(features, copy, tmp_path, monkeypatch
     array[-1, 3] = np.nan
     np.save(folder / "features.npy", array)
     monkeypatch.setattr(bpdann, "free_memory", lambda device: 0)
-    monkeypatch.setattr("sys.argv", ["04", *map(str, ("--source", features / "frames", "--target", folder, *SHORT, "--out", tmp_path / "r", "--scores", tmp_path / "s"))])
+    monkeypatch.setattr(
+        "sys.argv",
+        [
+            "04",
+            *map(
+                str,
+                (
+                    "--source",
+                    features / "frames",
+                    "--target",
+                    folder,
+                    *SHORT,
+                    "--out",
+                    tmp_path / "r",
+                    "--scores",
+                    tmp_path / "s",
+                ),
+            ),
+        ],
+    )
     with pytest.raises(SystemExit, match="not finite numbers"):
         bpdann.main()
 
@@ -298,34 +650,75 @@ def test_training_equals_a_plain_loop(tmp_path):
     """Lambda as a tensor and the fused optimizer, against the paper's equations step by step with torch's plain Adam: to 1e-6."""
     torch.manual_seed(0)
     xs, xt, ys = torch.randn(24, 6), torch.randn(16, 6), torch.arange(24) % 2
-    args = SimpleNamespace(seed=3, end_to_end=False, lr=1e-3, epochs=3, batch=8, method="bp-dann", precision="fp32")
-    model, _ = bpdann.adapt(tmp_path, args, dict(dimensions=6, n1=5, n2=4, dropout=0.0), xs, ys, xs[:0], [], xt, torch.device("cpu"), "")
+    args = SimpleNamespace(
+        seed=3, end_to_end=False, lr=1e-3, epochs=3, batch=8, method="bp-dann", precision="fp32"
+    )
+    model, _ = bpdann.adapt(
+        tmp_path,
+        args,
+        dict(dimensions=6, n1=5, n2=4, dropout=0.0),
+        xs,
+        ys,
+        xs[:0],
+        [],
+        xt,
+        torch.device("cpu"),
+        "",
+    )
     torch.manual_seed(3)
     plain, total, step = bpdann.BPDANN(6, 5, 4, 0.0), 9, 0
     optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3, fused=False, foreach=False)
     for epoch in range(3):
-        order = np.concatenate([np.random.default_rng((3, epoch, k)).permutation(16) for k in range(2)])
+        order = np.concatenate(
+            [np.random.default_rng((3, epoch, k)).permutation(16) for k in range(2)]
+        )
         for k, rows in enumerate(common.epoch_batches(24, 8, 3, epoch)):
-            f_s, f_t = plain.embed(xs[rows]), plain.embed(xt[order[8 * k:8 * k + 8]])
+            f_s, f_t = plain.embed(xs[rows]), plain.embed(xt[order[8 * k : 8 * k + 8]])
             weight = bpdann.lambda_at(step / (total - 1))
             d = plain.d(bpdann.GradientReversal.apply(torch.cat([f_s, f_t]), weight))
-            loss = torch.nn.functional.cross_entropy(plain.y(f_s), ys[rows]) + torch.nn.functional.cross_entropy(d, torch.arange(16) // 8)
+            loss = torch.nn.functional.cross_entropy(
+                plain.y(f_s), ys[rows]
+            ) + torch.nn.functional.cross_entropy(d, torch.arange(16) // 8)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             step += 1
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(model.parameters(), plain.parameters()))
+    assert all(
+        torch.allclose(a, b, atol=1e-6) for a, b in zip(model.parameters(), plain.parameters())
+    )
 
 
 def test_bfloat16_trains_as_float32(tmp_path):
     """The same training in both precisions: weights move in the same direction; features held as bfloat16 are what autocast makes of them."""
     torch.manual_seed(0)
     xs, xt, ys, found = torch.randn(24, 6), torch.randn(16, 6), torch.arange(24) % 2, []
-    for name, precision, dtype in (("a", "fp32", None), ("b", "bf16", None), ("c", "bf16", torch.bfloat16)):
-        args = SimpleNamespace(seed=3, end_to_end=False, lr=1e-2, epochs=10, batch=8, method="bp-dann", precision=precision)
+    for name, precision, dtype in (
+        ("a", "fp32", None),
+        ("b", "bf16", None),
+        ("c", "bf16", torch.bfloat16),
+    ):
+        args = SimpleNamespace(
+            seed=3,
+            end_to_end=False,
+            lr=1e-2,
+            epochs=10,
+            batch=8,
+            method="bp-dann",
+            precision=precision,
+        )
         (tmp_path / name).mkdir()
-        model, final = bpdann.adapt(tmp_path / name, args, dict(dimensions=6, n1=16, n2=8, dropout=0.0), xs.to(dtype), ys, xs[:0], [], xt.to(dtype),
-                                    torch.device("cpu"), "")
+        model, final = bpdann.adapt(
+            tmp_path / name,
+            args,
+            dict(dimensions=6, n1=16, n2=8, dropout=0.0),
+            xs.to(dtype),
+            ys,
+            xs[:0],
+            [],
+            xt.to(dtype),
+            torch.device("cpu"),
+            "",
+        )
         assert {p.dtype for p in model.parameters()} == {torch.float32}
         found.append((torch.cat([p.detach().flatten() for p in model.parameters()]), final))
     torch.manual_seed(3)

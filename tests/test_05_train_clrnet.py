@@ -1,12 +1,13 @@
 """Stage 05: the authors' outputs, a plain loop over frames, the strategies, kill and resume."""
+
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import SMALL_CLRNET, run, shared, stage
-from pathlib import Path
 from PIL import Image
 
 import common
@@ -16,11 +17,14 @@ clrnet = stage("05_train_clrnet")
 
 # ---------------------------------------------------------------- the network
 
+
 def load_fixture(path):
     """A network with the fixture's weights, its input (N, T, 3, H, W), and the file."""
     data = np.load(path)
     config = json.loads(str(data["config"]))
-    model = clrnet.CLRNet(filters=config["initial_filters"], repetitions=config["repetitions"]).eval()
+    model = clrnet.CLRNet(
+        filters=config["initial_filters"], repetitions=config["repetitions"]
+    ).eval()
     names = sorted(name for name in data.files if name[0] == "w" and name[1:].isdigit())
     clrnet.load_keras_weights(model, [data[name] for name in names])
     return model, torch.from_numpy(data["input"]).permute(0, 1, 4, 2, 3), data
@@ -30,7 +34,7 @@ def check_parity(path):
     """Probabilities and the output of every stage against the authors' network, to 1e-4."""
     model, frames, data = load_fixture(path)
     with torch.no_grad():
-        theirs = data["probs"][:, ::-1]                                    # fake, real -> real, fake
+        theirs = data["probs"][:, ::-1]  # fake, real -> real, fake
         assert np.abs(model(frames).softmax(1).numpy() - theirs).max() < 1e-4
         assert np.abs(model.features(frames).numpy() - data["out_head_gap"]).max() < 1e-4
         outputs = []
@@ -38,7 +42,9 @@ def check_parity(path):
             stage_.register_forward_hook(lambda module, inputs, output: outputs.append(output))
         model(frames)
     for k, output in enumerate(outputs):
-        assert np.abs(output.permute(0, 1, 3, 4, 2).numpy() - data[f"out_stage{k}"]).max() < 1e-4, f"stage {k}"
+        assert np.abs(output.permute(0, 1, 3, 4, 2).numpy() - data[f"out_stage{k}"]).max() < 1e-4, (
+            f"stage {k}"
+        )
 
 
 def test_parity_with_the_authors_network():
@@ -60,7 +66,11 @@ def test_gradients_of_the_authors_network():
             module.p = 0.0
     fake = torch.from_numpy(data["target"][:, 0]).long()
     loss = torch.nn.functional.cross_entropy(model(frames), fake)
-    l2 = 1e-4 * sum(layer.input.weight.square().sum() for layer in model.modules() if isinstance(layer, clrnet.ConvLSTM))
+    l2 = 1e-4 * sum(
+        layer.input.weight.square().sum()
+        for layer in model.modules()
+        if isinstance(layer, clrnet.ConvLSTM)
+    )
     assert (loss + l2).item() == pytest.approx(float(data["total_loss"]), rel=1e-4)
     (loss + l2).backward()
     names = [str(name) for name in json.loads(str(data["trainable_names"]))]
@@ -73,32 +83,44 @@ def test_gradients_of_the_authors_network():
     mine += [model.head.weight, model.head.bias]
     assert len(mine) == len(names)
     for k, (parameter, name) in enumerate(zip(mine, names)):
-        if name.startswith("batch_normalization_v1_15/beta"):             # exactly zero in theory
+        if name.startswith("batch_normalization_v1_15/beta"):  # exactly zero in theory
             continue
         theirs = data[f"grad{k:03d}"][..., ::-1] if k >= len(names) - 2 else data[f"grad{k:03d}"]
         theirs = theirs.transpose(3, 2, 0, 1) if theirs.ndim == 4 else theirs.T
-        assert np.abs(parameter.grad.numpy() - theirs).max() <= 1e-3 * np.abs(theirs).max() + 1e-7, name
+        assert (
+            np.abs(parameter.grad.numpy() - theirs).max() <= 1e-3 * np.abs(theirs).max() + 1e-7
+        ), name
 
 
 def test_full_size():
     with torch.device("meta"):
         model = clrnet.CLRNet()
-    assert sum(v.numel() for k, v in model.state_dict().items() if "num_batches" not in k) == 248_160_514
+    assert (
+        sum(v.numel() for k, v in model.state_dict().items() if "num_batches" not in k)
+        == 248_160_514
+    )
     assert len(model.layers()) == 207
     assert sum(isinstance(layer, clrnet.ConvLSTM) for layer in model.layers()) == 53
-    assert sum(isinstance(layer, clrnet.ConvLSTM) for layer in clrnet.frozen_part(model, 87 / 207)) == 23    # the authors' cut
+    assert (
+        sum(isinstance(layer, clrnet.ConvLSTM) for layer in clrnet.frozen_part(model, 87 / 207))
+        == 23
+    )  # the authors' cut
     half = clrnet.frozen_part(model, 0.5)
     assert half[-1] is model.stages[2][0].norm_shortcut and model.stages[2][0].c not in half
 
 
-@pytest.mark.parametrize("channels, filters, kernel, stride, size", [(3, 4, 7, 2, (12, 15)), (5, 2, 3, 1, (6, 5)), (4, 3, 1, 2, (7, 8)),
-                                                                     (4, 3, 3, 2, (9, 10))])
+@pytest.mark.parametrize(
+    "channels, filters, kernel, stride, size",
+    [(3, 4, 7, 2, (12, 15)), (5, 2, 3, 1, (6, 5)), (4, 3, 1, 2, (7, 8)), (4, 3, 3, 2, (9, 10))],
+)
 def test_cell_equals_a_plain_loop(channels, filters, kernel, stride, size):
     """The equations as they stand in the paper, a frame at a time, state from zero: outputs and gradients."""
     torch.manual_seed(0)
     layer = clrnet.ConvLSTM(channels, filters, kernel, stride).double()
     x = torch.randn(2, 4, channels, *size, dtype=torch.double, requires_grad=True)
-    h = c = torch.zeros(2, filters, -(-size[0] // stride), -(-size[1] // stride), dtype=torch.double)
+    h = c = torch.zeros(
+        2, filters, -(-size[0] // stride), -(-size[1] // stride), dtype=torch.double
+    )
     outputs = []
     for t in range(4):
         z = layer.input(clrnet.pad_same(x[:, t], kernel, stride)) + layer.recurrent(h)
@@ -146,14 +168,20 @@ def test_training_gradients_equal_a_plain_loop_over_the_frames(gates, monkeypatc
 
     def gradients():
         logits = model(x)
-        return logits, torch.autograd.grad(torch.nn.functional.cross_entropy(logits, y), list(model.parameters()))
+        return logits, torch.autograd.grad(
+            torch.nn.functional.cross_entropy(logits, y), list(model.parameters())
+        )
 
     ours, found = gradients()
     monkeypatch.setattr(clrnet.ConvLSTM, "forward", plain_loop)
     plain, expected = gradients()
     assert torch.allclose(ours, plain, atol=1e-11)
     assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(found, expected))
-    assert all(grad.abs().sum() > 0 for name, grad in zip((n for n, _ in model.named_parameters()), found) if name.endswith("recurrent.weight"))
+    assert all(
+        grad.abs().sum() > 0
+        for name, grad in zip((n for n, _ in model.named_parameters()), found)
+        if name.endswith("recurrent.weight")
+    )
 
 
 @pytest.mark.parametrize("gates", ["hard_sigmoid", "sigmoid"])
@@ -169,7 +197,9 @@ def test_bfloat16_goes_in_the_direction_of_float32(gates):
     for precision in ("fp32", "bf16"):
         with common.autocast(torch.device("cpu"), precision):
             logits = model(x)
-        gradients = torch.autograd.grad(torch.nn.functional.cross_entropy(logits.float(), y), list(model.parameters()))
+        gradients = torch.autograd.grad(
+            torch.nn.functional.cross_entropy(logits.float(), y), list(model.parameters())
+        )
         assert {g.dtype for g in gradients} == {torch.float32}
         found.append((logits.float(), torch.cat([g.flatten() for g in gradients])))
     assert 0 < (found[0][0] - found[1][0]).abs().max() < 0.02
@@ -184,14 +214,21 @@ def test_adam_is_plain_adam_with_l2_in_the_loss():
     other = clrnet.CLRNet(2, (1,))
     other.load_state_dict(model.state_dict())
     x, y = torch.rand(2, 3, 3, 16, 16), torch.tensor([0, 1])
-    ours, plain = clrnet.adam(model.eval(), 1e-3, 0.01), torch.optim.Adam(other.eval().parameters(), lr=1e-3, eps=1e-7, fused=False, foreach=False)
+    ours, plain = (
+        clrnet.adam(model.eval(), 1e-3, 0.01),
+        torch.optim.Adam(other.eval().parameters(), lr=1e-3, eps=1e-7, fused=False, foreach=False),
+    )
     for _ in range(3):
         for network, optimizer, l2 in ((model, ours, 0), (other, plain, 0.01)):
             optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(network(x), y) + l2 * sum(k.square().sum() for k in network.kernels())
+            loss = torch.nn.functional.cross_entropy(network(x), y) + l2 * sum(
+                k.square().sum() for k in network.kernels()
+            )
             loss.backward()
             optimizer.step()
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(model.parameters(), other.parameters()))
+    assert all(
+        torch.allclose(a, b, atol=1e-6) for a, b in zip(model.parameters(), other.parameters())
+    )
 
 
 def test_gates():
@@ -202,17 +239,25 @@ def test_gates():
         torch.manual_seed(0)
         outputs.append(clrnet.ConvLSTM(3, 2, 3, 1, gates)(x))
     torch.manual_seed(0)
-    assert torch.equal(clrnet.ConvLSTM(3, 2, 3)(x), outputs[0]) and not torch.allclose(outputs[0], outputs[1], atol=1e-3)
+    assert torch.equal(clrnet.ConvLSTM(3, 2, 3)(x), outputs[0]) and not torch.allclose(
+        outputs[0], outputs[1], atol=1e-3
+    )
 
 
 def test_same_padding_is_tensorflows():
     x = torch.ones(1, 1, 240, 240)
-    assert clrnet.pad_same(x, 7, 2).shape[-1] == 245 and clrnet.pad_same(x, 7, 2)[0, 0, 2, 2] == 1 and clrnet.pad_same(x, 7, 2)[0, 0, 1, 2] == 0
+    assert (
+        clrnet.pad_same(x, 7, 2).shape[-1] == 245
+        and clrnet.pad_same(x, 7, 2)[0, 0, 2, 2] == 1
+        and clrnet.pad_same(x, 7, 2)[0, 0, 1, 2] == 0
+    )
     assert clrnet.pad_same(torch.ones(1, 1, 5, 4), 3, 3).shape[2:] == (6, 6)
 
 
 def test_hard_sigmoid_is_keras():
-    assert clrnet.hard_sigmoid(torch.tensor([-3.0, -2.5, 0.0, 1.0, 2.5, 9.0])).tolist() == pytest.approx([0, 0, 0.5, 0.7, 1, 1])
+    assert clrnet.hard_sigmoid(
+        torch.tensor([-3.0, -2.5, 0.0, 1.0, 2.5, 9.0])
+    ).tolist() == pytest.approx([0, 0, 0.5, 0.7, 1, 1])
 
 
 def test_initial_values():
@@ -235,20 +280,35 @@ def test_wrong_weights_are_refused():
 
 # ---------------------------------------------------------------- the authors' published weights
 
+
 def keras_arrays(model):
     """The weights of a CLRNet as Keras holds them: [(layer name, [(weight name, array), ...]), ...] in Keras' order, head columns fake, real."""
     layers, k = [], 0
     for layer in model.layers():
         if isinstance(layer, clrnet.ConvLSTM):
-            parts = dict(kernel=layer.input.weight.permute(2, 3, 1, 0), recurrent_kernel=layer.recurrent.weight.permute(2, 3, 1, 0), bias=layer.input.bias)
+            parts = dict(
+                kernel=layer.input.weight.permute(2, 3, 1, 0),
+                recurrent_kernel=layer.recurrent.weight.permute(2, 3, 1, 0),
+                bias=layer.input.bias,
+            )
         elif isinstance(layer, clrnet.FrameNorm):
-            parts = dict(gamma=layer.weight, beta=layer.bias, moving_mean=layer.running_mean, moving_variance=layer.running_var)
+            parts = dict(
+                gamma=layer.weight,
+                beta=layer.bias,
+                moving_mean=layer.running_mean,
+                moving_variance=layer.running_var,
+            )
         elif isinstance(layer, torch.nn.Linear):
             parts = dict(kernel=layer.weight.T.flip(1), bias=layer.bias.flip(0))
         else:
-            parts = {}                                                    # ReLU, dropout, sum: a layer without weights
+            parts = {}  # ReLU, dropout, sum: a layer without weights
         k += 1
-        layers.append((f"layer_{k}", [(f"layer_{k}/{name}:0", array.detach().numpy()) for name, array in parts.items()]))
+        layers.append(
+            (
+                f"layer_{k}",
+                [(f"layer_{k}/{name}:0", array.detach().numpy()) for name, array in parts.items()],
+            )
+        )
     return layers
 
 
@@ -297,26 +357,83 @@ def test_published_weights_there_and_back(keras_file, tmp_path):
     layers = keras_arrays(model)
     write_keras(tmp_path / "saved.h5", layers, saved="model")
     write_keras(tmp_path / "chunked.hdf5", layers, chunk=3)
-    np.savez(tmp_path / "w.npz", **{f"w{k:03d}": array for k, array in enumerate(a for _, weights in layers for _, a in weights)}, input=np.zeros(1))
+    np.savez(
+        tmp_path / "w.npz",
+        **{
+            f"w{k:03d}": array
+            for k, array in enumerate(a for _, weights in layers for _, a in weights)
+        },
+        input=np.zeros(1),
+    )
     frames = torch.rand(2, 5, 3, 48, 48)
     for file in (path, tmp_path / "saved.h5", tmp_path / "chunked.hdf5", tmp_path / "w.npz"):
         other = clrnet.CLRNet(4, (1, 1), image_size=48).eval()
         clrnet.load_keras_weights(other, clrnet.read_keras_weights(file))
-        assert all(torch.equal(a, b) for (k, a), b in zip(other.state_dict().items(), model.state_dict().values()) if "num_batches" not in k)
+        assert all(
+            torch.equal(a, b)
+            for (k, a), b in zip(other.state_dict().items(), model.state_dict().values())
+            if "num_batches" not in k
+        )
         with torch.no_grad():
             assert torch.equal(other(frames), model(frames))
 
 
 def test_published_weights_are_scored_as_they_are_and_transferred_from(small, keras_file, tmp_path):
     path, model = keras_file
-    flags = ("--filters", 4, "--repetitions", 1, 1, "--image-size", 48, "--device", "cpu", "--init", path, "--test", small / "faces/clips",)
-    run("05_train_clrnet.py", "--strategy", "single", "--epochs", 0, *flags, "--out", tmp_path / "r", "--scores", tmp_path / "s")
+    flags = (
+        "--filters",
+        4,
+        "--repetitions",
+        1,
+        1,
+        "--image-size",
+        48,
+        "--device",
+        "cpu",
+        "--init",
+        path,
+        "--test",
+        small / "faces/clips",
+    )
+    run(
+        "05_train_clrnet.py",
+        "--strategy",
+        "single",
+        "--epochs",
+        0,
+        *flags,
+        "--out",
+        tmp_path / "r",
+        "--scores",
+        tmp_path / "s",
+    )
     items, _, _, _ = clrnet.read_clips(small / "faces/clips", "test")
     with torch.no_grad():
-        expected = [model(common.Faces(items, 48)[k][None] / 255).softmax(1)[0, 1].item() for k in range(len(items))]
-    assert [float(r["score"]) for r in csv.DictReader(open(tmp_path / "s/clips.csv"))] == pytest.approx(expected, abs=1e-5)
-    output = run("05_train_clrnet.py", "--strategy", "transfer", "--target", small / "faces/clips-FS", "--few-shot", 1, "--epochs", 1, "--batch", 2, *flags,
-                 "--out", tmp_path / "t", "--scores", tmp_path / "st")
+        expected = [
+            model(common.Faces(items, 48)[k][None] / 255).softmax(1)[0, 1].item()
+            for k in range(len(items))
+        ]
+    assert [
+        float(r["score"]) for r in csv.DictReader(open(tmp_path / "s/clips.csv"))
+    ] == pytest.approx(expected, abs=1e-5)
+    output = run(
+        "05_train_clrnet.py",
+        "--strategy",
+        "transfer",
+        "--target",
+        small / "faces/clips-FS",
+        "--few-shot",
+        1,
+        "--epochs",
+        1,
+        "--batch",
+        2,
+        *flags,
+        "--out",
+        tmp_path / "t",
+        "--scores",
+        tmp_path / "st",
+    )
     stem = torch.load(tmp_path / "t/model.pt", weights_only=True)["model"]["stem.input.weight"]
     assert torch.equal(stem, model.stem.input.weight) and "transfer: 4 training samples" in output
 
@@ -332,20 +449,48 @@ def test_bad_weight_files_are_one_line(small, keras_file, tmp_path):
     with h5py.File(tmp_path / "missing.hdf5", "a") as file:
         del file["layer_2/layer_2/kernel:0"]
     write_keras(tmp_path / "link.hdf5", layers)
-    with h5py.File(tmp_path / "link.hdf5", "a") as file:                  # a link to another file is not followed
+    with h5py.File(tmp_path / "link.hdf5", "a") as file:  # a link to another file is not followed
         del file["layer_2/layer_2/kernel:0"]
         file["layer_2/layer_2/kernel:0"] = h5py.ExternalLink(str(path), "layer_2/layer_2/kernel:0")
     with h5py.File(tmp_path / "empty.hdf5", "w"):
         pass
     np.savez(tmp_path / "none.npz", a=np.zeros(1))
-    for name, says in (("text.hdf5", "text.hdf5: "), ("cut.hdf5", "cut.hdf5: "), ("short.hdf5", "arrays do not fit"), ("missing.hdf5", "is not in it"),
-                       ("link.hdf5", "is not in it"), ("empty.hdf5", "no weights in Keras' layout"), ("none.npz", "no arrays w000"), ("gone.hdf5", "gone.hdf5: ")):
-        output = run("05_train_clrnet.py", "--strategy", "single", "--epochs", 0, "--filters", 4, "--repetitions", 1, 1, "--image-size", 48, "--init", tmp_path / name,
-                     "--device", "cpu", "--out", tmp_path / "r", fails=True)
+    for name, says in (
+        ("text.hdf5", "text.hdf5: "),
+        ("cut.hdf5", "cut.hdf5: "),
+        ("short.hdf5", "arrays do not fit"),
+        ("missing.hdf5", "is not in it"),
+        ("link.hdf5", "is not in it"),
+        ("empty.hdf5", "no weights in Keras' layout"),
+        ("none.npz", "no arrays w000"),
+        ("gone.hdf5", "gone.hdf5: "),
+    ):
+        output = run(
+            "05_train_clrnet.py",
+            "--strategy",
+            "single",
+            "--epochs",
+            0,
+            "--filters",
+            4,
+            "--repetitions",
+            1,
+            1,
+            "--image-size",
+            48,
+            "--init",
+            tmp_path / name,
+            "--device",
+            "cpu",
+            "--out",
+            tmp_path / "r",
+            fails=True,
+        )
         assert says in output, output
 
 
 # ---------------------------------------------------------------- augmentation (5.1.3)
+
 
 def test_augmentation_is_one_draw_a_clip():
     clip = torch.rand(3, 1, 3, 24, 24).expand(3, 5, 3, 24, 24)
@@ -354,53 +499,83 @@ def test_augmentation_is_one_draw_a_clip():
     assert torch.equal(out[:, :1].expand_as(out), out)
     assert not torch.allclose(out[0], out[1])
     again = clrnet.augment(clip, torch.Generator().manual_seed(0))
-    assert torch.equal(out, again) and not torch.equal(out, clrnet.augment(clip, torch.Generator().manual_seed(1)))
+    assert torch.equal(out, again) and not torch.equal(
+        out, clrnet.augment(clip, torch.Generator().manual_seed(1))
+    )
 
 
 def test_augmentation_ranges():
     """On a flat gray clip only brightness and shift act: 0.5 * (0.7..1.3) + (-50..50) / 255, both ends nearly reached."""
-    out = clrnet.augment(torch.full((4000, 1, 3, 2, 2), 0.5), torch.Generator().manual_seed(0))[:, 0, :, 0, 0]
+    out = clrnet.augment(torch.full((4000, 1, 3, 2, 2), 0.5), torch.Generator().manual_seed(0))[
+        :, 0, :, 0, 0
+    ]
     assert torch.allclose(out.std(1), torch.zeros(4000), atol=1e-6)
     assert 0.35 - 50 / 255 <= out.min() < 0.20 and 0.80 < out.max() <= 0.65 + 50 / 255
 
-
-    theirs = clrnet.augment(torch.full((4000, 1, 3, 2, 2), 0.5), torch.Generator().manual_seed(0), (0.7, 1.0))[:, 0, :, 0, 0]
-    assert theirs.max() <= 0.5 + 50 / 255 + 1e-6 < out.max()              # the authors' code never brightens
+    theirs = clrnet.augment(
+        torch.full((4000, 1, 3, 2, 2), 0.5), torch.Generator().manual_seed(0), (0.7, 1.0)
+    )[:, 0, :, 0, 0]
+    assert theirs.max() <= 0.5 + 50 / 255 + 1e-6 < out.max()  # the authors' code never brightens
 
 
 def test_augmentation_moves_by_30_degrees_and_20_percent_and_mirrors():
     size, n = 101, 600
     image = torch.zeros(n, 1, 3, size, size)
-    image[..., 50 - 2:50 + 3, 80 - 2:80 + 3] = 1                          # a spot 30 pixels right of the centre
+    image[..., 50 - 2 : 50 + 3, 80 - 2 : 80 + 3] = 1  # a spot 30 pixels right of the centre
     out = clrnet.augment(image, torch.Generator().manual_seed(3))[:, 0, 0]
     out = out - out.amin((1, 2), keepdim=True)
     y, x = torch.meshgrid(torch.arange(size) - 50.0, torch.arange(size) - 50.0, indexing="ij")
     total = out.sum((1, 2))
     x, y = (out * x).sum((1, 2)) / total, (out * y).sum((1, 2)) / total
-    radius, angle = (x ** 2 + y ** 2).sqrt(), torch.rad2deg(torch.atan2(y, x.abs()))
-    assert 24 <= radius.min() < 26 and 36 < radius.max() <= 38.5          # zoom 0.8..1.2 of the view: 30 / 1.2 .. 30 / 0.8
+    radius, angle = (x**2 + y**2).sqrt(), torch.rad2deg(torch.atan2(y, x.abs()))
+    assert (
+        24 <= radius.min() < 26 and 36 < radius.max() <= 38.5
+    )  # zoom 0.8..1.2 of the view: 30 / 1.2 .. 30 / 0.8
     assert -31 < angle.min() < -27 and 27 < angle.max() < 31
     assert 0.4 < (x < 0).float().mean() < 0.6
 
 
 # ---------------------------------------------------------------- training
 
+
 def train(small, out, *flags, source="clips", epochs=2, fails=False):
-    return run("05_train_clrnet.py", "--strategy", "single", "--source", small / "faces" / source, "--epochs", epochs, *SMALL_CLRNET,
-               "--out", out, *flags, fails=fails)
+    return run(
+        "05_train_clrnet.py",
+        "--strategy",
+        "single",
+        "--source",
+        small / "faces" / source,
+        "--epochs",
+        epochs,
+        *SMALL_CLRNET,
+        "--out",
+        out,
+        *flags,
+        fails=fails,
+    )
 
 
 @pytest.fixture(scope="module")
 def single(small, tmp_path_factory):
     folder = tmp_path_factory.mktemp("single")
-    train(small, folder / "r", "--test", small / "faces/clips", small / "faces/clips-FS", "--scores", folder / "s")
+    train(
+        small,
+        folder / "r",
+        "--test",
+        small / "faces/clips",
+        small / "faces/clips-FS",
+        "--scores",
+        folder / "s",
+    )
     return folder
 
 
 def test_single(small, single):
     checkpoint = torch.load(single / "r/model.pt", weights_only=True)
     assert checkpoint["network"] == "CLRNet"
-    assert checkpoint["kwargs"] == dict(filters=4, repetitions=[1, 1], image_size=48, frames=5, gates="hard_sigmoid")
+    assert checkpoint["kwargs"] == dict(
+        filters=4, repetitions=[1, 1], image_size=48, frames=5, gates="hard_sigmoid"
+    )
     rows = list(csv.DictReader(open(single / "s/clips.csv")))
     assert len(rows) == 4 * 2 and {r["frame"] for r in rows} == {"0", "5"}
     # The scores are P(fake) of the stored network on those clips.
@@ -409,35 +584,86 @@ def test_single(small, single):
     items, index, first, _ = clrnet.read_clips(small / "faces/clips", "test")
     with torch.no_grad():
         p_fake = model(common.Faces(items, 48)[0][None] / 255).softmax(1)[0, 1].item()
-    assert float(rows[0]["score"]) == pytest.approx(p_fake, abs=1e-5) and rows[0]["video"] == index["video"][first[0]]
+    assert (
+        float(rows[0]["score"]) == pytest.approx(p_fake, abs=1e-5)
+        and rows[0]["video"] == index["video"][first[0]]
+    )
 
 
 def test_l2_is_on_the_input_kernels_alone(single):
     groups = torch.load(single / "r/last.pt", weights_only=True)["optimizer"]["param_groups"]
     assert [group["weight_decay"] for group in groups] == [2e-4, 0]
-    assert len(groups[0]["params"]) == 1 + 2 * 4                          # stem; a, b, c and the shortcut of two blocks
+    assert len(groups[0]["params"]) == 1 + 2 * 4  # stem; a, b, c and the shortcut of two blocks
 
 
 def test_merge_takes_as_many_from_each(small, copy, tmp_path):
     faces = copy(small / "faces/clips-FS")
     lines = (faces / "index.csv").read_text().splitlines(keepends=True)
     (faces / "index.csv").write_text("".join(line for line in lines if "youtube_000" not in line))
-    output = run("05_train_clrnet.py", "--strategy", "merge", "--source", small / "faces/clips", faces, "--epochs", 1, *SMALL_CLRNET,
-                 "--out", tmp_path / "r")
-    assert "clips: 6 of 8 training clips" in output and "clips-FS: 6 of 6" in output and "12 training samples" in output
+    output = run(
+        "05_train_clrnet.py",
+        "--strategy",
+        "merge",
+        "--source",
+        small / "faces/clips",
+        faces,
+        "--epochs",
+        1,
+        *SMALL_CLRNET,
+        "--out",
+        tmp_path / "r",
+    )
+    assert (
+        "clips: 6 of 8 training clips" in output
+        and "clips-FS: 6 of 6" in output
+        and "12 training samples" in output
+    )
 
 
 def test_transfer_freezes_the_first_half(small, single, tmp_path):
-    args = ("--strategy", "transfer", "--checkpoint", single / "r/model.pt", "--target", small / "faces/clips-FS", "--few-shot", 1,
-            "--epochs", 2, "--batch", 2, "--device", "cpu")
-    run("05_train_clrnet.py", *args, "--out", tmp_path / "r", "--test", small / "faces/clips-FS", "--scores", tmp_path / "s")
+    args = (
+        "--strategy",
+        "transfer",
+        "--checkpoint",
+        single / "r/model.pt",
+        "--target",
+        small / "faces/clips-FS",
+        "--few-shot",
+        1,
+        "--epochs",
+        2,
+        "--batch",
+        2,
+        "--device",
+        "cpu",
+    )
+    run(
+        "05_train_clrnet.py",
+        *args,
+        "--out",
+        tmp_path / "r",
+        "--test",
+        small / "faces/clips-FS",
+        "--scores",
+        tmp_path / "s",
+    )
     before = torch.load(single / "r/model.pt", weights_only=True)["model"]
     content = torch.load(tmp_path / "r/model.pt", weights_only=True)
     model = clrnet.CLRNet(4, (1, 1))
-    frozen = {name for name, module in model.named_modules() if any(module is part for part in clrnet.frozen_part(model, 0.5))}
-    changed = {key.rsplit(".", 1)[0] for key, value in content["model"].items() if not torch.equal(value, before[key])}
+    frozen = {
+        name
+        for name, module in model.named_modules()
+        if any(module is part for part in clrnet.frozen_part(model, 0.5))
+    }
+    changed = {
+        key.rsplit(".", 1)[0]
+        for key, value in content["model"].items()
+        if not torch.equal(value, before[key])
+    }
     prefixes = {name for name in frozen if "dropout" not in name}
-    assert prefixes and not any(key == name or key.startswith(name + ".") for key in changed for name in prefixes)
+    assert prefixes and not any(
+        key == name or key.startswith(name + ".") for key in changed for name in prefixes
+    )
     assert "head" in changed and "stages.1.0.c.input" in changed and "norm_head" in changed
     drawn = content["args"]["few_shot_videos"]["clips-FS"]
     assert len(drawn) == 2 and drawn[0].startswith("youtube_") and drawn[1].startswith("FaceSwap_")
@@ -449,8 +675,29 @@ def test_few_shot_videos_are_in_args_json(small, single, tmp_path):
     drawn = []
     for seed in (0, 0, 1):
         out = tmp_path / str(len(drawn))
-        run("05_train_clrnet.py", "--strategy", "transfer", "--checkpoint", single / "r/model.pt", "--target", small / "faces/clips-FS", "--few-shot", 1,
-            "--epochs", 1, "--batch", 2, "--max-steps", 1, "--device", "cpu", "--seed", seed, "--out", out)
+        run(
+            "05_train_clrnet.py",
+            "--strategy",
+            "transfer",
+            "--checkpoint",
+            single / "r/model.pt",
+            "--target",
+            small / "faces/clips-FS",
+            "--few-shot",
+            1,
+            "--epochs",
+            1,
+            "--batch",
+            2,
+            "--max-steps",
+            1,
+            "--device",
+            "cpu",
+            "--seed",
+            seed,
+            "--out",
+            out,
+        )
         drawn.append(json.loads((out / "args.json").read_text())["flags"]["few_shot_videos"])
     assert drawn[0] == drawn[1] and [len(v) for v in drawn[0].values()] == [2]
 
@@ -460,18 +707,71 @@ def test_the_authors_cut_and_the_sources_own_samples(small, single, tmp_path):
     with torch.device("meta"):
         model = clrnet.CLRNet()
     assert clrnet.frozen_part(model, 0.4203)[-1] is clrnet.frozen_part(model, 87 / 207)[-1]
-    output = run("05_train_clrnet.py", "--strategy", "transfer", "--checkpoint", single / "r/model.pt", "--source", small / "faces/clips", "--target",
-                 small / "faces/clips-FS", "--few-shot", 1, "--epochs", 1, "--batch", 2, "--freeze", 0.4203, "--device", "cpu", "--out", tmp_path / "r")
+    output = run(
+        "05_train_clrnet.py",
+        "--strategy",
+        "transfer",
+        "--checkpoint",
+        single / "r/model.pt",
+        "--source",
+        small / "faces/clips",
+        "--target",
+        small / "faces/clips-FS",
+        "--few-shot",
+        1,
+        "--epochs",
+        1,
+        "--batch",
+        2,
+        "--freeze",
+        0.4203,
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "r",
+    )
     assert "transfer: 8 training samples (4 fake) of clips, clips-FS" in output
 
 
 def test_merge_followed_by_transfer(small, tmp_path):
-    run("05_train_clrnet.py", "--strategy", "merge", "--source", small / "faces/clips", small / "faces/clips-FS", "--epochs", 1, "--max-steps", 1, *SMALL_CLRNET,
-        "--out", tmp_path / "m")
-    run("05_train_clrnet.py", "--strategy", "transfer", "--checkpoint", tmp_path / "m/model.pt", "--target", small / "faces/clips-FS", "--few-shot", 1,
-        "--epochs", 1, "--batch", 2, "--device", "cpu", "--out", tmp_path / "t")
+    run(
+        "05_train_clrnet.py",
+        "--strategy",
+        "merge",
+        "--source",
+        small / "faces/clips",
+        small / "faces/clips-FS",
+        "--epochs",
+        1,
+        "--max-steps",
+        1,
+        *SMALL_CLRNET,
+        "--out",
+        tmp_path / "m",
+    )
+    run(
+        "05_train_clrnet.py",
+        "--strategy",
+        "transfer",
+        "--checkpoint",
+        tmp_path / "m/model.pt",
+        "--target",
+        small / "faces/clips-FS",
+        "--few-shot",
+        1,
+        "--epochs",
+        1,
+        "--batch",
+        2,
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "t",
+    )
     a, b = (torch.load(tmp_path / f"{k}/model.pt", weights_only=True)["model"] for k in "mt")
-    assert torch.equal(a["stem.input.weight"], b["stem.input.weight"]) and not torch.equal(a["head.weight"], b["head.weight"])
+    assert torch.equal(a["stem.input.weight"], b["stem.input.weight"]) and not torch.equal(
+        a["head.weight"], b["head.weight"]
+    )
 
 
 def test_classes_are_weighted():
@@ -479,7 +779,9 @@ def test_classes_are_weighted():
     logits, labels = torch.tensor([[0.0, 0.0], [1.0, -1.0], [0.5, 2.0]]), torch.tensor([0, 1, 1])
     weights = torch.tensor([2.0, 0.5])
     each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-    assert clrnet.weighted_loss(clrnet.CLRNet(2, (1,)), logits, labels, weights).item() == pytest.approx(((2 * each[0] + 0.5 * each[1] + 0.5 * each[2]) / 3).item())
+    assert clrnet.weighted_loss(
+        clrnet.CLRNet(2, (1,)), logits, labels, weights
+    ).item() == pytest.approx(((2 * each[0] + 0.5 * each[1] + 0.5 * each[2]) / 3).item())
 
 
 def test_class_weights_of_an_unbalanced_set(small, copy, tmp_path):
@@ -487,8 +789,26 @@ def test_class_weights_of_an_unbalanced_set(small, copy, tmp_path):
     faces = copy(small / "faces/clips")
     lines = (faces / "index.csv").read_text().splitlines(keepends=True)
     (faces / "index.csv").write_text("".join(line for line in lines if "youtube_000" not in line))
-    run("05_train_clrnet.py", "--strategy", "single", "--source", faces, *SMALL_CLRNET[:-4], "--batch", 6, "--device", "cpu", "--precision", "fp32", "--max-steps", 1, "--epochs", 1,
-        "--out", tmp_path / "r")
+    run(
+        "05_train_clrnet.py",
+        "--strategy",
+        "single",
+        "--source",
+        faces,
+        *SMALL_CLRNET[:-4],
+        "--batch",
+        6,
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+        "--max-steps",
+        1,
+        "--epochs",
+        1,
+        "--out",
+        tmp_path / "r",
+    )
     (row,) = csv.DictReader(open(tmp_path / "r/log.csv"))
     items, _, _, y = clrnet.read_clips(faces, "train")
     assert sorted(y) == [0, 0, 1, 1, 1, 1]
@@ -496,19 +816,27 @@ def test_class_weights_of_an_unbalanced_set(small, copy, tmp_path):
     model = clrnet.CLRNet(4, (1, 1), 48).train()
     clrnet.initialise(model)
     order = common.epoch_batches(6, 6, 0, 0)[0]
-    clips = clrnet.augment(torch.stack([common.Faces(items, 48)[k] for k in order]) / 255, torch.Generator().manual_seed(0))
-    loss = clrnet.weighted_loss(model, model(clips), torch.from_numpy(y[order]), torch.tensor([1.5, 0.75]))
+    clips = clrnet.augment(
+        torch.stack([common.Faces(items, 48)[k] for k in order]) / 255,
+        torch.Generator().manual_seed(0),
+    )
+    loss = clrnet.weighted_loss(
+        model, model(clips), torch.from_numpy(y[order]), torch.tensor([1.5, 0.75])
+    )
     assert float(row["train_loss"]) == pytest.approx(loss.item(), abs=1e-5)
 
 
 def test_other_test_sets_without_training_again(small, single):
     before = (single / "r/model.pt").read_bytes()
-    output = train(small, single / "r", "--test", small / "faces/clips-FS", "--scores", single / "s2")
+    output = train(
+        small, single / "r", "--test", small / "faces/clips-FS", "--scores", single / "s2"
+    )
     assert "epoch 1:" not in output and (single / "r/model.pt").read_bytes() == before
     assert (single / "s2/clips-FS.csv").read_bytes() == (single / "s/clips-FS.csv").read_bytes()
 
 
 # ---------------------------------------------------------------- class activation maps (Figure 8)
+
 
 def test_activation_maps_sum_up_to_the_logits():
     torch.manual_seed(0)
@@ -517,11 +845,23 @@ def test_activation_maps_sum_up_to_the_logits():
     with torch.no_grad():
         maps, logits = model.activation_maps(frames), model(frames)
     bias = model.head.bias[1] - model.head.bias[0]
-    assert maps.shape[:2] == (2, 5) and torch.allclose(maps.mean((1, 2, 3)) + bias, logits[:, 1] - logits[:, 0], atol=1e-5)
+    assert maps.shape[:2] == (2, 5) and torch.allclose(
+        maps.mean((1, 2, 3)) + bias, logits[:, 1] - logits[:, 0], atol=1e-5
+    )
 
 
 def test_a_picture_of_activation_maps_for_each_set(small, single):
-    output = train(small, single / "r", "--test", small / "faces/clips", small / "faces/clips-FS", "--scores", single / "s", "--cam", 3)
+    output = train(
+        small,
+        single / "r",
+        "--test",
+        small / "faces/clips",
+        small / "faces/clips-FS",
+        "--scores",
+        single / "s",
+        "--cam",
+        3,
+    )
     for name in ("clips", "clips-FS"):
         with Image.open(single / f"r/cam_{name}.png") as image:
             assert image.width > image.height > 200
@@ -535,7 +875,20 @@ def test_training_learns(small, copy, tmp_path):
         pixels = np.array(Image.open(path))
         pixels[::8], pixels[1::8], pixels[2::8] = 255, 255, 255
         Image.fromarray(pixels).save(path)
-    run("05_train_clrnet.py", "--strategy", "single", "--source", faces, "--epochs", 40, *SMALL_CLRNET, "--lr", "3e-3", "--out", tmp_path / "r")
+    run(
+        "05_train_clrnet.py",
+        "--strategy",
+        "single",
+        "--source",
+        faces,
+        "--epochs",
+        40,
+        *SMALL_CLRNET,
+        "--lr",
+        "3e-3",
+        "--out",
+        tmp_path / "r",
+    )
     log = list(csv.DictReader(open(tmp_path / "r/log.csv")))
     losses = [float(row["train_loss"]) for row in log]
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
@@ -550,20 +903,76 @@ def test_a_loss_that_is_not_finite_stops_the_run(small, tmp_path):
 def test_errors(small, single, extractor, tmp_path):
     clips, out = small / "faces/clips", ("--out", tmp_path / "r")
     (tmp_path / "empty").mkdir()
-    for flags, says in ((("--strategy", "single", "--source", tmp_path / "none"), "not a folder"),
-                        (("--strategy", "single", "--source", tmp_path / "empty"), "no index.csv"),
-                        (("--strategy", "single", "--source", small / "faces/frames"), "single frames, not clips"),
-                        (("--strategy", "single", "--source", clips, clips), "one --source"),
-                        (("--strategy", "merge", "--source", clips), "two or more"),
-                        (("--strategy", "merge", "--source", clips, clips), "same name"),
-                        (("--strategy", "transfer", "--target", clips), "needs --checkpoint"),
-                        (("--strategy", "transfer", "--checkpoint", extractor, "--target", clips, "--few-shot", 1), "stage 02; one of stage 05"),
-                        (("--strategy", "transfer", "--checkpoint", single / "r/model.pt", "--target", clips), "--few-shot asks for 10"),
-                        (("--strategy", "transfer", "--checkpoint", single / "r/model.pt", "--target", clips, "--filters", 8), "the network is the checkpoint's"),
-                        (("--strategy", "transfer", "--checkpoint", single / "r/model.pt", "--target", clips, "--init", clips), "give one"),
-                        (("--strategy", "single", "--source", clips, "--model", "ShallowNet", "--gates", "sigmoid"), "are for CLRNet"),
-                        (("--strategy", "single", "--source", clips, "--weights", "imagenet"), "--weights is for CNN+LSTM"),
-                        (("--strategy", "single", "--source", clips, "--swap", clips), "for --strategy search"),
-                        (("--strategy", "search", "--source", clips), "takes --reenactment"),
-                        (("--strategy", "single", "--source", clips, "--test", clips), "go together")):
+    for flags, says in (
+        (("--strategy", "single", "--source", tmp_path / "none"), "not a folder"),
+        (("--strategy", "single", "--source", tmp_path / "empty"), "no index.csv"),
+        (("--strategy", "single", "--source", small / "faces/frames"), "single frames, not clips"),
+        (("--strategy", "single", "--source", clips, clips), "one --source"),
+        (("--strategy", "merge", "--source", clips), "two or more"),
+        (("--strategy", "merge", "--source", clips, clips), "same name"),
+        (("--strategy", "transfer", "--target", clips), "needs --checkpoint"),
+        (
+            (
+                "--strategy",
+                "transfer",
+                "--checkpoint",
+                extractor,
+                "--target",
+                clips,
+                "--few-shot",
+                1,
+            ),
+            "stage 02; one of stage 05",
+        ),
+        (
+            ("--strategy", "transfer", "--checkpoint", single / "r/model.pt", "--target", clips),
+            "--few-shot asks for 10",
+        ),
+        (
+            (
+                "--strategy",
+                "transfer",
+                "--checkpoint",
+                single / "r/model.pt",
+                "--target",
+                clips,
+                "--filters",
+                8,
+            ),
+            "the network is the checkpoint's",
+        ),
+        (
+            (
+                "--strategy",
+                "transfer",
+                "--checkpoint",
+                single / "r/model.pt",
+                "--target",
+                clips,
+                "--init",
+                clips,
+            ),
+            "give one",
+        ),
+        (
+            (
+                "--strategy",
+                "single",
+                "--source",
+                clips,
+                "--model",
+                "ShallowNet",
+                "--gates",
+                "sigmoid",
+            ),
+            "are for CLRNet",
+        ),
+        (
+            ("--strategy", "single", "--source", clips, "--weights", "imagenet"),
+            "--weights is for CNN+LSTM",
+        ),
+        (("--strategy", "single", "--source", clips, "--swap", clips), "for --strategy search"),
+        (("--strategy", "search", "--source", clips), "takes --reenactment"),
+        (("--strategy", "single", "--source", clips, "--test", clips), "go together"),
+    ):
         assert says in run("05_train_clrnet.py", *flags, *out, fails=True)

@@ -1,4 +1,5 @@
 """Stage 06 and the metrics: against scikit-learn, on known answers, on degenerate input."""
+
 import csv
 import re
 import warnings
@@ -7,14 +8,17 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from conftest import run, stage
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 import common
 from reporting import report
 
 evaluate = stage("06_evaluate")
-scores_with_ties = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8).map(lambda k: k / 8)), min_size=1, max_size=60)
+scores_with_ties = st.lists(
+    st.tuples(st.integers(0, 1), st.integers(0, 8).map(lambda k: k / 8)), min_size=1, max_size=60
+)
 
 
 def eer_by_search(labels, scores):
@@ -46,7 +50,9 @@ def test_a_resample_gives_what_measuring_its_copies_gives(pairs, seed):
     weights = rng.integers(0, 3, (1, 5))
     weights[0, groups[0]] = 1
     times = weights[0][groups]
-    expected = evaluate.measure(np.repeat(labels, times), np.repeat(scores, times), np.repeat(scores, times))
+    expected = evaluate.measure(
+        np.repeat(labels, times), np.repeat(scores, times), np.repeat(scores, times)
+    )
     found = evaluate.measure_resampled(labels, scores, scores, groups, weights)
     assert list(found) == list(expected) == list(evaluate.METRICS)
     for name in expected:
@@ -59,14 +65,18 @@ def test_many_different_scores_share_points():
     groups = rng.integers(0, 200, 20_000)
     labels = (groups % 3 > 0).astype(int)
     scores = 1 / (1 + np.exp(-rng.normal(0.8 * labels, 1)))
-    weights = rng.multinomial(200, np.full(200, 1 / 200), size=40)        # 40: more than go through at a time
+    weights = rng.multinomial(
+        200, np.full(200, 1 / 200), size=40
+    )  # 40: more than go through at a time
     exact = evaluate.measure_resampled(labels, scores, scores, groups, weights)
     found = evaluate.measure_resampled(labels, scores, scores, groups, weights, bins=500)
     for name in evaluate.METRICS:
         tolerance = 1 / 500 if name in ("auc", "eer", "average_precision") else 0
         assert np.abs(found[name] - exact[name]).max() <= tolerance, name
     times = weights[39][groups]
-    for name, value in evaluate.measure(np.repeat(labels, times), np.repeat(scores, times), np.repeat(scores, times)).items():
+    for name, value in evaluate.measure(
+        np.repeat(labels, times), np.repeat(scores, times), np.repeat(scores, times)
+    ).items():
         assert exact[name][39] == pytest.approx(value, abs=1e-9), name
 
 
@@ -77,7 +87,10 @@ def test_a_thinned_roc_curve_is_the_curve():
     x, y = evaluate.roc(labels, scores)
     fpr, tpr, _ = roc_curve(labels, scores)
     assert 2000 < len(x) <= 4000 < len(fpr) and (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
-    assert set(zip(x, y)) <= set(zip(fpr, tpr)) and np.abs(np.trapezoid(y, x) - roc_auc_score(labels, scores)) < 1e-5
+    assert (
+        set(zip(x, y)) <= set(zip(fpr, tpr))
+        and np.abs(np.trapezoid(y, x) - roc_auc_score(labels, scores)) < 1e-5
+    )
     assert (np.diff(x) + np.diff(y)).max() <= 2 / 4000 + (np.diff(fpr) + np.diff(tpr)).max()
     assert evaluate.roc(np.ones(3), np.ones(3)) == ([], [])
 
@@ -88,7 +101,10 @@ def test_known_answers():
     assert found["auc"] == 0.75 and found["eer"] == 0.5 and found["accuracy"] == 0.5
     assert found["precision"] == found["recall"] == found["f1"] == found["f1_macro"] == 0.5
     assert found["average_precision"] == pytest.approx(average_precision_score(labels, scores))
-    for scores, metric, value in ((np.array([0.1, 0.2, 0.8, 0.9]), "eer", 0), (np.full(4, 0.5), "auc", 0.5)):
+    for scores, metric, value in (
+        (np.array([0.1, 0.2, 0.8, 0.9]), "eer", 0),
+        (np.full(4, 0.5), "auc", 0.5),
+    ):
         assert evaluate.measure(labels, scores, scores)[metric] == value
 
 
@@ -96,7 +112,9 @@ def test_no_warnings_and_no_crash_on_one_class():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = evaluate.measure(np.ones(3, int), *[np.array([0.2, 0.7, 0.9])] * 2)
-    assert np.isnan(found["auc"]) and np.isnan(found["eer"]) and np.isnan(found["average_precision"])
+    assert (
+        np.isnan(found["auc"]) and np.isnan(found["eer"]) and np.isnan(found["average_precision"])
+    )
     assert found["recall"] == pytest.approx(2 / 3) and found["precision"] == 1
 
 
@@ -106,17 +124,26 @@ def write(path, rows, header="video,frame,label,score"):
 
 
 def test_tables_and_figures(tmp_path):
-    good = [f"v{k},{f},{k % 2},{0.2 + 0.6 * (k % 2) + 0.01 * f}" for k in range(6) for f in range(3)]
+    good = [
+        f"v{k},{f},{k % 2},{0.2 + 0.6 * (k % 2) + 0.01 * f}" for k in range(6) for f in range(3)
+    ]
     write(tmp_path / "s/ours/A.csv", good)
     write(tmp_path / "s/ours/B.csv", [row for row in good if row.split(",")[2] == "1"])
     write(tmp_path / "s/theirs/A.csv", [f"{r.rsplit(',', 1)[0]},0.5" for r in good])
-    output = run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 50)
+    output = run(
+        "06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 50
+    )
     assert "100.00 / 0.00" in output and "50.00 / 50.00" in output and "undefined" in output
-    rows = {(r["detector"], r["set"], r["level"]): r for r in csv.DictReader(open(tmp_path / "r/results.csv"))}
+    rows = {
+        (r["detector"], r["set"], r["level"]): r
+        for r in csv.DictReader(open(tmp_path / "r/results.csv"))
+    }
     assert len(rows) == 6
     assert rows["ours", "A", "image"]["rows"] == "18" and rows["ours", "A", "video"]["rows"] == "6"
     assert rows["ours", "A", "video"]["real"] == rows["ours", "A", "video"]["fake"] == "3"
-    assert float(rows["ours", "A", "image"]["auc"]) == 1 and rows["ours", "B", "image"]["auc"] == "nan"
+    assert (
+        float(rows["ours", "A", "image"]["auc"]) == 1 and rows["ours", "B", "image"]["auc"] == "nan"
+    )
     text = (tmp_path / "r/tables.md").read_text()
     assert "| ours | **100.00 [100.0, 100.0]** | undefined |" in text
     assert text.count("## ") == 2 * len(evaluate.METRICS)
@@ -129,60 +156,106 @@ def test_tables_and_figures(tmp_path):
 
 def table(path):
     """The rows of a Markdown table as lists of cells."""
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in path.read_text().splitlines() if line.startswith("| ")]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in path.read_text().splitlines()
+        if line.startswith("| ")
+    ]
 
 
 def test_table_3_stands_beside_the_papers(tmp_path):
     """Ours, the paper's figure and ours minus the paper's, for what is there; rows of others are quoted."""
-    write(tmp_path / "s/FT/Celeb-DF.csv", ["a,0,0,0.1", "b,0,0,0.6", "c,0,1,0.4", "d,0,1,0.9"])                 # AUC 75, EER 50
+    write(
+        tmp_path / "s/FT/Celeb-DF.csv", ["a,0,0,0.1", "b,0,0,0.6", "c,0,1,0.4", "d,0,1,0.9"]
+    )  # AUC 75, EER 50
     write(tmp_path / "s/FT/DFD.csv", ["c,0,1,0.4"])
     write(tmp_path / "s/mine/Celeb-DF.csv", ["a,0,0,0.1", "c,0,1,0.4"])
-    output = run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 10)
+    output = run(
+        "06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 10
+    )
     rows = table(tmp_path / "r/table3.md")
     assert rows[0] == ["", "", "DF-TIMIT", "FF-FS", "DFD", "DFDC-P", "Celeb-DF"]
     ours, paper, difference = rows[-3:]
     assert ours == ["FT", "ours", "-", "-", "- / -", "-", "75.00 / 50.00"]
-    assert paper == ["", "paper", "96.56 / 8.05", "88.62 / 19.52", "91.00 / 16.21", "98.77 / 5.75", "86.21 / 22.42"]
+    assert paper == [
+        "",
+        "paper",
+        "96.56 / 8.05",
+        "88.62 / 19.52",
+        "91.00 / 16.21",
+        "98.77 / 5.75",
+        "86.21 / 22.42",
+    ]
     assert difference == ["", "difference", "-", "-", "- / -", "-", "-11.21 / +27.58"]
-    assert [row[:2] for row in rows[2:-3]] == [["Xception", "paper"], ["FSSpotter", "paper"], ["Face X-ray", "paper"], ["Se_Res", "paper"]]
+    assert [row[:2] for row in rows[2:-3]] == [
+        ["Xception", "paper"],
+        ["FSSpotter", "paper"],
+        ["Face X-ray", "paper"],
+        ["Se_Res", "paper"],
+    ]
     assert rows[3][2:] == ["97.33 / -", "-", "-", "-", "76.26 / -"] and "mine" not in str(rows)
     assert "-11.21 / +27.58" in output
 
 
 def test_clrnets_tables_stand_beside_the_papers(tmp_path):
     """Tables 3 to 6: F1 over both classes with its interval, from the detectors' names; a mean only where all sets are there."""
-    half = ["a,0,0,0.1", "b,0,0,0.6", "c,0,1,0.4", "d,0,1,0.9"]                                                  # one of two right in each class
+    half = ["a,0,0,0.1", "b,0,0,0.6", "c,0,1,0.4", "d,0,1,0.9"]  # one of two right in each class
     good = ["a,0,0,0.1", "b,0,0,0.2", "c,0,1,0.8", "d,0,1,0.9"]
     for name in ("DF", "FS", "DFD", "DFDC", "F2F", "NT"):
-        write(tmp_path / f"s/CLRNet-{name}/{name}.csv", good if name in ("DF", "FS", "DFD") else half)
+        write(
+            tmp_path / f"s/CLRNet-{name}/{name}.csv", good if name in ("DF", "FS", "DFD") else half
+        )
     write(tmp_path / "s/MesoInception4-F2F/DFW.csv", half)
     write(tmp_path / "s/CNN+LSTM-merge/NT.csv", good)
     write(tmp_path / "s/CLRNet-transfer-FS/DF.csv", good)
     for detector, rows in (("FS", half), ("merge", good), ("transfer-NT", half), ("search", good)):
         write(tmp_path / f"s/CLRNet-{detector}/DFW.csv", rows)
-    output = run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 10)
+    output = run(
+        "06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 10
+    )
 
     def found(number, label):
         rows = table(tmp_path / f"r/clrnet_table{number}.md")
         k = next(k for k, row in enumerate(rows) if row[0] == label)
-        return [[cell.split(" [")[0] for cell in row[2:]] for row in rows[k:k + 3]]
+        return [[cell.split(" [")[0] for cell in row[2:]] for row in rows[k : k + 3]]
 
     ours, paper, difference = found(3, "CLRNet")
-    assert ours == ["100.00"] * 3 + ["50.00"] * 3 + ["80.00"] and paper[0] == "99.20 ± 0.1" and paper[-1] == "98.61"
+    assert (
+        ours == ["100.00"] * 3 + ["50.00"] * 3 + ["80.00"]
+        and paper[0] == "99.20 ± 0.1"
+        and paper[-1] == "98.61"
+    )
     assert difference == ["+0.80", "+0.50", "+4.00", "-46.76", "-49.20", "-49.50", "-18.61"]
-    assert found(4, "MesoNet")[0] == ["-"] * 5 + ["50.00"] and found(4, "MesoNet")[1][5] == "49.77 ± 0.2"
+    assert (
+        found(4, "MesoNet")[0] == ["-"] * 5 + ["50.00"]
+        and found(4, "MesoNet")[1][5] == "49.77 ± 0.2"
+    )
     assert found(4, "CLRNet")[0] == ["50.00"] + ["-"] * 5
-    assert found(5, "CNN+LSTM, merge")[0] == ["-"] * 4 + ["100.00", "-"] and found(5, "CLRNet, transfer")[2][1] == "+2.77"
+    assert (
+        found(5, "CNN+LSTM, merge")[0] == ["-"] * 4 + ["100.00", "-"]
+        and found(5, "CLRNet, transfer")[2][1] == "+2.77"
+    )
     ours, paper, difference = found(6, "CLRNet")
-    assert ours == ["50.00", "100.00", "50.00", "100.00"] and paper == ["50.65 ± 0.9", "84.95 ± 0.2", "93.86 ± 0.2", "95.92"]
+    assert ours == ["50.00", "100.00", "50.00", "100.00"] and paper == [
+        "50.65 ± 0.9",
+        "84.95 ± 0.2",
+        "93.86 ± 0.2",
+        "95.92",
+    ]
     assert difference == ["-0.65", "+15.05", "-43.86", "+4.08"]
-    assert "CLRNet, Table 6: open-domain, on DFW" in output and not (tmp_path / "r/table3.md").exists()
+    assert (
+        "CLRNet, Table 6: open-domain, on DFW" in output and not (tmp_path / "r/table3.md").exists()
+    )
 
 
 def test_the_papers_tables_are_whole():
     from reporting import papers
+
     for t in papers.TABLES:
-        assert all(len(cells) == len(t["columns"]) == len(where) + bool(t["mean"]) for _, where, cells in t["rows"]), t["title"]
+        assert all(
+            len(cells) == len(t["columns"]) == len(where) + bool(t["mean"])
+            for _, where, cells in t["rows"]
+        ), t["title"]
     assert [len(t["rows"]) for t in papers.TABLES] == [5, 6, 6, 12, 6]
     # The paper's averages are the means of its own rows, without DFDC in Table 3 but for ShallowNet.
     for t in papers.TABLES:
@@ -190,37 +263,72 @@ def test_the_papers_tables_are_whole():
             *values, mean = [float(cell.split("±")[0]) for cell in cells]
             odd = (t["file"], label) == ("clrnet_table3.md", "ShallowNet")
             values = [v for v, column in zip(values, t["columns"]) if odd or column in t["mean"]]
-            assert np.mean(values) == pytest.approx(mean, abs=0.25), (t["title"], label)           # MesoNet, merge: 84.15, printed 84.35
+            assert np.mean(values) == pytest.approx(mean, abs=0.25), (
+                t["title"],
+                label,
+            )  # MesoNet, merge: 84.15, printed 84.35
 
 
 def test_figure_2_and_figure_3(tmp_path, monkeypatch):
     """What is drawn: image beside video level for each detector; the two strategies at image level where both names are there."""
     drawn = []
     draw = report.draw_bars
-    monkeypatch.setattr(report, "draw_bars", lambda path, panels, sets, *rest: drawn.append((path.name, panels, sets)) or draw(path, panels, sets, *rest))
+    monkeypatch.setattr(
+        report,
+        "draw_bars",
+        lambda path, panels, sets, *rest: (
+            drawn.append((path.name, panels, sets)) or draw(path, panels, sets, *rest)
+        ),
+    )
     rows = ["r,0,0,0.9", "r,1,0,0.1", "f,0,1,0.6", "f,1,1,0.8"]
     for detector in ("FT-20epochs", "DANN-20epochs", "mine"):
         write(tmp_path / f"s/{detector}/A.csv", rows)
-    write(tmp_path / "s/mine/B.csv", [row for row in rows if row.startswith("f")])                              # one class: no bar, no crash
-    monkeypatch.setattr("sys.argv", ["06", "--scores", str(tmp_path / "s"), "--out", str(tmp_path / "r"), "--resamples", "10"])
+    write(
+        tmp_path / "s/mine/B.csv", [row for row in rows if row.startswith("f")]
+    )  # one class: no bar, no crash
+    monkeypatch.setattr(
+        "sys.argv",
+        ["06", "--scores", str(tmp_path / "s"), "--out", str(tmp_path / "r"), "--resamples", "10"],
+    )
     evaluate.main()
     (name2, panels2, sets2), (name3, panels3, sets3) = drawn
     assert (name2, sets2) == ("figure2", ["A", "B"]) and (name3, sets3) == ("figure3", ["A"])
-    assert panels2[-1] == ("mine", [("image or clip level", "mine", 0), ("video level", "mine", 1)]) and len(panels2) == 3
+    assert (
+        panels2[-1] == ("mine", [("image or clip level", "mine", 0), ("video level", "mine", 1)])
+        and len(panels2) == 3
+    )
     assert [bar[1:] for bar in panels3[0][1]] == [("FT-20epochs", 0), ("DANN-20epochs", 0)]
     for name in (name2, name3):
         assert (tmp_path / "r" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_table_2_counts_the_images(tmp_path):
-    for name, rows in {"FF-DF": [("train", 0)] * 3 + [("train", 1)] * 2 + [("val", 1)] + [("test", 0)], "Mine": [("", 1)] * 4}.items():
+    for name, rows in {
+        "FF-DF": [("train", 0)] * 3 + [("train", 1)] * 2 + [("val", 1)] + [("test", 0)],
+        "Mine": [("", 1)] * 4,
+    }.items():
         folder = tmp_path / "faces" / name
         folder.mkdir(parents=True)
-        lines = [f"v{k}{label}/1.png,v{k}{label},1,,{label},m,{split}" for k, (split, label) in enumerate(rows)]
-        (folder / "index.csv").write_text("path,video,frame,clip,label,method,split\n" + "\n".join(lines) + "\n")
-    run("06_evaluate.py", "--faces", tmp_path / "faces/FF-DF", tmp_path / "faces/Mine", "--out", tmp_path / "r")
-    assert table(tmp_path / "r/table2.md")[2:] == [["FF-DF", "train", "3 / 2", "21600 / 21600", "-21597 / -21598"],
-                                                   ["FF-DF", "test", "1 / 0", "4200 / 4200", "-4199 / -4200"], ["Mine", "all", "0 / 4", "-", "-"]]
+        lines = [
+            f"v{k}{label}/1.png,v{k}{label},1,,{label},m,{split}"
+            for k, (split, label) in enumerate(rows)
+        ]
+        (folder / "index.csv").write_text(
+            "path,video,frame,clip,label,method,split\n" + "\n".join(lines) + "\n"
+        )
+    run(
+        "06_evaluate.py",
+        "--faces",
+        tmp_path / "faces/FF-DF",
+        tmp_path / "faces/Mine",
+        "--out",
+        tmp_path / "r",
+    )
+    assert table(tmp_path / "r/table2.md")[2:] == [
+        ["FF-DF", "train", "3 / 2", "21600 / 21600", "-21597 / -21598"],
+        ["FF-DF", "test", "1 / 0", "4200 / 4200", "-4199 / -4200"],
+        ["Mine", "all", "0 / 4", "-", "-"],
+    ]
 
 
 def test_video_level_is_the_mean_of_the_image_scores(tmp_path):
@@ -242,16 +350,23 @@ def test_intervals_resample_videos_not_images():
     assert value == pytest.approx(0.75, abs=0.02) and low < 0.05 and high > 0.95
 
 
-@pytest.mark.parametrize("rows, header, says", [
-    (["a,0,1"], "video,frame,label", "no column score"),
-    (["a,0,1,x"], "video,frame,label,score", "not a number"),
-    (["a,0,1,nan"], "video,frame,label,score", "score is nan"),
-    (["a,0,1,1.5"], "video,frame,label,score", "score is 1.5"),
-    (["a,0,2,0.5"], "video,frame,label,score", "label is 2"),
-    (["a,0,1,0.5", "a,1,0,0.5"], "video,frame,label,score", "real in one row and fake in another"),
-    (["a,0,1"], "video,frame,label,score", "3 values under 4 columns"),
-    ([], "", "no column"),
-])
+@pytest.mark.parametrize(
+    "rows, header, says",
+    [
+        (["a,0,1"], "video,frame,label", "no column score"),
+        (["a,0,1,x"], "video,frame,label,score", "not a number"),
+        (["a,0,1,nan"], "video,frame,label,score", "score is nan"),
+        (["a,0,1,1.5"], "video,frame,label,score", "score is 1.5"),
+        (["a,0,2,0.5"], "video,frame,label,score", "label is 2"),
+        (
+            ["a,0,1,0.5", "a,1,0,0.5"],
+            "video,frame,label,score",
+            "real in one row and fake in another",
+        ),
+        (["a,0,1"], "video,frame,label,score", "3 values under 4 columns"),
+        ([], "", "no column"),
+    ],
+)
 def test_bad_score_files(tmp_path, rows, header, says):
     write(tmp_path / "s/d/A.csv", rows, header)
     output = run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", fails=True)
@@ -260,17 +375,28 @@ def test_bad_score_files(tmp_path, rows, header, says):
 
 def test_windows_line_ends_and_byte_order_mark(tmp_path):
     (tmp_path / "s/d").mkdir(parents=True)
-    (tmp_path / "s/d/A.csv").write_bytes("\ufeffvideo,frame,label,score\r\na,0,0,0.1\r\nb,0,1,0.9\r\n".encode())
-    assert "100.00 / 0.00" in run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 10)
+    (tmp_path / "s/d/A.csv").write_bytes(
+        "\ufeffvideo,frame,label,score\r\na,0,0,0.1\r\nb,0,1,0.9\r\n".encode()
+    )
+    assert "100.00 / 0.00" in run(
+        "06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 10
+    )
 
 
 def test_missing_and_empty_folders(tmp_path):
-    assert "give --scores, --faces or both" in run("06_evaluate.py", "--out", tmp_path / "r", fails=True)
-    assert "not a folder" in run("06_evaluate.py", "--scores", tmp_path / "none", "--out", tmp_path / "r", fails=True)
-    assert "no score files" in run("06_evaluate.py", "--scores", tmp_path, "--out", tmp_path / "r", fails=True)
+    assert "give --scores, --faces or both" in run(
+        "06_evaluate.py", "--out", tmp_path / "r", fails=True
+    )
+    assert "not a folder" in run(
+        "06_evaluate.py", "--scores", tmp_path / "none", "--out", tmp_path / "r", fails=True
+    )
+    assert "no score files" in run(
+        "06_evaluate.py", "--scores", tmp_path, "--out", tmp_path / "r", fails=True
+    )
 
 
 # ---------------------------------------------------------------- the report
+
 
 class Page(HTMLParser):
     """What a page asks for from outside, its unclosed tags, and its text."""
@@ -281,7 +407,12 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        self.outside += [value for name, value in attributes if name in ("src", "srcset", "data", "action") or (name.endswith("href") and not value.startswith("#"))]
+        self.outside += [
+            value
+            for name, value in attributes
+            if name in ("src", "srcset", "data", "action")
+            or (name.endswith("href") and not value.startswith("#"))
+        ]
         if tag not in ("meta", "br", "img", "link", "path", "use"):
             self.open.append(tag)
 
@@ -301,20 +432,65 @@ class Page(HTMLParser):
 
 def test_the_report_is_one_page_with_everything(small, extractor, features, tmp_path):
     """Tables, figures, counts with reasons, learning curves, settings; names are text, never tags; nothing from outside is asked for."""
-    run("06_evaluate.py", "--scores", small / "scores", "--faces", small / "faces/frames", small / "faces/phone", "--runs", small / "runs", "--out", tmp_path / "r",
-        "--resamples", 20)
+    run(
+        "06_evaluate.py",
+        "--scores",
+        small / "scores",
+        "--faces",
+        small / "faces/frames",
+        small / "faces/phone",
+        "--runs",
+        small / "runs",
+        "--out",
+        tmp_path / "r",
+        "--resamples",
+        20,
+    )
     text = (tmp_path / "r/report.html").read_text()
     page = Page(text)
-    assert page.outside == [] and page.open == [] and "@import" not in text and "url(http" not in text and "<script" not in text
-    for part in ("DEMONSTRATION", "AUC, image or clip level", "F1 (macro), video level", "ROC curves", "Learning curves", "resamples, seed 0", "numpy ", "num_frames: 4", "frames"):
+    assert (
+        page.outside == []
+        and page.open == []
+        and "@import" not in text
+        and "url(http" not in text
+        and "<script" not in text
+    )
+    for part in (
+        "DEMONSTRATION",
+        "AUC, image or clip level",
+        "F1 (macro), video level",
+        "ROC curves",
+        "Learning curves",
+        "resamples, seed 0",
+        "numpy ",
+        "num_frames: 4",
+        "frames",
+    ):
         assert part in page.text, part
-    assert text.count("<svg") == 1 + 1 + 2 * 2 + 1 and "currentColor" in text and "prefers-color-scheme: dark" in text and "@media print" in text
+    assert (
+        text.count("<svg") == 1 + 1 + 2 * 2 + 1
+        and "currentColor" in text
+        and "prefers-color-scheme: dark" in text
+        and "@media print" in text
+    )
     ids = re.findall(r'\bid="([^"]*)"', text)
     assert len(ids) == len(set(ids)), "each part of each picture has a name of its own"
-    assert set(re.findall(r'url\(#([^)]*)\)', text)) <= set(ids)
+    assert set(re.findall(r"url\(#([^)]*)\)", text)) <= set(ids)
     before = text
-    run("06_evaluate.py", "--scores", small / "scores", "--faces", small / "faces/frames", small / "faces/phone", "--runs", small / "runs", "--out", tmp_path / "r",
-        "--resamples", 20)
+    run(
+        "06_evaluate.py",
+        "--scores",
+        small / "scores",
+        "--faces",
+        small / "faces/frames",
+        small / "faces/phone",
+        "--runs",
+        small / "runs",
+        "--out",
+        tmp_path / "r",
+        "--resamples",
+        20,
+    )
     assert (tmp_path / "r/report.html").read_text() == before
 
 
@@ -322,20 +498,39 @@ def test_names_of_strangers_in_figures_and_report(tmp_path):
     rows = [f"v{k},0,{k % 2},{k / 10}" for k in range(10)]
     for name in ("$x^{", "<b>&amp;", "a|b"):
         write(tmp_path / "s" / f"d{name}" / f"{name}.csv", rows)
-    output = run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 5)
+    output = run(
+        "06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 5
+    )
     text = (tmp_path / "r/report.html").read_text()
-    assert "<b>&amp;amp;" not in text and "&lt;b&gt;&amp;amp;" in text and "d$x^{" in Page(text).text and "Warning" not in output
+    assert (
+        "<b>&amp;amp;" not in text
+        and "&lt;b&gt;&amp;amp;" in text
+        and "d$x^{" in Page(text).text
+        and "Warning" not in output
+    )
 
 
 def test_the_best_of_a_column_is_bold():
-    one = lambda auc, eer: [("image", {}, dict(auc=(auc, 0, 1), eer=(eer, 0, 1)))] * 2                   # noqa: E731
-    results = {("a", "S"): one(0.9, 0.2), ("b", "S"): one(0.90001, 0.1), ("c", "S"): one(np.nan, np.nan), ("a", "T"): one(0.5, 0.5)}
-    assert report.best(results, ["a", "b", "c"], ["S", "T"], "auc", 0) == {"S": 90.0} and report.best(results, ["a", "b", "c"], ["S", "T"], "eer", 1) == {"S": 10.0}
+    one = lambda auc, eer: [("image", {}, dict(auc=(auc, 0, 1), eer=(eer, 0, 1)))] * 2  # noqa: E731
+    results = {
+        ("a", "S"): one(0.9, 0.2),
+        ("b", "S"): one(0.90001, 0.1),
+        ("c", "S"): one(np.nan, np.nan),
+        ("a", "T"): one(0.5, 0.5),
+    }
+    assert report.best(results, ["a", "b", "c"], ["S", "T"], "auc", 0) == {
+        "S": 90.0
+    } and report.best(results, ["a", "b", "c"], ["S", "T"], "eer", 1) == {"S": 10.0}
 
 
 def test_compression_is_drawn_where_there_are_levels(tmp_path):
-    assert evaluate.compressions(["A", "A-crf40", "A-crf23", "B-crf5", "C", "crf7"]) == {"A": [(None, "A"), (23, "A-crf23"), (40, "A-crf40")], "B": [(5, "B-crf5")]}
+    assert evaluate.compressions(["A", "A-crf40", "A-crf23", "B-crf5", "C", "crf7"]) == {
+        "A": [(None, "A"), (23, "A-crf23"), (40, "A-crf40")],
+        "B": [(5, "B-crf5")],
+    }
     for name in ("A", "A-crf23", "A-crf40"):
         write(tmp_path / "s/d" / f"{name}.csv", [f"v{k},0,{k % 2},{k / 10}" for k in range(10)])
     run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 5)
-    assert (tmp_path / "r/compression_A.png").exists() and "against compression" in (tmp_path / "r/report.html").read_text()
+    assert (tmp_path / "r/compression_A.png").exists() and "against compression" in (
+        tmp_path / "r/report.html"
+    ).read_text()

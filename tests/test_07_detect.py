@@ -1,4 +1,5 @@
 """Stage 07: verdicts that rest on the same faces and scores as the stages before, people told apart, and what it says where it cannot tell."""
+
 import csv
 import json
 import math
@@ -9,7 +10,8 @@ import subprocess
 import numpy as np
 import pytest
 from conftest import SMALL_CLRNET, command, run, shared, stage
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 import common
 
@@ -19,64 +21,158 @@ WARNING = "DEMONSTRATION: trained on generated videos"
 
 def ffmpeg(*args):
     import imageio_ffmpeg
-    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *map(str, args)], check=True)
+
+    subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *map(str, args)], check=True
+    )
 
 
 @pytest.fixture(scope="module")
 def runs(small, extractor, features):
     """A checkpoint of each stage, by name; and their scores in runs/../scores07."""
     folder, clips = small / "runs07", small / "faces/clips"
-    run("04_train_bpdann.py", "--source", features / "frames", "--target", features / "phone", "--test", features / "frames", "--epochs", 20, "--batch", 8,
-        "--device", "cpu", "--precision", "fp32", "--out", folder / "ft", "--scores", folder / "scores/ft")
-    run("05_train_clrnet.py", "--strategy", "single", "--source", clips, "--epochs", 3, "--test", clips, "--out", folder / "clrnet", "--scores",
-        folder / "scores/clrnet", *SMALL_CLRNET)
-    return dict(extractor=extractor, ft=folder / "ft/phone/model.pt", clrnet=folder / "clrnet/model.pt", scores=folder / "scores")
+    run(
+        "04_train_bpdann.py",
+        "--source",
+        features / "frames",
+        "--target",
+        features / "phone",
+        "--test",
+        features / "frames",
+        "--epochs",
+        20,
+        "--batch",
+        8,
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+        "--out",
+        folder / "ft",
+        "--scores",
+        folder / "scores/ft",
+    )
+    run(
+        "05_train_clrnet.py",
+        "--strategy",
+        "single",
+        "--source",
+        clips,
+        "--epochs",
+        3,
+        "--test",
+        clips,
+        "--out",
+        folder / "clrnet",
+        "--scores",
+        folder / "scores/clrnet",
+        *SMALL_CLRNET,
+    )
+    return dict(
+        extractor=extractor,
+        ft=folder / "ft/phone/model.pt",
+        clrnet=folder / "clrnet/model.pt",
+        scores=folder / "scores",
+    )
 
 
 @pytest.fixture(scope="module")
 def videos(small):
     """The test split's videos of the Deepfakes set in the studio condition: {name in the index: file}."""
-    names = {row["video"] for row in csv.DictReader(open(small / "faces/frames/index.csv")) if row["split"] == "test"}
+    names = {
+        row["video"]
+        for row in csv.DictReader(open(small / "faces/frames/index.csv"))
+        if row["split"] == "test"
+    }
     root = small / "videos/studio"
-    found = {f"{method}_{path.stem}": path for method, place in (("youtube", "original_sequences/youtube"), ("Deepfakes", "manipulated_sequences/Deepfakes"))
-             for path in (root / place / "c23/videos").iterdir()}
+    found = {
+        f"{method}_{path.stem}": path
+        for method, place in (
+            ("youtube", "original_sequences/youtube"),
+            ("Deepfakes", "manipulated_sequences/Deepfakes"),
+        )
+        for path in (root / place / "c23/videos").iterdir()
+    }
     return {name: found[name] for name in sorted(names)}
 
 
 def json_of(*args):
     """What 07 prints with --json, and what it prints on standard error."""
-    done = subprocess.run(command("07_detect.py", *args, "--json", "--device", "cpu"), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command("07_detect.py", *args, "--json", "--device", "cpu"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
 
 
 def test_scores_are_those_of_the_stages(runs, videos, small, tmp_path):
     """The same frames, boxes, crops and network: a person's score is the mean of the video's rows that 03, 04 and 05 wrote."""
-    result, said = json_of(*videos.values(), "--checkpoint", *(runs[k] for k in ("extractor", "ft", "clrnet")), "--out", tmp_path / "v")
-    assert [os.path.basename(v["path"]) for v in result["videos"]] == [path.name for path in videos.values()]
-    tables = {str(runs["extractor"]): small / "scores/direct/frames.csv", str(runs["ft"]): runs["scores"] / "ft/frames.csv",
-              str(runs["clrnet"]): runs["scores"] / "clrnet/clips.csv"}
+    result, said = json_of(
+        *videos.values(),
+        "--checkpoint",
+        *(runs[k] for k in ("extractor", "ft", "clrnet")),
+        "--out",
+        tmp_path / "v",
+    )
+    assert [os.path.basename(v["path"]) for v in result["videos"]] == [
+        path.name for path in videos.values()
+    ]
+    tables = {
+        str(runs["extractor"]): small / "scores/direct/frames.csv",
+        str(runs["ft"]): runs["scores"] / "ft/frames.csv",
+        str(runs["clrnet"]): runs["scores"] / "clrnet/clips.csv",
+    }
     for name, video in zip(videos, result["videos"]):
-        person, = video["people"]
+        (person,) = video["people"]
         assert {one["checkpoint"] for one in person["by"]} == set(tables) and video["demonstration"]
         for one in person["by"]:
-            rows = [row for row in csv.DictReader(open(tables[one["checkpoint"]])) if row["video"] == name]
+            rows = [
+                row
+                for row in csv.DictReader(open(tables[one["checkpoint"]]))
+                if row["video"] == name
+            ]
             assert [s["frame"] for s in one["samples"]] == [int(row["frame"]) for row in rows]
             assert all(s["score"] == common.sigmoid(s["logit"]) for s in one["samples"])
-            assert np.allclose([s["score"] for s in one["samples"]], [float(row["score"]) for row in rows], atol=2e-4), (name, one["checkpoint"])
+            assert np.allclose(
+                [s["score"] for s in one["samples"]],
+                [float(row["score"]) for row in rows],
+                atol=2e-4,
+            ), (name, one["checkpoint"])
             assert one["score"] == pytest.approx(np.mean([s["score"] for s in one["samples"]]))
         assert person["score"] == pytest.approx(np.mean([one["score"] for one in person["by"]]))
-        assert person["threshold"] == pytest.approx(np.mean([one["threshold"] for one in person["by"]]))
-        assert person["verdict"] == video["verdict"] == ("fake" if person["score"] >= person["threshold"] else "real")
+        assert person["threshold"] == pytest.approx(
+            np.mean([one["threshold"] for one in person["by"]])
+        )
+        assert (
+            person["verdict"]
+            == video["verdict"]
+            == ("fake" if person["score"] >= person["threshold"] else "real")
+        )
         assert said.count(f"{video['path']}: {video['verdict'].upper()}, P(fake)") == 1
         assert (tmp_path / "v" / video["picture"]).read_bytes().startswith(b"\x89PNG")
     assert said.count(WARNING) == len(videos), "at every verdict"
     rows = list(csv.DictReader(open(tmp_path / "v/verdicts.csv")))
-    assert len(rows) == len(videos) * 4 and {row["checkpoint"] for row in rows} == {*tables, "mean"} and all(row["demonstration"] == "1" for row in rows)
+    assert (
+        len(rows) == len(videos) * 4
+        and {row["checkpoint"] for row in rows} == {*tables, "mean"}
+        and all(row["demonstration"] == "1" for row in rows)
+    )
     assert json.loads((tmp_path / "v/verdicts.json").read_text()) == result
     for about in result["checkpoints"]:
-        assert about["demonstration"] and about["calibrated"] and about["validation"]["videos"] == 4 and about["validation"]["auc"] is not None
-    assert {(e["set"], e["role"]) for e in result["checkpoints"][1]["trained_on"]} == {("frames", "labelled source"), ("phone", "unlabelled target"), ("frames", "trained on")}
+        assert (
+            about["demonstration"]
+            and about["calibrated"]
+            and about["validation"]["videos"] == 4
+            and about["validation"]["auc"] is not None
+        )
+    assert {(e["set"], e["role"]) for e in result["checkpoints"][1]["trained_on"]} == {
+        ("frames", "labelled source"),
+        ("phone", "unlabelled target"),
+        ("frames", "trained on"),
+    }
 
 
 def test_what_has_no_face_or_cannot_be_read_is_never_a_number(runs, videos, tmp_path):
@@ -88,16 +184,45 @@ def test_what_has_no_face_or_cannot_be_read_is_never_a_number(runs, videos, tmp_
     (folder / "notes.txt").write_text("left alone")
     shutil.copy(next(iter(videos.values())), folder / "deeper" / "$x^{_.mp4")
     shutil.copy(next(iter(videos.values())), os.fsencode(folder) + b"/\xff\xfe \n.mp4")
-    result, said = json_of(folder, tmp_path / "gone.mp4", "--checkpoint", runs["extractor"], "--out", tmp_path / "v")
+    result, said = json_of(
+        folder, tmp_path / "gone.mp4", "--checkpoint", runs["extractor"], "--out", tmp_path / "v"
+    )
     verdicts = {os.path.basename(v["path"]): v for v in result["videos"]}
     assert len(verdicts) == 6
-    for name, verdict in (("chart.mp4", "no face found"), ("text.mp4", "unreadable"), ("empty.mkv", "unreadable"), ("gone.mp4", "unreadable")):
-        assert verdicts[name]["verdict"] == verdict and verdicts[name]["reason"] and verdicts[name]["people"] == [] and "picture" not in verdicts[name]
-        assert f"{name}: {verdict.upper()} (" in said and "P(fake)" not in next(line for line in said.splitlines() if f"{name}: " in line)
-    assert {v["verdict"] for name, v in verdicts.items() if name not in ("chart.mp4", "text.mp4", "empty.mkv", "gone.mp4")} <= {"real", "fake"}
-    assert len(list((tmp_path / "v").glob("*.png"))) == 2 and "Traceback" not in said and "Warning" not in said
-    rows = [row for row in csv.DictReader(open(tmp_path / "v/verdicts.csv")) if row["verdict"] in ("no face found", "unreadable")]
-    assert len(rows) == 4 and all(row["score"] == row["threshold"] == "" and row["faces"] == "0" and row["reason"] for row in rows)
+    for name, verdict in (
+        ("chart.mp4", "no face found"),
+        ("text.mp4", "unreadable"),
+        ("empty.mkv", "unreadable"),
+        ("gone.mp4", "unreadable"),
+    ):
+        assert (
+            verdicts[name]["verdict"] == verdict
+            and verdicts[name]["reason"]
+            and verdicts[name]["people"] == []
+            and "picture" not in verdicts[name]
+        )
+        assert f"{name}: {verdict.upper()} (" in said and "P(fake)" not in next(
+            line for line in said.splitlines() if f"{name}: " in line
+        )
+    assert {
+        v["verdict"]
+        for name, v in verdicts.items()
+        if name not in ("chart.mp4", "text.mp4", "empty.mkv", "gone.mp4")
+    } <= {"real", "fake"}
+    assert (
+        len(list((tmp_path / "v").glob("*.png"))) == 2
+        and "Traceback" not in said
+        and "Warning" not in said
+    )
+    rows = [
+        row
+        for row in csv.DictReader(open(tmp_path / "v/verdicts.csv"))
+        if row["verdict"] in ("no face found", "unreadable")
+    ]
+    assert len(rows) == 4 and all(
+        row["score"] == row["threshold"] == "" and row["faces"] == "0" and row["reason"]
+        for row in rows
+    )
     assert "6 videos: " in said and "3 unreadable" in said and "1 no face found" in said
 
 
@@ -107,12 +232,20 @@ def test_two_people_are_followed_apart(runs, videos, tmp_path):
     ffmpeg("-i", a, "-i", b, "-filter_complex", "hstack", "-crf", "12", both)
     result, said = json_of(a, b, both, "--checkpoint", runs["extractor"], "--out", tmp_path / "v")
     alone, people = [v["people"][0] for v in result["videos"][:2]], result["videos"][2]["people"]
-    assert len(people) == 2 and [p["faces"] for p in people] == [4, 4] and result["videos"][2]["left_out"] == 0
+    assert (
+        len(people) == 2
+        and [p["faces"] for p in people] == [4, 4]
+        and result["videos"][2]["left_out"] == 0
+    )
     assert "both.mp4, person 1 of 2: " in said and "both.mp4, person 2 of 2: " in said
     people.sort(key=lambda p: p["by"][0]["samples"][0]["box"][0])
     for person, other, shift in zip(people, alone, (0, 320)):
         for one, two in zip(person["by"][0]["samples"], other["by"][0]["samples"]):
-            assert one["frame"] == two["frame"] and np.abs(np.array(one["box"]) - np.array(two["box"]) - [shift, 0, shift, 0]).max() < 25
+            assert (
+                one["frame"] == two["frame"]
+                and np.abs(np.array(one["box"]) - np.array(two["box"]) - [shift, 0, shift, 0]).max()
+                < 25
+            )
 
 
 def test_who_is_who():
@@ -122,75 +255,189 @@ def test_who_is_who():
     assert detect.assign([(310, 5, 412, 107), (20, 10, 120, 110)], last) == [1, 0]
     assert detect.assign([(20, 10, 320, 310)], last) == [2], "three times as large"
     assert detect.assign([(700, 0, 800, 100), (25, 10, 125, 110)], last) == [3, 0]
-    assert detect.near(left, left) == 0 and detect.near(left, (100, 0, 200, 100)) == 1 and detect.near(left, (0, 0, 201, 201)) == math.inf
+    assert (
+        detect.near(left, left) == 0
+        and detect.near(left, (100, 0, 200, 100)) == 1
+        and detect.near(left, (0, 0, 201, 201)) == math.inf
+    )
 
 
-@given(st.lists(st.lists(st.tuples(st.integers(0, 900), st.integers(0, 900), st.integers(20, 300)), max_size=5), max_size=8))
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.integers(0, 900), st.integers(0, 900), st.integers(20, 300)), max_size=5
+        ),
+        max_size=8,
+    )
+)
 def test_nobody_is_twice_in_a_frame(frames):
     last = []
     for boxes in frames:
         boxes = [(x, y, x + side, y + side) for x, y, side in boxes]
         before = len(last)
         persons = detect.assign(boxes, last)
-        assert len(set(persons)) == len(boxes) and all(last[p] == box for p, box in zip(persons, boxes)) and len(last) == before + sum(p >= before for p in persons)
+        assert (
+            len(set(persons)) == len(boxes)
+            and all(last[p] == box for p, box in zip(persons, boxes))
+            and len(last) == before + sum(p >= before for p in persons)
+        )
 
 
 def test_the_extractor_is_found_or_named(runs, videos, copy, tmp_path):
     """A checkpoint of 04 names its extractor; where that has gone or changed, one line says so, and --extractor gives it."""
     content = common.load_checkpoint(runs["ft"], "04")
-    assert content["extractor"] == dict(path=str(runs["extractor"]), sha256=common.sha256(runs["extractor"]))
+    assert content["extractor"] == dict(
+        path=str(runs["extractor"]), sha256=common.sha256(runs["extractor"])
+    )
     moved = tmp_path / "moved.pt"
-    common.save_checkpoint(moved, **{**content, "extractor": {**content["extractor"], "path": str(tmp_path / "gone.pt")}})
+    common.save_checkpoint(
+        moved,
+        **{**content, "extractor": {**content["extractor"], "path": str(tmp_path / "gone.pt")}},
+    )
     video, out = next(iter(videos.values())), ("--out", tmp_path / "v")
-    assert "gone.pt, which made the features of" in run("07_detect.py", video, "--checkpoint", moved, *out, fails=True)
-    assert "P(fake)" in run("07_detect.py", video, "--checkpoint", moved, "--extractor", runs["extractor"], *out)
-    assert "is not the extractor that made" in run("07_detect.py", video, "--checkpoint", moved, "--extractor", runs["clrnet"], *out, fails=True)
+    assert "gone.pt, which made the features of" in run(
+        "07_detect.py", video, "--checkpoint", moved, *out, fails=True
+    )
+    assert "P(fake)" in run(
+        "07_detect.py", video, "--checkpoint", moved, "--extractor", runs["extractor"], *out
+    )
+    assert "is not the extractor that made" in run(
+        "07_detect.py",
+        video,
+        "--checkpoint",
+        moved,
+        "--extractor",
+        runs["clrnet"],
+        *out,
+        fails=True,
+    )
     (tmp_path / "project/runs/ft").mkdir(parents=True)
     shutil.copy(runs["extractor"], tmp_path / "project/runs/ex.pt")
-    relative = tmp_path / "project/runs/ft/model.pt"                     # as if trained in project/, and asked from another folder
-    common.save_checkpoint(relative, **{**content, "extractor": {**content["extractor"], "path": "runs/ex.pt"}})
+    relative = (
+        tmp_path / "project/runs/ft/model.pt"
+    )  # as if trained in project/, and asked from another folder
+    common.save_checkpoint(
+        relative, **{**content, "extractor": {**content["extractor"], "path": "runs/ex.pt"}}
+    )
     assert "P(fake)" in run("07_detect.py", video, "--checkpoint", relative, *out)
     common.save_checkpoint(moved, **{k: v for k, v in content.items() if k != "extractor"})
-    assert "does not say which extractor" in run("07_detect.py", video, "--checkpoint", moved, *out, fails=True)
+    assert "does not say which extractor" in run(
+        "07_detect.py", video, "--checkpoint", moved, *out, fails=True
+    )
 
 
 def test_a_checkpoint_that_was_never_trained(videos, tmp_path):
     """05 --epochs 0 knows of no data and no validation: it is said, the threshold is 0.5, and nothing is called a demonstration."""
-    run("05_train_clrnet.py", "--strategy", "single", "--epochs", 0, "--out", tmp_path / "r", *SMALL_CLRNET)
-    result, said = json_of(next(iter(videos.values())), "--checkpoint", tmp_path / "r/model.pt", "--out", tmp_path / "v")
-    about, = result["checkpoints"]
-    assert about["threshold"] == 0.5 and not about["calibrated"] and about["validation"] is None and not about["demonstration"]
-    assert "what it learnt from is not recorded; it was not validated; threshold 0.500 (not calibrated" in said and WARNING not in said
+    run(
+        "05_train_clrnet.py",
+        "--strategy",
+        "single",
+        "--epochs",
+        0,
+        "--out",
+        tmp_path / "r",
+        *SMALL_CLRNET,
+    )
+    result, said = json_of(
+        next(iter(videos.values())),
+        "--checkpoint",
+        tmp_path / "r/model.pt",
+        "--out",
+        tmp_path / "v",
+    )
+    (about,) = result["checkpoints"]
+    assert (
+        about["threshold"] == 0.5
+        and not about["calibrated"]
+        and about["validation"] is None
+        and not about["demonstration"]
+    )
+    assert (
+        "what it learnt from is not recorded; it was not validated; threshold 0.500 (not calibrated"
+        in said
+        and WARNING not in said
+    )
 
 
-@pytest.mark.parametrize("change", [dict(data=3), dict(data=[{}]), dict(data=[dict(set="x", role="y", extraction=dict(sampling="frames", num_frames="many"))]),
-                                    dict(data=[dict(set="x", role="y", extraction=dict(sampling="clips", clip_length=10 ** 9))]), dict(validation=7),
-                                    dict(validation=dict(threshold="half")), dict(kwargs={}), dict(model={})])
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(data=3),
+        dict(data=[{}]),
+        dict(data=[dict(set="x", role="y", extraction=dict(sampling="frames", num_frames="many"))]),
+        dict(data=[dict(set="x", role="y", extraction=dict(sampling="clips", clip_length=10**9))]),
+        dict(validation=7),
+        dict(validation=dict(threshold="half")),
+        dict(kwargs={}),
+        dict(model={}),
+    ],
+)
 def test_a_checkpoint_of_a_stranger_is_one_line(runs, videos, tmp_path, change):
-    common.save_checkpoint(tmp_path / "odd.pt", **{**common.load_checkpoint(runs["extractor"], "02"), **change})
-    assert "odd.pt" in run("07_detect.py", next(iter(videos.values())), "--checkpoint", tmp_path / "odd.pt", "--out", tmp_path / "v", fails=True)
+    common.save_checkpoint(
+        tmp_path / "odd.pt", **{**common.load_checkpoint(runs["extractor"], "02"), **change}
+    )
+    assert "odd.pt" in run(
+        "07_detect.py",
+        next(iter(videos.values())),
+        "--checkpoint",
+        tmp_path / "odd.pt",
+        "--out",
+        tmp_path / "v",
+        fails=True,
+    )
 
 
 def test_errors(runs, videos, tmp_path):
     video, out = next(iter(videos.values())), ("--out", tmp_path / "v")
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
-    assert "holds no videos" in run("07_detect.py", tmp_path / "empty", "--checkpoint", runs["extractor"], *out, fails=True)
-    assert "not a checkpoint of this project" in run("07_detect.py", video, "--checkpoint", tmp_path / "file", *out, fails=True)
-    assert "no checkpoint" in run("07_detect.py", video, "--checkpoint", tmp_path / "none", *out, fails=True)
-    assert "cannot make the output folder" in run("07_detect.py", video, "--checkpoint", runs["extractor"], "--out", tmp_path / "file/v", fails=True)
-    assert "--workers" in run("07_detect.py", video, "--checkpoint", runs["extractor"], *out, "--workers", 0, fails=True)
+    assert "holds no videos" in run(
+        "07_detect.py", tmp_path / "empty", "--checkpoint", runs["extractor"], *out, fails=True
+    )
+    assert "not a checkpoint of this project" in run(
+        "07_detect.py", video, "--checkpoint", tmp_path / "file", *out, fails=True
+    )
+    assert "no checkpoint" in run(
+        "07_detect.py", video, "--checkpoint", tmp_path / "none", *out, fails=True
+    )
+    assert "cannot make the output folder" in run(
+        "07_detect.py",
+        video,
+        "--checkpoint",
+        runs["extractor"],
+        "--out",
+        tmp_path / "file/v",
+        fails=True,
+    )
+    assert "--workers" in run(
+        "07_detect.py", video, "--checkpoint", runs["extractor"], *out, "--workers", 0, fails=True
+    )
 
 
 # ---------------------------------------------------------------- thresholds
 
+
 def test_the_threshold_of_known_scores():
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    assert common.eer_threshold(labels, np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9])) == pytest.approx(0.5)
-    assert common.eer_threshold(labels, np.array([0.1, 0.2, 0.3, 0.7, 0.4, 0.7, 0.8, 0.9])) == pytest.approx(0.55)          # one of four each
-    assert math.isnan(common.eer_threshold(np.ones(3, int), np.array([0.1, 0.2, 0.3]))) and common.eer_threshold(np.array([0, 1]), np.array([0.3, 0.3])) == 0.3
-    found = common.validate(["a", "a", "b", "c", ("s", "d")], np.array([0, 0, 1, 0, 1]), [math.log(p / (1 - p)) for p in (0.1, 0.3, 0.8, 0.4, 0.6)])
-    assert found == dict(videos=4, auc=1.0, eer=0.0, threshold=pytest.approx(0.5)) and common.validate([], np.zeros(0), []) is None
+    assert common.eer_threshold(
+        labels, np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9])
+    ) == pytest.approx(0.5)
+    assert common.eer_threshold(
+        labels, np.array([0.1, 0.2, 0.3, 0.7, 0.4, 0.7, 0.8, 0.9])
+    ) == pytest.approx(0.55)  # one of four each
+    assert (
+        math.isnan(common.eer_threshold(np.ones(3, int), np.array([0.1, 0.2, 0.3])))
+        and common.eer_threshold(np.array([0, 1]), np.array([0.3, 0.3])) == 0.3
+    )
+    found = common.validate(
+        ["a", "a", "b", "c", ("s", "d")],
+        np.array([0, 0, 1, 0, 1]),
+        [math.log(p / (1 - p)) for p in (0.1, 0.3, 0.8, 0.4, 0.6)],
+    )
+    assert (
+        found == dict(videos=4, auc=1.0, eer=0.0, threshold=pytest.approx(0.5))
+        and common.validate([], np.zeros(0), []) is None
+    )
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 9)), min_size=2, max_size=40))
@@ -200,7 +447,9 @@ def test_no_threshold_is_nearer_to_equal_error_rates(pairs):
         return
 
     def gap(threshold):
-        return abs((scores[labels == 0] >= threshold).mean() - (scores[labels == 1] < threshold).mean())
+        return abs(
+            (scores[labels == 0] >= threshold).mean() - (scores[labels == 1] < threshold).mean()
+        )
 
     between = (np.unique(scores)[1:] + np.unique(scores)[:-1]) / 2
     assert gap(common.eer_threshold(labels, scores)) == pytest.approx(min(map(gap, between)))
@@ -209,8 +458,21 @@ def test_no_threshold_is_nearer_to_equal_error_rates(pairs):
 def test_real_clips(runs, tmp_path):
     """Every clip there is, the broken ones too: as many verdicts as files, and a face in all twelve sound ones."""
     data = shared("data")
-    result, said = json_of(data, "--checkpoint", runs["extractor"], runs["clrnet"], "--out", tmp_path / "v")
+    result, said = json_of(
+        data, "--checkpoint", runs["extractor"], runs["clrnet"], "--out", tmp_path / "v"
+    )
     verdicts = {os.path.basename(v["path"]): v["verdict"] for v in result["videos"]}
-    assert {name for name, verdict in verdicts.items() if verdict == "unreadable"} == {"audio_only.mp4", "text.mp4", "trunc_moovend_50.mp4", "zero.mp4"}
-    assert all(verdict in ("real", "fake") for name, verdict in verdicts.items() if name in {os.path.basename(r["path"]) for r in csv.DictReader(open(data / "videos.csv"))})
-    assert "Traceback" not in said and len(list((tmp_path / "v").glob("*.png"))) == sum(verdict in ("real", "fake") for verdict in verdicts.values())
+    assert {name for name, verdict in verdicts.items() if verdict == "unreadable"} == {
+        "audio_only.mp4",
+        "text.mp4",
+        "trunc_moovend_50.mp4",
+        "zero.mp4",
+    }
+    assert all(
+        verdict in ("real", "fake")
+        for name, verdict in verdicts.items()
+        if name in {os.path.basename(r["path"]) for r in csv.DictReader(open(data / "videos.csv"))}
+    )
+    assert "Traceback" not in said and len(list((tmp_path / "v").glob("*.png"))) == sum(
+        verdict in ("real", "fake") for verdict in verdicts.values()
+    )

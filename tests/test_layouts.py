@@ -1,4 +1,5 @@
 """Data sets on disk: a small tree in each layout with exact counts, the traps of each, splits that never leak, safe names."""
+
 import json
 import os
 import shutil
@@ -8,7 +9,8 @@ from collections import Counter
 
 import pytest
 from conftest import ROOT, run, shared
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from media import layouts
 
@@ -17,7 +19,11 @@ from media import layouts
 def data(tmp_path_factory):
     """The small data sets that the recipes are tried on."""
     out = tmp_path_factory.mktemp("data")
-    subprocess.run([sys.executable, ROOT / "recipes/make_small_data.py", "--out", out / "d"], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, ROOT / "recipes/make_small_data.py", "--out", out / "d"],
+        check=True,
+        capture_output=True,
+    )
     return out / "d"
 
 
@@ -33,32 +39,47 @@ def counts(videos):
 
 # ---------------------------------------------------------------- each layout: exact counts
 
+
 def test_ffpp(data):
     videos, expected = layouts.layout_ffpp(data / "FaceForensics++", None, "c23")
     names = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
-    assert counts(videos) == {(split, *kind): 2 for split in ("train", "val", "test") for kind in ((0, "youtube"), *((1, n) for n in names))}
+    assert counts(videos) == {
+        (split, *kind): 2
+        for split in ("train", "val", "test")
+        for kind in ((0, "youtube"), *((1, n) for n in names))
+    }
     assert expected["train", 1, "FaceSwap"] == 720 and expected["test", 0, "youtube"] == 140
     fake = next(v for v in videos if v["method"] == "FaceSwap" and v["stem"] == "001_000")
     assert fake["original"] == "001" and fake["people"] == ("001", "000")
     videos, _ = layouts.layout_ffpp(data / "FaceForensics++", ["originals"], "c23")
     assert {v["method"] for v in videos} == {"youtube"} and len(videos) == 6
-    with pytest.raises(SystemExit, match="--layout dfd"):                 # it has other originals
+    with pytest.raises(SystemExit, match="--layout dfd"):  # it has other originals
         layouts.layout_ffpp(data / "FaceForensics++", ["DeepFakeDetection"], "c23")
     with pytest.raises(SystemExit, match="at c40"):
         layouts.layout_ffpp(data / "FaceForensics++", None, "c40")
 
 
 def test_ffpp_without_split_files_should_have_1000_each(tmp_path, capsys):
-    touch(tmp_path, "original_sequences/youtube/raw/videos/000.mp4", "manipulated_sequences/FaceShifter/raw/videos/000_003.mp4")
+    touch(
+        tmp_path,
+        "original_sequences/youtube/raw/videos/000.mp4",
+        "manipulated_sequences/FaceShifter/raw/videos/000_003.mp4",
+    )
     videos, expected = layouts.layout_ffpp(tmp_path, ["FaceShifter"], "raw")
     layouts.print_counts(videos, expected)
     output = capsys.readouterr().out
-    assert expected == {("", 0, "youtube"): 1000, ("", 1, "FaceShifter"): 1000} and "no split files" in output and "DIFFERS" in output
+    assert (
+        expected == {("", 0, "youtube"): 1000, ("", 1, "FaceShifter"): 1000}
+        and "no split files" in output
+        and "DIFFERS" in output
+    )
 
 
 def test_dfd(data):
     videos, expected = layouts.layout_dfd(data / "FaceForensics++", "c23")
-    assert counts(videos) == {("", 0, "actors"): 6, ("", 1, "DeepFakeDetection"): 6} and list(expected.values()) == [363, 3068]
+    assert counts(videos) == {("", 0, "actors"): 6, ("", 1, "DeepFakeDetection"): 6} and list(
+        expected.values()
+    ) == [363, 3068]
     fake = next(v for v in videos if v["stem"].startswith("02_01__"))
     assert fake["original"] == "02__walking_outside" and fake["people"] == ("02", "01")
     assert fake["original"] in {v["original"] for v in videos if v["label"] == 0}
@@ -67,8 +88,14 @@ def test_dfd(data):
 def test_celebdf(data):
     """In the test list 1 is REAL, and its first line is a video, not a header."""
     videos, expected = layouts.layout_celebdf(data / "Celeb-DF")
-    assert counts(videos) == {("test", 0, "Celeb-real"): 2, ("test", 0, "YouTube-real"): 1, ("test", 1, "Celeb-synthesis"): 2,
-                              ("train", 0, "Celeb-real"): 2, ("train", 0, "YouTube-real"): 1, ("train", 1, "Celeb-synthesis"): 2}
+    assert counts(videos) == {
+        ("test", 0, "Celeb-real"): 2,
+        ("test", 0, "YouTube-real"): 1,
+        ("test", 1, "Celeb-synthesis"): 2,
+        ("train", 0, "Celeb-real"): 2,
+        ("train", 0, "YouTube-real"): 1,
+        ("train", 1, "Celeb-synthesis"): 2,
+    }
     first = next(v for v in videos if v["stem"] == "00005")
     assert first["split"] == "test" and first["label"] == 0
     fake = next(v for v in videos if v["stem"] == "id2_id3_0000")
@@ -78,15 +105,39 @@ def test_celebdf(data):
 
 def test_celebdf_variants(tmp_path, capsys):
     """Videos under videos/, Youtube-real in other letters; v2 by its size; a list that contradicts the folders is refused."""
-    touch(tmp_path, "Celeb-real/videos/id0_0000.mp4", "Youtube-real/videos/00170.mp4",
-          *(f"Celeb-synthesis/videos/id0_id{k}_{n:04d}.mp4" for k in range(1, 51) for n in range(100)))
-    (tmp_path / "List_of_testing_videos.txt").write_bytes(b"\xef\xbb\xbf1 YouTube-real/00170.mp4\r\n0 Celeb-synthesis/id0_id1_0003.mp4\r\n\r\n1 Celeb-real/id9_0009.mp4\r\n")
+    touch(
+        tmp_path,
+        "Celeb-real/videos/id0_0000.mp4",
+        "Youtube-real/videos/00170.mp4",
+        *(
+            f"Celeb-synthesis/videos/id0_id{k}_{n:04d}.mp4"
+            for k in range(1, 51)
+            for n in range(100)
+        ),
+    )
+    (tmp_path / "List_of_testing_videos.txt").write_bytes(
+        b"\xef\xbb\xbf1 YouTube-real/00170.mp4\r\n0 Celeb-synthesis/id0_id1_0003.mp4\r\n\r\n1 Celeb-real/id9_0009.mp4\r\n"
+    )
     videos, expected = layouts.layout_celebdf(tmp_path)
-    assert "counted as Celeb-DF v2" in (output := capsys.readouterr().out) and "1 videos of List_of_testing" in output
-    assert expected[None, 1, "Celeb-synthesis"] == 5639 and expected[None, 0, "Celeb-real"] + expected[None, 0, "YouTube-real"] == 890
-    assert counts(videos) == {("test", 0, "YouTube-real"): 1, ("test", 1, "Celeb-synthesis"): 1, ("train", 0, "Celeb-real"): 1,
-                              ("train", 1, "Celeb-synthesis"): 4999}
-    for text, says in (("0 YouTube-real/00170.mp4", "1 is real"), ("label path", "line 1"), ("1,YouTube-real/00170.mp4", "line 1")):
+    assert (
+        "counted as Celeb-DF v2" in (output := capsys.readouterr().out)
+        and "1 videos of List_of_testing" in output
+    )
+    assert (
+        expected[None, 1, "Celeb-synthesis"] == 5639
+        and expected[None, 0, "Celeb-real"] + expected[None, 0, "YouTube-real"] == 890
+    )
+    assert counts(videos) == {
+        ("test", 0, "YouTube-real"): 1,
+        ("test", 1, "Celeb-synthesis"): 1,
+        ("train", 0, "Celeb-real"): 1,
+        ("train", 1, "Celeb-synthesis"): 4999,
+    }
+    for text, says in (
+        ("0 YouTube-real/00170.mp4", "1 is real"),
+        ("label path", "line 1"),
+        ("1,YouTube-real/00170.mp4", "line 1"),
+    ):
         (tmp_path / "List_of_testing_videos.txt").write_text(text)
         with pytest.raises(SystemExit, match=says):
             layouts.layout_celebdf(tmp_path)
@@ -97,7 +148,10 @@ def test_celebdf_variants(tmp_path, capsys):
 def test_dfdc(data, tmp_path, capsys):
     """All parts; `original` may be missing; the test set's labels.csv, where 1 is fake, goes before its own metadata.json."""
     videos, expected = layouts.layout_dfdc(data / "DFDC")
-    assert counts(videos) == {("train", 0, "real"): 12, ("train", 1, "fake"): 24} and sum(expected.values()) == 128154
+    assert (
+        counts(videos) == {("train", 0, "real"): 12, ("train", 1, "fake"): 24}
+        and sum(expected.values()) == 128154
+    )
     root = tmp_path / "dfdc"
     shutil.copytree(data / "DFDC", root)
     meta = root / "dfdc_train_part_0/metadata.json"
@@ -110,13 +164,27 @@ def test_dfdc(data, tmp_path, capsys):
     (root / "test/labels.csv").write_text("filename,label\na.mp4,1\nb.mp4,0\n")
     (root / "test/metadata.json").write_text('{"a.mp4": {"is_fake": 1}}')
     videos, _ = layouts.layout_dfdc(root)
-    assert counts(videos) == {("train", 0, "real"): 12, ("train", 1, "fake"): 24, ("test", 0, "real"): 1, ("test", 1, "fake"): 1}
+    assert counts(videos) == {
+        ("train", 0, "real"): 12,
+        ("train", 1, "fake"): 24,
+        ("test", 0, "real"): 1,
+        ("test", 1, "fake"): 1,
+    }
     assert {v["stem"]: v["label"] for v in videos if v["split"] == "test"} == {"a": 1, "b": 0}
     original = {v["stem"]: v["original"] for v in videos}
-    assert original["deepfakes00"] == "deepfakes00" and original["faceswap00"] == "faceswap00" and original["faceswap01"] == "original01"
+    assert (
+        original["deepfakes00"] == "deepfakes00"
+        and original["faceswap00"] == "faceswap00"
+        and original["faceswap01"] == "original01"
+    )
     assert "1 listed videos are not there; 1 videos are in no list" in capsys.readouterr().out
-    for text, says in (('{"../x.mp4": {"label": "REAL"}}', "leads out"), ('{"a.mp4": {"label": "real"}}', "no label"), ("[1]", "not an object"),
-                       ("{", "JSON"), ('{"a.mp4": 3}', "no label")):
+    for text, says in (
+        ('{"../x.mp4": {"label": "REAL"}}', "leads out"),
+        ('{"a.mp4": {"label": "real"}}', "no label"),
+        ("[1]", "not an object"),
+        ("{", "JSON"),
+        ('{"a.mp4": 3}', "no label"),
+    ):
         meta.write_text(text)
         with pytest.raises(SystemExit, match=says):
             layouts.layout_dfdc(root)
@@ -125,16 +193,28 @@ def test_dfdc(data, tmp_path, capsys):
 def test_dfdc_real_metadata():
     videos, _ = layouts.layout_dfdc(shared("data", "dfdc"))
     assert {(v["stem"], v["label"], v["split"], v["original"]) for v in videos} == {
-        ("widuwuoiur", 1, "train", "ybqmttnept"), ("knqhpwoigk", 0, "train", "knqhpwoigk")}
+        ("widuwuoiur", 1, "train", "ybqmttnept"),
+        ("knqhpwoigk", 0, "train", "knqhpwoigk"),
+    }
 
 
 def test_dfdc_preview(data, tmp_path):
     videos, expected = layouts.layout_dfdc_preview(data / "DFDC-Preview")
-    assert counts(videos) == {(split, *kind): n for split, n in (("train", 4), ("test", 2))
-                              for kind in ((0, "original_videos"), (1, "method_A"), (1, "method_B"))}
-    assert expected[None, 0, None] == 1131 and expected[None, 1, None] == 4113 and expected["train", None, None] + expected["test", None, None] == 1131 + 4113
-    for text, says in (('{"/etc/passwd": {"label": "real", "set": "train"}}', "leads out"), ('{"a/b.mp4": {"label": "real"}}', "no label real or fake"),
-                       ('{"a/b.mp4": {"label": "real", "set": "test"}}', "none of the 1")):
+    assert counts(videos) == {
+        (split, *kind): n
+        for split, n in (("train", 4), ("test", 2))
+        for kind in ((0, "original_videos"), (1, "method_A"), (1, "method_B"))
+    }
+    assert (
+        expected[None, 0, None] == 1131
+        and expected[None, 1, None] == 4113
+        and expected["train", None, None] + expected["test", None, None] == 1131 + 4113
+    )
+    for text, says in (
+        ('{"/etc/passwd": {"label": "real", "set": "train"}}', "leads out"),
+        ('{"a/b.mp4": {"label": "real"}}', "no label real or fake"),
+        ('{"a/b.mp4": {"label": "real", "set": "test"}}', "none of the 1"),
+    ):
         (tmp_path / "dataset.json").write_text(text)
         with pytest.raises(SystemExit, match=says):
             layouts.layout_dfdc_preview(tmp_path)
@@ -143,10 +223,15 @@ def test_dfdc_preview(data, tmp_path):
 @pytest.mark.parametrize("quality", ["lq", "hq"])
 def test_dftimit(data, quality):
     videos, expected = layouts.layout_dftimit(data / "DeepfakeTIMIT", data / "VidTIMIT", quality)
-    assert counts(videos) == {("", 0, "vidtimit"): 6, ("", 1, quality): 6} and set(expected.values()) == {320}
+    assert counts(videos) == {("", 0, "vidtimit"): 6, ("", 1, quality): 6} and set(
+        expected.values()
+    ) == {320}
     fake = next(v for v in videos if v["label"] == 1 and v["stem"].startswith("fadg0"))
     real = next(v for v in videos if v["label"] == 0 and v["stem"].startswith("fadg0"))
-    assert fake["original"] == real["original"] == "fadg0/sa1" and fake["people"] == ("fadg0", "faks0")
+    assert fake["original"] == real["original"] == "fadg0/sa1" and fake["people"] == (
+        "fadg0",
+        "faks0",
+    )
     files = layouts.image_files(real["path"])
     assert [path.name for path in files] == [f"{n:03d}" for n in range(1, 21)]
 
@@ -154,12 +239,31 @@ def test_dftimit(data, quality):
 def test_dftimit_traps(data, tmp_path, capsys):
     """Other subjects and head rotations are not reals of it; audio is skipped; the archive unpacks a folder deeper; no reals are named."""
     jpeg = (data / "VidTIMIT/fadg0/video/sa1/001").read_bytes()
-    touch(tmp_path, "DeepfakeTIMIT/lower_quality/fadg0/sa1-video-faks0.avi", "DeepfakeTIMIT/lower_quality/fadg0/notes.avi")
-    touch(tmp_path, "VidTIMIT/fadg0/fadg0/video/sa1/2", "VidTIMIT/fadg0/fadg0/video/sa1/10", "VidTIMIT/fadg0/fadg0/video/head/001", "VidTIMIT/mabw0/video/sa1/001",
-          "VidTIMIT/fadg0/audio/sa1/001", content=jpeg)
-    touch(tmp_path, "VidTIMIT/fadg0/fadg0/video/sa1/Thumbs.db", "VidTIMIT/fadg0/fadg0/video/sa1/1", content=b"no image")
+    touch(
+        tmp_path,
+        "DeepfakeTIMIT/lower_quality/fadg0/sa1-video-faks0.avi",
+        "DeepfakeTIMIT/lower_quality/fadg0/notes.avi",
+    )
+    touch(
+        tmp_path,
+        "VidTIMIT/fadg0/fadg0/video/sa1/2",
+        "VidTIMIT/fadg0/fadg0/video/sa1/10",
+        "VidTIMIT/fadg0/fadg0/video/head/001",
+        "VidTIMIT/mabw0/video/sa1/001",
+        "VidTIMIT/fadg0/audio/sa1/001",
+        content=jpeg,
+    )
+    touch(
+        tmp_path,
+        "VidTIMIT/fadg0/fadg0/video/sa1/Thumbs.db",
+        "VidTIMIT/fadg0/fadg0/video/sa1/1",
+        content=b"no image",
+    )
     videos, _ = layouts.layout_dftimit(tmp_path, None, "lq")
-    assert [(v["label"], v["stem"]) for v in videos] == [(1, "fadg0_sa1-video-faks0"), (0, "fadg0_sa1")]
+    assert [(v["label"], v["stem"]) for v in videos] == [
+        (1, "fadg0_sa1-video-faks0"),
+        (0, "fadg0_sa1"),
+    ]
     assert [path.name for path in layouts.image_files(videos[1]["path"])] == ["2", "10"]
     assert "1 files of lower_quality are not named" in capsys.readouterr().out
     layouts.layout_dftimit(tmp_path / "DeepfakeTIMIT", None, "lq")
@@ -168,9 +272,20 @@ def test_dftimit_traps(data, tmp_path, capsys):
         layouts.layout_dftimit(tmp_path, None, "hq")
 
 
-@pytest.mark.parametrize("layout", ["ffpp", "dfd", "celebdf", "dfdc", "dfdc-preview", "dftimit", "folders"])
+@pytest.mark.parametrize(
+    "layout", ["ffpp", "dfd", "celebdf", "dfdc", "dfdc-preview", "dftimit", "folders"]
+)
 def test_the_wrong_folder_is_one_line(layout, tmp_path):
-    output = run("01_extract_faces.py", "--layout", layout, "--videos", tmp_path, "--out", tmp_path / "f", fails=True)
+    output = run(
+        "01_extract_faces.py",
+        "--layout",
+        layout,
+        "--videos",
+        tmp_path,
+        "--out",
+        tmp_path / "f",
+        fails=True,
+    )
     assert str(tmp_path) in output and not (tmp_path / "f").exists()
 
 
@@ -178,15 +293,34 @@ def test_faces_from_image_folders(data, tmp_path):
     """VidTIMIT's image folders give faces as videos do, and a damaged image is a skipped frame."""
     shutil.copytree(data / "VidTIMIT", tmp_path / "VidTIMIT")
     (tmp_path / "VidTIMIT/fadg0/video/sa1/011").write_bytes(b"\xff\xd8\xff damaged")
-    output = run("01_extract_faces.py", "--layout", "dftimit", "--videos", data / "DeepfakeTIMIT", "--vidtimit", tmp_path / "VidTIMIT", "--num-frames", 3,
-                 "--out", tmp_path / "f")
+    output = run(
+        "01_extract_faces.py",
+        "--layout",
+        "dftimit",
+        "--videos",
+        data / "DeepfakeTIMIT",
+        "--vidtimit",
+        tmp_path / "VidTIMIT",
+        "--num-frames",
+        3,
+        "--out",
+        tmp_path / "f",
+    )
     assert "real  vidtimit                   6 videos   expected     320   DIFFERS" in output
-    assert "12 videos = 12 with faces + 0 skipped + 0 failed; 1 gave fewer faces than asked; 35 images" in output
-    assert (tmp_path / "f/skipped.csv").read_text().splitlines()[1:] == ["vidtimit_fadg0_sa1,10,could not be decoded"]
-    assert (tmp_path / "f/vidtimit_faks0_sa1/000003.png").exists() and (tmp_path / "f/lq_fadg0_sa1-video-faks0/000003.png").exists()
+    assert (
+        "12 videos = 12 with faces + 0 skipped + 0 failed; 1 gave fewer faces than asked; 35 images"
+        in output
+    )
+    assert (tmp_path / "f/skipped.csv").read_text().splitlines()[1:] == [
+        "vidtimit_fadg0_sa1,10,could not be decoded"
+    ]
+    assert (tmp_path / "f/vidtimit_faks0_sa1/000003.png").exists() and (
+        tmp_path / "f/lq_fadg0_sa1-video-faks0/000003.png"
+    ).exists()
 
 
 # ---------------------------------------------------------------- splits that never leak
+
 
 def splits_of(videos, key):
     found = {}
@@ -198,17 +332,32 @@ def splits_of(videos, key):
 
 def test_planted_leaks(tmp_path, capsys):
     """An original, a pair of people, a file under two names and a copy of a file, each in two splits: only the first split keeps them."""
-    touch(tmp_path, "a.mp4", content=b"one"), touch(tmp_path, "copy.mp4", content=b"one"), touch(tmp_path, "other.mp4", content=b"two")
+    (
+        touch(tmp_path, "a.mp4", content=b"one"),
+        touch(tmp_path, "copy.mp4", content=b"one"),
+        touch(tmp_path, "other.mp4", content=b"two"),
+    )
     (tmp_path / "link.mp4").symlink_to("a.mp4")
     make = layouts.make_video
-    videos = [make("r1", 0, "m", "train", original="x"), make("f1", 1, "m", "test", original="x"),
-              make("f2", 1, "m", "val", people=("p", "q")), make("f3", 1, "m", "test", people=("q", "p")),
-              make(tmp_path / "link.mp4", 0, "m", "train"), make(tmp_path / "a.mp4", 0, "m", "val"),
-              make(tmp_path / "copy.mp4", 0, "m", "test"), make(tmp_path / "other.mp4", 0, "m", "train")]
+    videos = [
+        make("r1", 0, "m", "train", original="x"),
+        make("f1", 1, "m", "test", original="x"),
+        make("f2", 1, "m", "val", people=("p", "q")),
+        make("f3", 1, "m", "test", people=("q", "p")),
+        make(tmp_path / "link.mp4", 0, "m", "train"),
+        make(tmp_path / "a.mp4", 0, "m", "val"),
+        make(tmp_path / "copy.mp4", 0, "m", "test"),
+        make(tmp_path / "other.mp4", 0, "m", "train"),
+    ]
     layouts.drop_leaks(videos)
     assert [v["split"] for v in videos] == ["", "test", "", "test", "", "", "test", "train"]
     output = capsys.readouterr().out
-    assert output.count("warning: ") == 4 and "share the original with test" in output and "the pair of people" in output and "the same bytes" in output
+    assert (
+        output.count("warning: ") == 4
+        and "share the original with test" in output
+        and "the pair of people" in output
+        and "the same bytes" in output
+    )
     layouts.drop_leaks(videos)
     assert "no video, original or pair of people is in two splits" in capsys.readouterr().out
 
@@ -216,33 +365,78 @@ def test_planted_leaks(tmp_path, capsys):
 def test_a_planted_leak_in_a_data_set_is_said(data, tmp_path):
     """A fake of Celeb-DF in the test list whose original is not in it: the original leaves train, and 01 says so."""
     shutil.copytree(data / "Celeb-DF", tmp_path / "c")
-    (tmp_path / "c/List_of_testing_videos.txt").write_text("0 Celeb-synthesis/id2_id3_0000.mp4\n1 YouTube-real/00005.mp4\n")
-    output = run("01_extract_faces.py", "--layout", "celebdf", "--videos", tmp_path / "c", "--num-frames", 1, "--out", tmp_path / "f")
-    assert "1 videos of train share the original with test" in output and "1 videos of train share the pair of people with test" in output
+    (tmp_path / "c/List_of_testing_videos.txt").write_text(
+        "0 Celeb-synthesis/id2_id3_0000.mp4\n1 YouTube-real/00005.mp4\n"
+    )
+    output = run(
+        "01_extract_faces.py",
+        "--layout",
+        "celebdf",
+        "--videos",
+        tmp_path / "c",
+        "--num-frames",
+        1,
+        "--out",
+        tmp_path / "f",
+    )
+    assert (
+        "1 videos of train share the original with test" in output
+        and "1 videos of train share the pair of people with test" in output
+    )
     import csv
+
     splits = {row["video"]: row["split"] for row in csv.DictReader(open(tmp_path / "f/index.csv"))}
-    assert splits["Celeb-real_id2_0000"] == splits["Celeb-synthesis_id3_id2_0000"] == "" and splits["Celeb-real_id3_0000"] == "train"
+    assert (
+        splits["Celeb-real_id2_0000"] == splits["Celeb-synthesis_id3_id2_0000"] == ""
+        and splits["Celeb-real_id3_0000"] == "train"
+    )
 
 
 people = st.integers(0, 7).map(str)
 
 
-@given(st.lists(st.tuples(people, people, st.integers(0, 2), st.sampled_from(["", "train", "val", "test"])), min_size=1, max_size=40))
+@given(
+    st.lists(
+        st.tuples(people, people, st.integers(0, 2), st.sampled_from(["", "train", "val", "test"])),
+        min_size=1,
+        max_size=40,
+    )
+)
 def test_nothing_is_shared_after_drop_leaks(entries):
-    videos = [layouts.make_video(f"/v/{k}.mp4", int(a != b), "m", split, original=f"{a}-{n}", people=(a, b) if a != b else (a,))
-              for k, (a, b, n, split) in enumerate(entries)]
+    videos = [
+        layouts.make_video(
+            f"/v/{k}.mp4",
+            int(a != b),
+            "m",
+            split,
+            original=f"{a}-{n}",
+            people=(a, b) if a != b else (a,),
+        )
+        for k, (a, b, n, split) in enumerate(entries)
+    ]
     before = [v["split"] for v in videos]
     layouts.drop_leaks(videos)
     assert not splits_of(videos, lambda v: v["original"])
-    assert not splits_of(videos, lambda v: tuple(sorted(v["people"])) if len(v["people"]) == 2 else None)
+    assert not splits_of(
+        videos, lambda v: tuple(sorted(v["people"])) if len(v["people"]) == 2 else None
+    )
     assert all(after in ("", split) for after, split in zip([v["split"] for v in videos], before))
-    assert all(v["split"] == "test" for v, split in zip(videos, before) if split == "test"), "a test split is never touched"
+    assert all(v["split"] == "test" for v, split in zip(videos, before) if split == "test"), (
+        "a test split is never touched"
+    )
 
 
-@given(st.lists(st.tuples(people, people, st.integers(0, 2)), min_size=1, max_size=40), st.integers(0, 5))
+@given(
+    st.lists(st.tuples(people, people, st.integers(0, 2)), min_size=1, max_size=40),
+    st.integers(0, 5),
+)
 def test_a_random_split_leaks_nothing(entries, seed):
-    videos = [layouts.make_video(f"/v/{k}.mp4", int(a != b), "m", original=f"{a}-{n}", people=(a, b) if a != b else (a,))
-              for k, (a, b, n) in enumerate(entries)]
+    videos = [
+        layouts.make_video(
+            f"/v/{k}.mp4", int(a != b), "m", original=f"{a}-{n}", people=(a, b) if a != b else (a,)
+        )
+        for k, (a, b, n) in enumerate(entries)
+    ]
     layouts.random_split(videos, (60, 20, 20), seed)
     again = [v["split"] for v in videos]
     layouts.drop_leaks(videos)
@@ -255,7 +449,10 @@ def test_a_random_split_leaks_nothing(entries, seed):
 
 def test_random_split_keeps_pairs_together_and_both_labels():
     videos = [layouts.make_video(f"{n:03d}.mp4", 0, "m", people=(f"{n:03d}",)) for n in range(40)]
-    videos += [layouts.make_video(f"{n:03d}_{n ^ 1:03d}.mp4", 1, "m", people=(f"{n:03d}", f"{n ^ 1:03d}")) for n in range(40)]
+    videos += [
+        layouts.make_video(f"{n:03d}_{n ^ 1:03d}.mp4", 1, "m", people=(f"{n:03d}", f"{n ^ 1:03d}"))
+        for n in range(40)
+    ]
     layouts.random_split(videos, (60, 20, 20), 0)
     assert [sum(v["split"] == s for v in videos) for s in ("train", "val", "test")] == [48, 16, 16]
 
@@ -263,7 +460,12 @@ def test_random_split_keeps_pairs_together_and_both_labels():
 def test_random_split_where_everybody_is_swapped_with_everybody():
     """DFD: one connected group; people are drawn, and fakes between two splits have none."""
     videos = [layouts.make_video(f"{a}.mp4", 0, "m", people=(str(a),)) for a in range(20)]
-    videos += [layouts.make_video(f"{a}_{b}.mp4", 1, "m", people=(str(a), str(b))) for a in range(20) for b in range(20) if a != b]
+    videos += [
+        layouts.make_video(f"{a}_{b}.mp4", 1, "m", people=(str(a), str(b)))
+        for a in range(20)
+        for b in range(20)
+        if a != b
+    ]
     layouts.random_split(videos, (60, 20, 20), 0)
     assert {v["split"] for v in videos} == {"", "train", "val", "test"}
     assert all(v["split"] for v in videos if v["label"] == 0)
@@ -272,38 +474,74 @@ def test_random_split_where_everybody_is_swapped_with_everybody():
 def test_random_split_of_dfdc_keeps_fakes_with_their_original(data):
     videos, _ = layouts.layout_dfdc(data / "DFDC")
     layouts.random_split(videos, (50, 25, 25), 1)
-    assert not splits_of(videos, lambda v: v["original"]) and {v["split"] for v in videos} == {"train", "val", "test"}
+    assert not splits_of(videos, lambda v: v["original"]) and {v["split"] for v in videos} == {
+        "train",
+        "val",
+        "test",
+    }
 
 
 def test_split_in_order_is_that_of_the_paper():
     """FF++: the first 750 originals by name train, 125 validate, 125 test, fakes with their original; pairs between splits leave the earlier one."""
-    videos = [layouts.make_video(f"{n:03d}.mp4", 0, "youtube", original=f"{n:03d}", people=(f"{n:03d}",)) for n in range(999, -1, -1)]
-    videos += [layouts.make_video(f"{n:03d}_{n ^ 1:03d}.mp4", 1, "FaceSwap", original=f"{n:03d}", people=(f"{n:03d}", f"{n ^ 1:03d}")) for n in range(1000)]
+    videos = [
+        layouts.make_video(f"{n:03d}.mp4", 0, "youtube", original=f"{n:03d}", people=(f"{n:03d}",))
+        for n in range(999, -1, -1)
+    ]
+    videos += [
+        layouts.make_video(
+            f"{n:03d}_{n ^ 1:03d}.mp4",
+            1,
+            "FaceSwap",
+            original=f"{n:03d}",
+            people=(f"{n:03d}", f"{n ^ 1:03d}"),
+        )
+        for n in range(1000)
+    ]
     layouts.split_in_order(videos, (750, 125, 125))
     for label in (0, 1):
-        assert [sum(v["split"] == s and v["label"] == label for v in videos) for s in ("train", "val", "test")] == [750, 125, 125]
-    assert {v["split"] for v in videos if v["original"] < "750"} == {"train"} and {v["split"] for v in videos if v["original"] >= "875"} == {"test"}
+        assert [
+            sum(v["split"] == s and v["label"] == label for v in videos)
+            for s in ("train", "val", "test")
+        ] == [750, 125, 125]
+    assert {v["split"] for v in videos if v["original"] < "750"} == {"train"} and {
+        v["split"] for v in videos if v["original"] >= "875"
+    } == {"test"}
     layouts.drop_leaks(videos)
     # 874 and 875 are swapped with each other across the border: the fake in val goes, the one in test stays.
-    assert [v["stem"] for v in videos if not v["split"]] == ["874_875"] and next(v for v in videos if v["stem"] == "875_874")["split"] == "test"
+    assert [v["stem"] for v in videos if not v["split"]] == ["874_875"] and next(
+        v for v in videos if v["stem"] == "875_874"
+    )["split"] == "test"
 
 
 def test_split_in_order_without_originals_counts_by_name_and_leaves_the_rest():
-    videos = [layouts.make_video(f"{label}{k}.mp4", label, "m") for label in (0, 1) for k in range(7)]
+    videos = [
+        layouts.make_video(f"{label}{k}.mp4", label, "m") for label in (0, 1) for k in range(7)
+    ]
     layouts.split_in_order(videos, (3, 2, 1))
     assert [v["split"] for v in videos] == 2 * ["train", "train", "train", "val", "val", "test", ""]
 
 
-@given(st.lists(st.tuples(people, people, st.integers(0, 3)), min_size=1, max_size=60), st.integers(0, 3))
+@given(
+    st.lists(st.tuples(people, people, st.integers(0, 3)), min_size=1, max_size=60),
+    st.integers(0, 3),
+)
 def test_split_draw_is_exact_or_ends_and_leaks_nothing(entries, seed):
     videos = [layouts.make_video(f"/v/r{k}.mp4", 0, "m", original=f"r{k}") for k in range(8)]
-    videos += [layouts.make_video(f"/v/{k}.mp4", 1, "m", original=f"r{n}", people=(a, b)) for k, (a, b, n) in enumerate(entries) if a != b]
+    videos += [
+        layouts.make_video(f"/v/{k}.mp4", 1, "m", original=f"r{n}", people=(a, b))
+        for k, (a, b, n) in enumerate(entries)
+        if a != b
+    ]
     try:
         drawn = layouts.split_draw(videos, (2, 1, 1), seed)
     except SystemExit as error:
         assert "--split-draw" in str(error)
         return
-    assert [sum(v["split"] == s and v["label"] == label for v in drawn) for label in (0, 1) for s in ("train", "val", "test")] == [2, 1, 1, 2, 1, 1]
+    assert [
+        sum(v["split"] == s and v["label"] == label for v in drawn)
+        for label in (0, 1)
+        for s in ("train", "val", "test")
+    ] == [2, 1, 1, 2, 1, 1]
     before = [v["split"] for v in drawn]
     layouts.drop_leaks(drawn)
     assert [v["split"] for v in drawn] == before
@@ -312,38 +550,133 @@ def test_split_draw_is_exact_or_ends_and_leaks_nothing(entries, seed):
 def test_split_draw_of_a_set_as_large_as_dfd():
     """28 actors, everybody swapped with everybody, 363 originals: 250 + 25 + 25 real and fake, the same ones for the same seed."""
     originals = [(a, s) for a in range(28) for s in range(13)][:363]
-    videos = [layouts.make_video(f"{a:02d}__{s}.mp4", 0, "actors", original=f"{a:02d}__{s}", people=(f"{a:02d}",)) for a, s in originals]
+    videos = [
+        layouts.make_video(
+            f"{a:02d}__{s}.mp4", 0, "actors", original=f"{a:02d}__{s}", people=(f"{a:02d}",)
+        )
+        for a, s in originals
+    ]
     fakes = [(a, b, s) for a, s in originals for b in range(28) if a != b and (a + b + s) % 3 == 0]
-    videos += [layouts.make_video(f"{a:02d}_{b:02d}__{s}.mp4", 1, "DFD", original=f"{a:02d}__{s}", people=(f"{a:02d}", f"{b:02d}")) for a, b, s in fakes]
-    drawn = [layouts.split_draw([dict(v) for v in videos], (250, 25, 25), seed) for seed in (0, 0, 1)]
+    videos += [
+        layouts.make_video(
+            f"{a:02d}_{b:02d}__{s}.mp4",
+            1,
+            "DFD",
+            original=f"{a:02d}__{s}",
+            people=(f"{a:02d}", f"{b:02d}"),
+        )
+        for a, b, s in fakes
+    ]
+    drawn = [
+        layouts.split_draw([dict(v) for v in videos], (250, 25, 25), seed) for seed in (0, 0, 1)
+    ]
     assert [len(d) for d in drawn] == [600] * 3 and drawn[0] == drawn[1] != drawn[2]
     for label in (0, 1):
-        assert [sum(v["split"] == s and v["label"] == label for v in drawn[0]) for s in ("train", "val", "test")] == [250, 25, 25]
-    assert not splits_of(drawn[0], lambda v: v["original"]) and not splits_of(drawn[0], lambda v: tuple(sorted(v["people"])) if len(v["people"]) == 2 else None)
+        assert [
+            sum(v["split"] == s and v["label"] == label for v in drawn[0])
+            for s in ("train", "val", "test")
+        ] == [250, 25, 25]
+    assert not splits_of(drawn[0], lambda v: v["original"]) and not splits_of(
+        drawn[0], lambda v: tuple(sorted(v["people"])) if len(v["people"]) == 2 else None
+    )
 
 
 def test_split_flags(data, tmp_path):
-    common = ("--layout", "ffpp", "--videos", data / "FaceForensics++", "--method", "FaceSwap", "--num-frames", 1)
-    output = run("01_extract_faces.py", *common, "--split-in-order", 3, 2, 1, "--out", tmp_path / "f")
+    common = (
+        "--layout",
+        "ffpp",
+        "--videos",
+        data / "FaceForensics++",
+        "--method",
+        "FaceSwap",
+        "--num-frames",
+        1,
+    )
+    output = run(
+        "01_extract_faces.py", *common, "--split-in-order", 3, 2, 1, "--out", tmp_path / "f"
+    )
     assert "splits" in output or "split:" in output
     rows = [line.split(",") for line in (tmp_path / "f/videos.csv").read_text().splitlines()[1:]]
-    assert {row[5]: row[4] for row in rows if row[2] == "0"} == dict(zip(("000", "001", "002", "003", "004", "005"), ("train",) * 3 + ("val",) * 2 + ("test",)))
-    output = run("01_extract_faces.py", "--layout", "dfd", "--videos", data / "FaceForensics++", "--num-frames", 1, "--split-draw", 2, 1, 1, "--out", tmp_path / "d")
+    assert {row[5]: row[4] for row in rows if row[2] == "0"} == dict(
+        zip(("000", "001", "002", "003", "004", "005"), ("train",) * 3 + ("val",) * 2 + ("test",))
+    )
+    output = run(
+        "01_extract_faces.py",
+        "--layout",
+        "dfd",
+        "--videos",
+        data / "FaceForensics++",
+        "--num-frames",
+        1,
+        "--split-draw",
+        2,
+        1,
+        1,
+        "--out",
+        tmp_path / "d",
+    )
     assert "8 videos = 8 with faces" in output
-    assert "there are" in run("01_extract_faces.py", "--layout", "dfd", "--videos", data / "FaceForensics++", "--split-draw", 9, 1, 1, "--out", tmp_path / "x", fails=True)
-    assert "give one of" in run("01_extract_faces.py", *common, "--split-draw", 1, 1, 1, "--split-in-order", 1, 1, 1, "--out", tmp_path / "x", fails=True)
+    assert "there are" in run(
+        "01_extract_faces.py",
+        "--layout",
+        "dfd",
+        "--videos",
+        data / "FaceForensics++",
+        "--split-draw",
+        9,
+        1,
+        1,
+        "--out",
+        tmp_path / "x",
+        fails=True,
+    )
+    assert "give one of" in run(
+        "01_extract_faces.py",
+        *common,
+        "--split-draw",
+        1,
+        1,
+        1,
+        "--split-in-order",
+        1,
+        1,
+        1,
+        "--out",
+        tmp_path / "x",
+        fails=True,
+    )
 
 
 # ---------------------------------------------------------------- names
 
+
 def test_names_are_safe_and_unique():
-    stems = ["a", "a", "A", "../../etc/x", "ü" * 90, "x\ny", "-rf", ".hidden", "a b", "a_b", os.fsdecode(b"\xff\xfe")]
-    videos = [layouts.make_video(f"/data/{k}/" + (s.replace("/", "_") + ".mp4"), 0, "../m") for k, s in enumerate(stems)]
+    stems = [
+        "a",
+        "a",
+        "A",
+        "../../etc/x",
+        "ü" * 90,
+        "x\ny",
+        "-rf",
+        ".hidden",
+        "a b",
+        "a_b",
+        os.fsdecode(b"\xff\xfe"),
+    ]
+    videos = [
+        layouts.make_video(f"/data/{k}/" + (s.replace("/", "_") + ".mp4"), 0, "../m")
+        for k, s in enumerate(stems)
+    ]
     layouts.name_videos(videos)
     names = [video["name"] for video in videos]
     assert len({name.lower() for name in names}) == len(names)
-    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") and not name.startswith(".")
-               and len(name) < 100 for name in names)
+    assert all(
+        set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+        and not name.startswith(".")
+        and len(name) < 100
+        for name in names
+    )
 
 
 def test_links_in_circles_end(tmp_path):

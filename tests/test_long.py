@@ -1,11 +1,11 @@
 """Stage 01 over 200 videos with 4 workers: memory does not grow, and no process is left. Open files are counted in test_numbers.py."""
+
 import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-
 from conftest import assert_none_left, command
 
 
@@ -14,11 +14,17 @@ def workers_of(parent):
     found = {}
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
-            lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-            if int(lines["PPid"]) == parent and "VmRSS" in lines and b"spawn_main" in (status.parent / "cmdline").read_bytes():
+            lines = dict(
+                line.split(":", 1) for line in status.read_text().splitlines() if ":" in line
+            )
+            if (
+                int(lines["PPid"]) == parent
+                and "VmRSS" in lines
+                and b"spawn_main" in (status.parent / "cmdline").read_bytes()
+            ):
                 found[int(lines["Pid"])] = int(lines["VmRSS"].split()[0]) / 1024
         except (OSError, ValueError, KeyError):
-            pass                                                          # gone meanwhile
+            pass  # gone meanwhile
     return found
 
 
@@ -30,18 +36,37 @@ def test_nothing_grows(small, tmp_path):
     for k in range(200):
         (tmp_path / "v/real").mkdir(parents=True, exist_ok=True)
         shutil.copyfile(videos[k % len(videos)], tmp_path / f"v/real/{k:03d}.mp4")
-    process = subprocess.Popen(command("01_extract_faces.py", "--layout", "folders", "--videos", tmp_path / "v", "--num-frames", 10, "--workers", 4,
-                                       "--out", tmp_path / "f"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    seen = []                                                             # (videos done, {worker: memory})
+    process = subprocess.Popen(
+        command(
+            "01_extract_faces.py",
+            "--layout",
+            "folders",
+            "--videos",
+            tmp_path / "v",
+            "--num-frames",
+            10,
+            "--workers",
+            4,
+            "--out",
+            tmp_path / "f",
+        ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    seen = []  # (videos done, {worker: memory})
     while process.poll() is None:
         done = len(list(tmp_path.glob("f/*/faces.json")))
         seen.append((done, workers_of(process.pid)))
         time.sleep(0.02)
     output, errors = process.communicate()
     assert process.returncode == 0 and "200 videos = " in output and not errors, output + errors
-    early, late = ([workers for done, workers in seen if low <= done <= high and len(workers) == 4] for low, high in ((40, 80), (160, 199)))
+    early, late = (
+        [workers for done, workers in seen if low <= done <= high and len(workers) == 4]
+        for low, high in ((40, 80), (160, 199))
+    )
     assert len(early) >= 5 and len(late) >= 5
-    assert set(early[0]) == set(late[-1])                                 # the same four processes throughout
+    assert set(early[0]) == set(late[-1])  # the same four processes throughout
     for worker in early[0]:
         # The least, which a leak would raise: what ffmpeg's pipes and a frame take comes and goes.
         memory = [min(w[worker] for w in part if worker in w) for part in (early, late)]

@@ -1,4 +1,5 @@
 """Numbers that must be right: scores keep the order of the logits to the last table; settings that change a run, or end it, do what they say."""
+
 import csv
 import errno
 import json
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, SMALL_CLRNET, SMALL_EXTRACTOR, command, run, stage
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 import common
@@ -21,8 +23,15 @@ FINITE = dict(width=32, allow_nan=False, allow_infinity=False)
 
 # ---------------------------------------------------------------- scores
 
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 1), st.floats(**FINITE), st.floats(**FINITE)), min_size=2, max_size=40))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1), st.floats(**FINITE), st.floats(**FINITE)),
+        min_size=2,
+        max_size=40,
+    )
+)
 def test_the_written_file_has_the_auc_of_the_logits(tmp_path, rows):
     labels = np.array([row[0] for row in rows])
     if len(set(labels.tolist())) < 2:
@@ -30,11 +39,16 @@ def test_the_written_file_has_the_auc_of_the_logits(tmp_path, rows):
     logits = torch.tensor([row[1:] for row in rows])
     difference = common.margin(logits).numpy()
     assert difference.tolist() == [float(fake) - float(real) for real, fake in logits.tolist()]
-    index = dict(video=[f"v{k}" for k in range(len(rows))], frame=np.arange(len(rows)), label=labels)
+    index = dict(
+        video=[f"v{k}" for k in range(len(rows))], frame=np.arange(len(rows)), label=labels
+    )
     common.write_scores(tmp_path / "s.csv", index, np.arange(len(rows)), difference)
     _, read_labels, scores, ranks = common.read_scores(tmp_path / "s.csv")
     assert common.auc(read_labels, ranks) == roc_auc_score(labels, difference)
-    assert np.isfinite(scores).all() and ((scores >= 0.5) == (scores > 0.5) | (np.abs(difference) < 1e-15)).all()
+    assert (
+        np.isfinite(scores).all()
+        and ((scores >= 0.5) == (scores > 0.5) | (np.abs(difference) < 1e-15)).all()
+    )
 
 
 def test_a_confident_network_keeps_its_order_through_04_and_06(tmp_path):
@@ -47,31 +61,71 @@ def test_a_confident_network_keeps_its_order_through_04_and_06(tmp_path):
         (tmp_path / name).mkdir()
         np.save(tmp_path / name / "features.npy", 40 * x)
         rows = [f"v{k}/0.png,v{k},0,,{labels[k]},m,{split[k // 2 % len(split)]}" for k in range(n)]
-        (tmp_path / name / "index.csv").write_text("path,video,frame,clip,label,method,split\n" + "\n".join(rows) + "\n")
-    output = run("04_train_bpdann.py", "--method", "source-only", "--source", tmp_path / "source", "--target", tmp_path / "target", "--epochs", 30, "--batch", 8,
-                 "--lr", "1e-3", "--device", "cpu", "--out", tmp_path / "r", "--scores", tmp_path / "s/FT")
+        (tmp_path / name / "index.csv").write_text(
+            "path,video,frame,clip,label,method,split\n" + "\n".join(rows) + "\n"
+        )
+    output = run(
+        "04_train_bpdann.py",
+        "--method",
+        "source-only",
+        "--source",
+        tmp_path / "source",
+        "--target",
+        tmp_path / "target",
+        "--epochs",
+        30,
+        "--batch",
+        8,
+        "--lr",
+        "1e-3",
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "r",
+        "--scores",
+        tmp_path / "s/FT",
+    )
     rows = list(csv.DictReader(open(tmp_path / "s/FT/target.csv")))
-    logits, scores = (np.array([float(row[column]) for row in rows]) for column in ("logit", "score"))
-    assert (np.minimum(scores, 1 - scores) < 1e-9).mean() > 0.5, "the features are not as confident as this test needs"
+    logits, scores = (
+        np.array([float(row[column]) for row in rows]) for column in ("logit", "score")
+    )
+    assert (np.minimum(scores, 1 - scores) < 1e-9).mean() > 0.5, (
+        "the features are not as confident as this test needs"
+    )
     bpdann = stage("04_train_bpdann")
     checkpoint = torch.load(tmp_path / "r/target/model.pt", weights_only=True)
     network = bpdann.BPDANN(**checkpoint["kwargs"]).eval()
     network.load_state_dict(checkpoint["model"])
     with torch.no_grad():
         of_network = network(torch.from_numpy(np.load(tmp_path / "target/features.npy"))).double()
-    of_network, labels = (of_network[:, 1] - of_network[:, 0]).numpy(), np.array([int(row["label"]) for row in rows])
-    assert np.allclose(logits, of_network, rtol=1e-4, atol=1e-3) and np.array_equal(np.argsort(logits), np.argsort(of_network))
+    of_network, labels = (
+        (of_network[:, 1] - of_network[:, 0]).numpy(),
+        np.array([int(row["label"]) for row in rows]),
+    )
+    assert np.allclose(logits, of_network, rtol=1e-4, atol=1e-3) and np.array_equal(
+        np.argsort(logits), np.argsort(of_network)
+    )
     assert np.allclose(scores, 1 / (1 + np.exp(-logits)), rtol=1e-12, atol=0)
     expected = roc_auc_score(labels, of_network)
     run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "t", "--resamples", 20)
     image, video = list(csv.DictReader(open(tmp_path / "t/results.csv")))
-    assert float(image["auc"]) == pytest.approx(expected, abs=1e-6) and f"AUC {100 * expected:.1f} %" in output
+    assert (
+        float(image["auc"]) == pytest.approx(expected, abs=1e-6)
+        and f"AUC {100 * expected:.1f} %" in output
+    )
     assert float(image["auc_low"]) <= expected <= float(image["auc_high"])
     assert float(video["auc"]) == pytest.approx(roc_auc_score(labels, scores), abs=1e-6)
 
 
-@pytest.mark.parametrize("header, row, says", [
-    ("logit", "nan", "logit is nan"), ("logit", "inf", "logit is inf"), ("logit", "-2.0", "is the sigmoid of the logit"), ("logit", "x", "logit is 'x'")])
+@pytest.mark.parametrize(
+    "header, row, says",
+    [
+        ("logit", "nan", "logit is nan"),
+        ("logit", "inf", "logit is inf"),
+        ("logit", "-2.0", "is the sigmoid of the logit"),
+        ("logit", "x", "logit is 'x'"),
+    ],
+)
 def test_a_logit_that_is_none_of_its_score(tmp_path, header, row, says):
     (tmp_path / "s.csv").write_text(f"video,frame,label,score,{header}\na,0,1,0.9,{row}\n")
     with pytest.raises(SystemExit, match=says):
@@ -86,16 +140,39 @@ def test_a_detector_without_logits_is_ranked_by_its_scores(tmp_path):
 
 def test_the_threshold_of_scores_near_1():
     """Two scores with no number between them: the upper one is the threshold, so that only it is called fake."""
-    low = 1 - 2 ** -53
+    low = 1 - 2**-53
     assert common.eer_threshold(np.array([0, 1]), np.array([low, 1.0])) == 1.0
 
 
 # ---------------------------------------------------------------- settings
 
+
 def test_parts_of_another_run_are_not_gone_on_from(small, extractor, tmp_path):
     """03, killed with parts on disk and run again with another checkpoint: the features are those of the second alone."""
-    run("02_pretrain_extractor.py", "--faces", small / "faces/frames", "--out", tmp_path / "r", "--max-steps", 1, *SMALL_EXTRACTOR, "--seed", 7)
-    args = ("--faces", small / "faces/frames", "--batch", 8, "--device", "cpu", "--precision", "fp32", "--workers", 0)
+    run(
+        "02_pretrain_extractor.py",
+        "--faces",
+        small / "faces/frames",
+        "--out",
+        tmp_path / "r",
+        "--max-steps",
+        1,
+        *SMALL_EXTRACTOR,
+        "--seed",
+        7,
+    )
+    args = (
+        "--faces",
+        small / "faces/frames",
+        "--batch",
+        8,
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+        "--workers",
+        0,
+    )
     for name, checkpoint in (("first", extractor), ("second", tmp_path / "r/model.pt")):
         run("03_extract_features.py", "--checkpoint", checkpoint, *args, "--out", tmp_path / name)
     for go_on in ((), ("--go-on",)):
@@ -104,31 +181,77 @@ def test_parts_of_another_run_are_not_gone_on_from(small, extractor, tmp_path):
         # What a kill after half of the batches leaves behind.
         (out / "args.json").write_bytes((tmp_path / "first/frames/args.json").read_bytes())
         for name in ("features", "logits"):
-            (out / f".part-{name}.npy").write_bytes((tmp_path / f"first/frames/{name}.npy").read_bytes())
+            (out / f".part-{name}.npy").write_bytes(
+                (tmp_path / f"first/frames/{name}.npy").read_bytes()
+            )
         np.save(out / ".part-done.npy", np.array([1, 1, 1, 0, 0, 0], np.float32))
-        run("03_extract_features.py", "--checkpoint", tmp_path / "r/model.pt", *args, "--out", out.parent, *go_on)
-        assert (out / "features.npy").read_bytes() == (tmp_path / "second/frames/features.npy").read_bytes()
-        assert json.loads((out / "args.json").read_text())["inputs"] == json.loads((tmp_path / "second/frames/args.json").read_text())["inputs"]
+        run(
+            "03_extract_features.py",
+            "--checkpoint",
+            tmp_path / "r/model.pt",
+            *args,
+            "--out",
+            out.parent,
+            *go_on,
+        )
+        assert (out / "features.npy").read_bytes() == (
+            tmp_path / "second/frames/features.npy"
+        ).read_bytes()
+        assert (
+            json.loads((out / "args.json").read_text())["inputs"]
+            == json.loads((tmp_path / "second/frames/args.json").read_text())["inputs"]
+        )
 
 
 def test_lambda_follows_the_training_as_it_is_configured_now(features, tmp_path):
     """--go-on with a larger batch and more epochs: equation 4's p is the epoch of all epochs, whatever the steps before were."""
     bpdann = stage("04_train_bpdann")
-    args = ("--source", features / "frames", "--target", features / "phone", "--device", "cpu", "--out", tmp_path / "r", "--scores", tmp_path / "s")
+    args = (
+        "--source",
+        features / "frames",
+        "--target",
+        features / "phone",
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "r",
+        "--scores",
+        tmp_path / "s",
+    )
     run("04_train_bpdann.py", *args, "--batch", 2, "--epochs", 3)
     run("04_train_bpdann.py", *args, "--batch", 8, "--epochs", 6, "--go-on")
     log = list(csv.DictReader(open(tmp_path / "r/phone/log.csv")))
     assert [int(row["step"]) for row in log] == [8, 16, 24, 26, 28, 30]
     for epoch in (4, 5, 6):
-        assert float(log[epoch - 1]["lambda"]) == pytest.approx(bpdann.lambda_at((2 * epoch - 1) / (2 * 6 - 1)), abs=1e-6)
+        assert float(log[epoch - 1]["lambda"]) == pytest.approx(
+            bpdann.lambda_at((2 * epoch - 1) / (2 * 6 - 1)), abs=1e-6
+        )
     run("04_train_bpdann.py", *args, "--batch", 4, "--epochs", 7, "--go-on")
-    assert float(list(csv.DictReader(open(tmp_path / "r/phone/log.csv")))[-1]["lambda"]) == pytest.approx(bpdann.lambda_at(1), abs=1e-6)
+    assert float(
+        list(csv.DictReader(open(tmp_path / "r/phone/log.csv")))[-1]["lambda"]
+    ) == pytest.approx(bpdann.lambda_at(1), abs=1e-6)
 
 
 @pytest.mark.parametrize("number", ["02", "05"])
 def test_max_steps_ends_inside_an_epoch_and_the_rest_of_it_follows(small, tmp_path, number):
-    script, args = {"02": ("02_pretrain_extractor.py", ("--faces", small / "faces/frames", *SMALL_EXTRACTOR, "--batch", 4)),
-                    "05": ("05_train_clrnet.py", ("--strategy", "single", "--source", small / "faces/clips", *SMALL_CLRNET, "--batch", 2))}[number]
+    script, args = {
+        "02": (
+            "02_pretrain_extractor.py",
+            ("--faces", small / "faces/frames", *SMALL_EXTRACTOR, "--batch", 4),
+        ),
+        "05": (
+            "05_train_clrnet.py",
+            (
+                "--strategy",
+                "single",
+                "--source",
+                small / "faces/clips",
+                *SMALL_CLRNET,
+                "--batch",
+                2,
+            ),
+        ),
+    }[number]
     args = (*args, "--epochs", 2, "--precision", "fp32")
     run(script, *args, "--out", tmp_path / "whole")
     run(script, *args, "--max-steps", 3, "--out", tmp_path / "part")
@@ -136,27 +259,56 @@ def test_max_steps_ends_inside_an_epoch_and_the_rest_of_it_follows(small, tmp_pa
     assert (last["epoch"], last["batch"], last["step"]) == (0, 3, 3)
     rows = list(csv.DictReader(open(tmp_path / "part/log.csv")))
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3")]
-    run(script, *args, "--max-steps", 2, "--go-on", "--out", tmp_path / "part")                # fewer than there were: nothing is left to do
+    run(
+        script, *args, "--max-steps", 2, "--go-on", "--out", tmp_path / "part"
+    )  # fewer than there were: nothing is left to do
     assert torch.load(tmp_path / "part/last.pt", weights_only=True)["step"] == 3
     run(script, *args, "--go-on", "--out", tmp_path / "part")
-    whole, part = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "part"))
-    assert part["step"] == whole["step"] and part["epoch"] == 2 and all(torch.equal(part["model"][k], v) for k, v in whole["model"].items())
+    whole, part = (
+        torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "part")
+    )
+    assert (
+        part["step"] == whole["step"]
+        and part["epoch"] == 2
+        and all(torch.equal(part["model"][k], v) for k, v in whole["model"].items())
+    )
     assert (tmp_path / "part/log.csv").read_text() == (tmp_path / "whole/log.csv").read_text()
 
 
-@pytest.mark.parametrize("script, args", [
-    ("00_make_demo_videos.py", ()), ("01_extract_faces.py", ("--list", "x.csv")), ("02_pretrain_extractor.py", ("--faces", "x")),
-    ("04_train_bpdann.py", ("--source", "x", "--target", "x", "--scores", "x")), ("05_train_clrnet.py", ("--strategy", "single", "--source", "x")),
-    ("06_evaluate.py", ("--scores", "x"))])
+@pytest.mark.parametrize(
+    "script, args",
+    [
+        ("00_make_demo_videos.py", ()),
+        ("01_extract_faces.py", ("--list", "x.csv")),
+        ("02_pretrain_extractor.py", ("--faces", "x")),
+        ("04_train_bpdann.py", ("--source", "x", "--target", "x", "--scores", "x")),
+        ("05_train_clrnet.py", ("--strategy", "single", "--source", "x")),
+        ("06_evaluate.py", ("--scores", "x")),
+    ],
+)
 @pytest.mark.parametrize("seed", ["-1", "1.5", str(1 << 31)])
 def test_a_seed_that_is_none_is_named(tmp_path, script, args, seed):
-    done = subprocess.run(command(script, *args, "--out", tmp_path / "o", f"--seed={seed}"), capture_output=True, text=True)
+    done = subprocess.run(
+        command(script, *args, "--out", tmp_path / "o", f"--seed={seed}"),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2 and not (tmp_path / "o").exists()
-    assert done.stderr.strip().splitlines()[-1].endswith(f"error: argument --seed: '{seed}' is not a whole number from 0 to 2147483647"), done.stderr
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .endswith(f"error: argument --seed: '{seed}' is not a whole number from 0 to 2147483647")
+    ), done.stderr
 
 
-@pytest.mark.parametrize("number, name, says", [
-    (errno.EACCES, "Permission denied", "no access to x/y"), (errno.EPERM, "Operation not permitted", "no access to x/y"), (errno.ENOSPC, "No space left on device", "cannot write x/y")])
+@pytest.mark.parametrize(
+    "number, name, says",
+    [
+        (errno.EACCES, "Permission denied", "no access to x/y"),
+        (errno.EPERM, "Operation not permitted", "no access to x/y"),
+        (errno.ENOSPC, "No space left on device", "cannot write x/y"),
+    ],
+)
 def test_no_access_is_not_called_a_failure_to_write(number, name, says):
     def main():
         raise OSError(number, name, "x/y")
@@ -177,7 +329,10 @@ def test_an_error_in_a_loaders_process_is_not_called_too_little_memory(monkeypat
     Loader.message = "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback ..."
     with pytest.raises(RuntimeError, match="Caught RuntimeError"):
         list(common.load_batches([], [], 1))
-    for Loader.message in ("DataLoader worker (pid 7) is killed by signal: Killed. ", "DataLoader worker (pid(s) 7, 8) exited unexpectedly"):
+    for Loader.message in (
+        "DataLoader worker (pid 7) is killed by signal: Killed. ",
+        "DataLoader worker (pid(s) 7, 8) exited unexpectedly",
+    ):
         with pytest.raises(SystemExit, match="memory"):
             list(common.load_batches([], [], 1))
 
@@ -186,8 +341,23 @@ def test_workers_are_as_many_as_the_cores_this_process_may_use(tmp_path):
     if not hasattr(os, "sched_setaffinity"):
         pytest.skip("this system cannot bind a process to a core")
     core = min(os.sched_getaffinity(0))
-    done = subprocess.run([sys.executable, ROOT / "00_make_demo_videos.py", "--identities", "6", "--frames", "1", "--methods", "Deepfakes", "--out", tmp_path / "o"],
-                          capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
+    done = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "00_make_demo_videos.py",
+            "--identities",
+            "6",
+            "--frames",
+            "1",
+            "--methods",
+            "Deepfakes",
+            "--out",
+            tmp_path / "o",
+        ],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+    )
     assert done.returncode == 0 and "1 processes" in done.stdout, done.stdout + done.stderr
 
 
@@ -195,10 +365,15 @@ def test_only_the_papers_sets_stand_under_table_2(tmp_path):
     titles = []
     for name in ("Mine", "Celeb-DF"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "index.csv").write_text("path,video,frame,clip,label,method,split\na.png,a,0,,0,m,\n")
+        (tmp_path / name / "index.csv").write_text(
+            "path,video,frame,clip,label,method,split\na.png,a,0,,0,m,\n"
+        )
         run("06_evaluate.py", "--faces", tmp_path / name, "--out", tmp_path / "r")
         titles.append((tmp_path / "r/table2.md").read_text().splitlines()[0])
-    assert titles == ["# Number of face images", "# Number of face images, FeatureTransfer, Table 2"]
+    assert titles == [
+        "# Number of face images",
+        "# Number of face images, FeatureTransfer, Table 2",
+    ]
 
 
 def test_no_file_stays_open_from_video_to_video(small, tmp_path):
@@ -206,9 +381,20 @@ def test_no_file_stays_open_from_video_to_video(small, tmp_path):
     if not Path("/proc/self/fd").exists():
         pytest.skip("open files are counted in /proc, which this system does not have")
     extract, layouts = stage("01_extract_faces"), stage("media.layouts")
-    videos = [layouts.make_video(path, 0, "") for path in sorted((small / "videos").rglob("*.mp4"))[:10]]
+    videos = [
+        layouts.make_video(path, 0, "") for path in sorted((small / "videos").rglob("*.mp4"))[:10]
+    ]
     layouts.name_videos(videos)
-    settings_ = dict(sampling="frames", scale=1.2, size=240, format="png", jpg_quality=95, clip_length=5, detector="dlib", crf=None)
+    settings_ = dict(
+        sampling="frames",
+        scale=1.2,
+        size=240,
+        format="png",
+        jpg_quality=95,
+        clip_length=5,
+        detector="dlib",
+        crf=None,
+    )
     counts = []
     for video in videos * 3:
         extract.extract_video(dict(video, asked=3), tmp_path, settings_)

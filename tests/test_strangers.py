@@ -1,4 +1,5 @@
 """Files from strangers: CSVs, checkpoints, face images and features that are not what they should be. One line, never a traceback, never a number."""
+
 import csv
 import math
 import shutil
@@ -7,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, example, given, settings, strategies as st
+from conftest import SMALL_CLRNET, SMALL_EXTRACTOR, run, stage
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import common
 from media import layouts
-from conftest import SMALL_CLRNET, SMALL_EXTRACTOR, run, stage
 
 evaluate = stage("06_evaluate")
 bpdann = stage("04_train_bpdann")
@@ -27,32 +29,67 @@ def index_of(folder, text, encoding="utf-8"):
 
 # ---------------------------------------------------------------- CSV
 
+
 def test_an_index_as_other_programs_write_it(tmp_path):
     """Windows line ends, a byte order mark, quotes, columns in another order, more columns, empty lines."""
     plain = index_of(tmp_path / "a", HEADER + 'a/0.png,a,0,,1,m,train\n"b/0,1.png",b,5,2,0,m,val\n')
-    other = index_of(tmp_path / "b", '\ufeffvideo,path,frame,label,clip,split,method,more\r\n"a",a/0.png,0,1,,train,m,x\r\n\r\nb,"b/0,1.png",5,0,2,val,m,\r\n')
+    other = index_of(
+        tmp_path / "b",
+        '\ufeffvideo,path,frame,label,clip,split,method,more\r\n"a",a/0.png,0,1,,train,m,x\r\n\r\nb,"b/0,1.png",5,0,2,val,m,\r\n',
+    )
     assert all(list(plain[column]) == list(other[column]) for column in common.INDEX_COLUMNS)
     assert plain["clip"].tolist() == [-1, 2] and plain["path"] == ["a/0.png", "b/0,1.png"]
 
 
-@pytest.mark.parametrize("text, says", [
-    ("", "no column path"), ("path,video\n", "no column frame, clip"), (HEADER, "no rows"), (HEADER + "a.png,a,0,,1,m\n", "row 1: 6 values under 7"),
-    (HEADER + "a.png,a,zero,,1,m,\n", "row 1: frame is 'zero'"), (HEADER + "a.png,a,0,,,m,\n", "label is ''"), (HEADER + "a.png,a,0,,2,m,\n", "label is 2"),
-    (HEADER + "a.png,a,0,,0.5,m,\n", "label is '0.5'"), (HEADER + "a.png,a,0,,nan,m,\n", "label is 'nan'"), (HEADER + "a.png,a,9" + "9" * 30 + ",,1,m,\n", "frame is '999"),
-    (HEADER + "a.png,a,0,,1,m,\nb.png,a,1,,0,m,\n", "labelled real in one row and fake in another"), (HEADER + "a.png,a,0,,1,m,\na.png,a,0,,1,m,\n", "rows 1 and 2 are the same"),
-    (HEADER + "../a.png,a,0,,1,m,\n", "leads out of its folder"), (HEADER + "/etc/passwd,a,0,,1,m,\n", "leads out"), (HEADER + "C:\\a.png,a,0,,1,m,\n", "leads out"),
-    (HEADER + "a\0.png,a,0,,1,m,\n", "cannot be read as CSV|holds a zero byte"), (HEADER + '"' + "a" * 200_000 + '",a,0,,1,m,\n', "cannot be read as CSV"),
-    ("\x93NUMPY" + HEADER, "cannot be read as CSV")])
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("", "no column path"),
+        ("path,video\n", "no column frame, clip"),
+        (HEADER, "no rows"),
+        (HEADER + "a.png,a,0,,1,m\n", "row 1: 6 values under 7"),
+        (HEADER + "a.png,a,zero,,1,m,\n", "row 1: frame is 'zero'"),
+        (HEADER + "a.png,a,0,,,m,\n", "label is ''"),
+        (HEADER + "a.png,a,0,,2,m,\n", "label is 2"),
+        (HEADER + "a.png,a,0,,0.5,m,\n", "label is '0.5'"),
+        (HEADER + "a.png,a,0,,nan,m,\n", "label is 'nan'"),
+        (HEADER + "a.png,a,9" + "9" * 30 + ",,1,m,\n", "frame is '999"),
+        (
+            HEADER + "a.png,a,0,,1,m,\nb.png,a,1,,0,m,\n",
+            "labelled real in one row and fake in another",
+        ),
+        (HEADER + "a.png,a,0,,1,m,\na.png,a,0,,1,m,\n", "rows 1 and 2 are the same"),
+        (HEADER + "../a.png,a,0,,1,m,\n", "leads out of its folder"),
+        (HEADER + "/etc/passwd,a,0,,1,m,\n", "leads out"),
+        (HEADER + "C:\\a.png,a,0,,1,m,\n", "leads out"),
+        (HEADER + "a\0.png,a,0,,1,m,\n", "cannot be read as CSV|holds a zero byte"),
+        (HEADER + '"' + "a" * 200_000 + '",a,0,,1,m,\n', "cannot be read as CSV"),
+        ("\x93NUMPY" + HEADER, "cannot be read as CSV"),
+    ],
+)
 def test_an_index_that_is_none(tmp_path, text, says):
     with pytest.raises(SystemExit, match=says):
         index_of(tmp_path / "a", text, "latin-1")
 
 
-@pytest.mark.parametrize("text, says", [
-    ("video,frame,label\n", "no column score"), ("video,frame,label,score\na,0,1,nan\n", "score is nan"), ("video,frame,label,score\na,0,1,\n", "score is ''"),
-    ("video,frame,label,score\na,0,1,1.5\n", "score is 1.5"), ("video,frame,label,score\na,0,1,inf\n", "score is inf"), ("video,frame,label,score\na,0,1,high\n", "score is 'high'"),
-    ("video,frame,label,score\na,0,real,0.5\n", "label is 'real'"), ("video,frame,label,score\na,0,-1,0.5\n", "label is -1"),
-    ("video,frame,label,score\na,0,1,0.5\na,1,0,0.5\n", "real in one row and fake"), ("video,frame,label,score\na,3,1,0.5\nb,3,1,0.5\na,3,1,0.6\n", "rows 1 and 3 are the same '3 a'")])
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("video,frame,label\n", "no column score"),
+        ("video,frame,label,score\na,0,1,nan\n", "score is nan"),
+        ("video,frame,label,score\na,0,1,\n", "score is ''"),
+        ("video,frame,label,score\na,0,1,1.5\n", "score is 1.5"),
+        ("video,frame,label,score\na,0,1,inf\n", "score is inf"),
+        ("video,frame,label,score\na,0,1,high\n", "score is 'high'"),
+        ("video,frame,label,score\na,0,real,0.5\n", "label is 'real'"),
+        ("video,frame,label,score\na,0,-1,0.5\n", "label is -1"),
+        ("video,frame,label,score\na,0,1,0.5\na,1,0,0.5\n", "real in one row and fake"),
+        (
+            "video,frame,label,score\na,3,1,0.5\nb,3,1,0.5\na,3,1,0.6\n",
+            "rows 1 and 3 are the same '3 a'",
+        ),
+    ],
+)
 def test_scores_that_are_none(tmp_path, text, says):
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(SystemExit, match=says):
@@ -65,44 +102,110 @@ def test_scores_without_frames_are_not_doubles(tmp_path):
 
 
 # Text near what is meant, and anything at all.
-cell = st.one_of(st.sampled_from(["", "0", "1", "2", "a", "a/0.png", "../x", "0.5", "nan", "-1", "1e400", "é", " 1", "1_0", "train"]), st.text(max_size=8))
-tables = st.lists(st.lists(cell, max_size=8), max_size=6).map(lambda rows: "\n".join(",".join(row) for row in rows))
+cell = st.one_of(
+    st.sampled_from(
+        [
+            "",
+            "0",
+            "1",
+            "2",
+            "a",
+            "a/0.png",
+            "../x",
+            "0.5",
+            "nan",
+            "-1",
+            "1e400",
+            "é",
+            " 1",
+            "1_0",
+            "train",
+        ]
+    ),
+    st.text(max_size=8),
+)
+tables = st.lists(st.lists(cell, max_size=8), max_size=6).map(
+    lambda rows: "\n".join(",".join(row) for row in rows)
+)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
-@given(st.one_of(st.binary(max_size=200), tables.map(lambda t: (HEADER + t).encode()), tables.map(lambda t: ("video,frame,label,score\n" + t).encode()),
-                 tables.map(lambda t: ("path,label,method,split\n" + t).encode())))
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200
+)
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        tables.map(lambda t: (HEADER + t).encode()),
+        tables.map(lambda t: ("video,frame,label,score\n" + t).encode()),
+        tables.map(lambda t: ("path,label,method,split\n" + t).encode()),
+    )
+)
 @example(b"\xff\xfe")
 @example(b"\xef\xbb\xbf")
 @example(b"\x22")
 def test_readers_end_with_one_line_or_with_what_they_promise(tmp_path, content):
     """Whatever the bytes: a table of one length, labels 0 and 1, scores from 0 to 1; or one line."""
     (tmp_path / "index.csv").write_bytes(content)
-    for read in (lambda: common.read_index(tmp_path), lambda: common.read_scores(tmp_path / "index.csv"), lambda: layouts.layout_list(tmp_path / "index.csv")):
+    for read in (
+        lambda: common.read_index(tmp_path),
+        lambda: common.read_scores(tmp_path / "index.csv"),
+        lambda: layouts.layout_list(tmp_path / "index.csv"),
+    ):
         try:
             found = read()
         except SystemExit as end:
             assert len(str(end).splitlines()) == 1 and "error: " in str(end), str(end)
             continue
         if isinstance(found, dict):
-            assert len({len(found[column]) for column in common.INDEX_COLUMNS}) == 1 and set(found["label"].tolist()) <= {0, 1}
-            assert not [p for p in found["path"] if ".." in Path(p).parts or p.startswith("/")] and len(set(found["path"])) == len(found["path"])
+            assert len({len(found[column]) for column in common.INDEX_COLUMNS}) == 1 and set(
+                found["label"].tolist()
+            ) <= {0, 1}
+            assert not [
+                p for p in found["path"] if ".." in Path(p).parts or p.startswith("/")
+            ] and len(set(found["path"])) == len(found["path"])
         elif len(found) == 4:
             videos, labels, scores, ranks = found
-            assert len(videos) == len(labels) == len(scores) == len(ranks) and np.isfinite(ranks).all() and ((scores >= 0) & (scores <= 1)).all() and set(labels.tolist()) <= {0, 1}
+            assert (
+                len(videos) == len(labels) == len(scores) == len(ranks)
+                and np.isfinite(ranks).all()
+                and ((scores >= 0) & (scores <= 1)).all()
+                and set(labels.tolist()) <= {0, 1}
+            )
         else:
-            assert all(video["label"] in (0, 1) and video["split"] in ("", "train", "val", "test") for video in found[0])
+            assert all(
+                video["label"] in (0, 1) and video["split"] in ("", "train", "val", "test")
+                for video in found[0]
+            )
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20), st.integers(0, 10 ** 6), st.integers(0, 1),
-                          st.floats(allow_nan=False, allow_infinity=False)), min_size=1, max_size=30, unique_by=(lambda r: r[0],)))
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20),
+            st.integers(0, 10**6),
+            st.integers(0, 1),
+            st.floats(allow_nan=False, allow_infinity=False),
+        ),
+        min_size=1,
+        max_size=30,
+        unique_by=(lambda r: r[0],),
+    )
+)
 def test_scores_there_and_back(tmp_path, rows):
     """What is written is read again: names to the letter, logits and scores to the last digit."""
-    index = dict(video=[r[0] for r in rows], frame=np.array([r[1] for r in rows]), label=np.array([r[2] for r in rows]))
+    index = dict(
+        video=[r[0] for r in rows],
+        frame=np.array([r[1] for r in rows]),
+        label=np.array([r[2] for r in rows]),
+    )
     common.write_scores(tmp_path / "s.csv", index, np.arange(len(rows)), [r[3] for r in rows])
     videos, labels, scores, ranks = common.read_scores(tmp_path / "s.csv")
-    assert videos == index["video"] and labels.tolist() == [r[2] for r in rows] and ranks.tolist() == [r[3] for r in rows]
+    assert (
+        videos == index["video"]
+        and labels.tolist() == [r[2] for r in rows]
+        and ranks.tolist() == [r[3] for r in rows]
+    )
     assert scores.tolist() == common.sigmoid(ranks).tolist()
 
 
@@ -116,11 +219,16 @@ def test_metrics_hold_what_they_must(pairs):
         assert math.isnan(auc) and math.isnan(eer)
         return
     assert 0 <= auc <= 1 and 0 <= eer <= 1
-    assert common.auc(labels, scores ** 3 / 2) == pytest.approx(auc) and common.eer(labels, scores ** 3 / 2) == pytest.approx(eer)
-    assert common.auc(1 - labels, scores) == pytest.approx(1 - auc) and common.eer(1 - labels, 1 - scores) == pytest.approx(eer)
+    assert common.auc(labels, scores**3 / 2) == pytest.approx(auc) and common.eer(
+        labels, scores**3 / 2
+    ) == pytest.approx(eer)
+    assert common.auc(1 - labels, scores) == pytest.approx(1 - auc) and common.eer(
+        1 - labels, 1 - scores
+    ) == pytest.approx(eer)
 
 
 # ---------------------------------------------------------------- checkpoints
+
 
 def changed(source, target, change):
     content = torch.load(source, weights_only=True)
@@ -136,22 +244,70 @@ def test_extractors_that_do_not_fit(small, extractor, tmp_path):
     def network(c):
         c["kwargs"] = dict(arch="resnet18; rm -rf", image_size=64)
 
-    cases = {"shape": (shape, "does not hold the weights of this network"), "lost": (lambda c: c["model"].popitem(), "does not hold the weights"),
-             "nothing": (lambda c: c.pop("model"), "does not hold the weights"), "kwargs": (lambda c: c.pop("kwargs"), "does not say what its network is"),
-             "network": (network, "has no network"), "list": (lambda c: c.update(model=[1]), "does not hold the weights"),
-             "stage": (lambda c: c.update(stage="04"), "stage 04; one of stage 02 is needed")}
+    cases = {
+        "shape": (shape, "does not hold the weights of this network"),
+        "lost": (lambda c: c["model"].popitem(), "does not hold the weights"),
+        "nothing": (lambda c: c.pop("model"), "does not hold the weights"),
+        "kwargs": (lambda c: c.pop("kwargs"), "does not say what its network is"),
+        "network": (network, "has no network"),
+        "list": (lambda c: c.update(model=[1]), "does not hold the weights"),
+        "stage": (lambda c: c.update(stage="04"), "stage 04; one of stage 02 is needed"),
+    }
     for name, (change, says) in cases.items():
-        output = run("03_extract_features.py", "--checkpoint", changed(extractor, tmp_path / f"{name}.pt", change), "--faces", small / "faces/frames", "--device", "cpu",
-                     "--out", tmp_path / "o", fails=True)
+        output = run(
+            "03_extract_features.py",
+            "--checkpoint",
+            changed(extractor, tmp_path / f"{name}.pt", change),
+            "--faces",
+            small / "faces/frames",
+            "--device",
+            "cpu",
+            "--out",
+            tmp_path / "o",
+            fails=True,
+        )
         assert says in output, output
     assert not (tmp_path / "o").exists()
 
 
 def test_states_that_cannot_be_gone_on_from(small, features, tmp_path):
     """last.pt of 02, 04 and 05: cut off, of another network, without its optimizer."""
-    runs = {"02": ("02_pretrain_extractor.py", ("--faces", small / "faces/frames", "--epochs", 2, "--max-steps", 1, *SMALL_EXTRACTOR), "last.pt"),
-            "04": ("04_train_bpdann.py", ("--source", features / "frames", "--target", features / "phone", "--epochs", 1, "--scores", tmp_path / "s"), "phone/last.pt"),
-            "05": ("05_train_clrnet.py", ("--strategy", "single", "--source", small / "faces/clips", "--epochs", 1, "--max-steps", 1, *SMALL_CLRNET), "last.pt")}
+    runs = {
+        "02": (
+            "02_pretrain_extractor.py",
+            ("--faces", small / "faces/frames", "--epochs", 2, "--max-steps", 1, *SMALL_EXTRACTOR),
+            "last.pt",
+        ),
+        "04": (
+            "04_train_bpdann.py",
+            (
+                "--source",
+                features / "frames",
+                "--target",
+                features / "phone",
+                "--epochs",
+                1,
+                "--scores",
+                tmp_path / "s",
+            ),
+            "phone/last.pt",
+        ),
+        "05": (
+            "05_train_clrnet.py",
+            (
+                "--strategy",
+                "single",
+                "--source",
+                small / "faces/clips",
+                "--epochs",
+                1,
+                "--max-steps",
+                1,
+                *SMALL_CLRNET,
+            ),
+            "last.pt",
+        ),
+    }
     for name, (script, args, last) in runs.items():
         run(script, *args, "--out", tmp_path / name)
         last = tmp_path / name / last
@@ -160,41 +316,88 @@ def test_states_that_cannot_be_gone_on_from(small, features, tmp_path):
         assert "cannot be gone on from" in run(script, *args, "--out", tmp_path / name, fails=True)
         last.write_bytes(good)
         changed(last, last, lambda c: c["model"].popitem())
-        assert "does not hold the weights" in run(script, *args, "--out", tmp_path / name, fails=True)
-        last.write_bytes(good[:len(good) // 2])
+        assert "does not hold the weights" in run(
+            script, *args, "--out", tmp_path / name, fails=True
+        )
+        last.write_bytes(good[: len(good) // 2])
         assert "damaged" in run(script, *args, "--out", tmp_path / name, fails=True)
 
 
 def test_sources_of_a_transfer_that_do_not_fit(small, tmp_path):
     clips = small / "faces/clips"
-    run("05_train_clrnet.py", "--strategy", "single", "--source", clips, "--epochs", 1, "--max-steps", 1, *SMALL_CLRNET, "--out", tmp_path / "r")
+    run(
+        "05_train_clrnet.py",
+        "--strategy",
+        "single",
+        "--source",
+        clips,
+        "--epochs",
+        1,
+        "--max-steps",
+        1,
+        *SMALL_CLRNET,
+        "--out",
+        tmp_path / "r",
+    )
 
     def size(c):
         c["kwargs"]["filters"] = 8
 
-    for name, change, says in (("kwargs", lambda c: c.pop("kwargs"), "does not say what its network is"), ("size", size, "does not hold the weights"),
-                               ("network", lambda c: c.update(network="VGG"), "not known here"),
-                               ("frames", lambda c: c["kwargs"].update(repetitions="many"), "CLRNet: ")):
-        output = run("05_train_clrnet.py", "--strategy", "transfer", "--checkpoint", changed(tmp_path / "r/model.pt", tmp_path / f"{name}.pt", change), "--target", clips,
-                     "--few-shot", 1, "--device", "cpu", "--out", tmp_path / "t", fails=True)
+    for name, change, says in (
+        ("kwargs", lambda c: c.pop("kwargs"), "does not say what its network is"),
+        ("size", size, "does not hold the weights"),
+        ("network", lambda c: c.update(network="VGG"), "not known here"),
+        ("frames", lambda c: c["kwargs"].update(repetitions="many"), "CLRNet: "),
+    ):
+        output = run(
+            "05_train_clrnet.py",
+            "--strategy",
+            "transfer",
+            "--checkpoint",
+            changed(tmp_path / "r/model.pt", tmp_path / f"{name}.pt", change),
+            "--target",
+            clips,
+            "--few-shot",
+            1,
+            "--device",
+            "cpu",
+            "--out",
+            tmp_path / "t",
+            fails=True,
+        )
         assert says in output, output
 
 
 # ---------------------------------------------------------------- face images, features
 
+
 def test_images_of_all_kinds_are_read_or_named(tmp_path):
     """Gray, palette, RGBA, CMYK, 16 bit, 1 x 1 become RGB; what has gone, is cut off or no image comes back as its message."""
     pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
     rgb = Image.fromarray(pixels)
-    for name, image in (("gray.png", rgb.convert("L")), ("palette.png", rgb.convert("P")), ("rgba.png", rgb.convert("RGBA")), ("la.png", rgb.convert("LA")),
-                        ("cmyk.jpg", rgb.convert("CMYK")), ("one.png", rgb.resize((1, 1))), ("bit.png", rgb.convert("1")), ("wide.png", rgb.resize((500, 2))),
-                        ("deep.png", Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(40, 30)))):
+    for name, image in (
+        ("gray.png", rgb.convert("L")),
+        ("palette.png", rgb.convert("P")),
+        ("rgba.png", rgb.convert("RGBA")),
+        ("la.png", rgb.convert("LA")),
+        ("cmyk.jpg", rgb.convert("CMYK")),
+        ("one.png", rgb.resize((1, 1))),
+        ("bit.png", rgb.convert("1")),
+        ("wide.png", rgb.resize((500, 2))),
+        ("deep.png", Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(40, 30))),
+    ):
         image.save(tmp_path / name)
     names = sorted(path.name for path in tmp_path.iterdir())
     read = common.Faces(names, 24, tmp_path)
     for k, name in enumerate(names):
-        assert isinstance(read[k], torch.Tensor) and read[k].shape == (3, 24, 24) and read[k].dtype == torch.uint8, name
-    assert torch.equal(*(common.load_face(tmp_path / name, 24)[0] for name in ("gray.png", "la.png")))
+        assert (
+            isinstance(read[k], torch.Tensor)
+            and read[k].shape == (3, 24, 24)
+            and read[k].dtype == torch.uint8
+        ), name
+    assert torch.equal(
+        *(common.load_face(tmp_path / name, 24)[0] for name in ("gray.png", "la.png"))
+    )
     rgb.save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:500])
     (tmp_path / "text.png").write_text("no image")
@@ -212,9 +415,34 @@ def test_an_image_that_cannot_be_read_ends_the_run_with_its_name(small, copy, tm
     for folder in (faces, clips):
         for victim in sorted(folder.glob("*/*.png")):
             victim.write_bytes(victim.read_bytes()[:60])
-    assert "cannot be read" in run("02_pretrain_extractor.py", "--faces", faces, *SMALL_EXTRACTOR, "--workers", workers, "--out", tmp_path / "r", fails=True)
-    assert "cannot be read" in run("05_train_clrnet.py", "--strategy", "single", "--source", clips, *SMALL_CLRNET, "--workers", workers, "--out", tmp_path / "c",
-                                   "--test", clips, "--scores", tmp_path / "s", fails=True)
+    assert "cannot be read" in run(
+        "02_pretrain_extractor.py",
+        "--faces",
+        faces,
+        *SMALL_EXTRACTOR,
+        "--workers",
+        workers,
+        "--out",
+        tmp_path / "r",
+        fails=True,
+    )
+    assert "cannot be read" in run(
+        "05_train_clrnet.py",
+        "--strategy",
+        "single",
+        "--source",
+        clips,
+        *SMALL_CLRNET,
+        "--workers",
+        workers,
+        "--out",
+        tmp_path / "c",
+        "--test",
+        clips,
+        "--scores",
+        tmp_path / "s",
+        fails=True,
+    )
     assert not (tmp_path / "s").exists() and not (tmp_path / "r/model.pt").exists()
 
 
@@ -224,18 +452,52 @@ def test_features_that_do_not_fit(features, copy, tmp_path):
     spoiled = whole.copy()
     spoiled[:, 5] = np.nan
     folder = copy(features / "phone")
-    cases = [(spoiled, "not finite"), (whole[:, :-1], "use one extractor for both"), (whole[:-1], "is needed, N = "), (whole.astype(np.float64), "float32 is needed"),
-             (whole.ravel(), "is needed"), (np.array([{}], object), "cannot be read")]
+    cases = [
+        (spoiled, "not finite"),
+        (whole[:, :-1], "use one extractor for both"),
+        (whole[:-1], "is needed, N = "),
+        (whole.astype(np.float64), "float32 is needed"),
+        (whole.ravel(), "is needed"),
+        (np.array([{}], object), "cannot be read"),
+    ]
     for k, (array, says) in enumerate(cases):
         np.save(folder / "features.npy", array, allow_pickle=array.dtype == object)
-        output = run("04_train_bpdann.py", "--source", features / "frames", "--target", folder, "--epochs", 1, "--device", "cpu", "--out", tmp_path / f"r{k}",
-                     "--scores", tmp_path / "s", fails=True)
+        output = run(
+            "04_train_bpdann.py",
+            "--source",
+            features / "frames",
+            "--target",
+            folder,
+            "--epochs",
+            1,
+            "--device",
+            "cpu",
+            "--out",
+            tmp_path / f"r{k}",
+            "--scores",
+            tmp_path / "s",
+            fails=True,
+        )
         assert says in output, output
     shutil.copyfile(features / "phone/features.npy", folder / "features.npy")
     (folder / "features.npy").write_bytes((folder / "features.npy").read_bytes()[:1000])
     for says in ("cannot be read", "holds no features.npy"):
-        assert says in run("04_train_bpdann.py", "--source", features / "frames", "--target", folder, "--epochs", 1, "--device", "cpu", "--out", tmp_path / "r9",
-                           "--scores", tmp_path / "s", fails=True)
+        assert says in run(
+            "04_train_bpdann.py",
+            "--source",
+            features / "frames",
+            "--target",
+            folder,
+            "--epochs",
+            1,
+            "--device",
+            "cpu",
+            "--out",
+            tmp_path / "r9",
+            "--scores",
+            tmp_path / "s",
+            fails=True,
+        )
         (folder / "features.npy").unlink(missing_ok=True)
     assert not (tmp_path / "s").exists()
 
@@ -247,7 +509,19 @@ def test_faces_that_vanished_are_extracted_again(small, copy):
     first, second = sorted(before)[0], sorted(before)[-1]
     first.unlink()
     second.with_name("999999.png").write_bytes(b"x")
-    output = run("01_extract_faces.py", "--layout", "ffpp", "--videos", small / "videos/studio", "--method", "Deepfakes", "--num-frames", 4, "--out", folder)
+    output = run(
+        "01_extract_faces.py",
+        "--layout",
+        "ffpp",
+        "--videos",
+        small / "videos/studio",
+        "--method",
+        "Deepfakes",
+        "--num-frames",
+        4,
+        "--out",
+        folder,
+    )
     assert "10 done already" in output
     assert {path: path.read_bytes() for path in folder.rglob("*.png")} == before
     assert len(list(csv.DictReader(open(folder / "index.csv")))) == len(before)
