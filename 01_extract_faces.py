@@ -44,29 +44,21 @@ Deviations from the papers (theirs -> ours):
 """
 
 import copy
-import errno
 import json
-import math
 import os
-import re
 import shutil
-import subprocess
-import threading
-import warnings
 import zlib
 from collections import Counter
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from itertools import groupby
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from common import (
     INDEX_COLUMNS,
     RANK,
-    WORLD,
+    WORLD_SIZE,
     Parser,
     add_system_arguments,
     choose_device,
@@ -74,451 +66,15 @@ from common import (
     progress,
     read_index,
     read_table,
-    run_script,
-    start_run,
-    wait_for_all,
-    worker_pool,
     write_table,
 )
-from media import layouts
-
-# What ffmpeg may take a file for. Playlists and scripts are left out: they would make it open other files.
-MAX_PIXELS = 1 << 27  # a frame; 16384 x 8192. Larger ones are refused, not held
-MAX_WARNINGS = 1000  # of a video that are counted
-CONTAINERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,gif,h264,hevc,m4v,mjpeg,mxf,ivf,dv,rm,nut,wtv"
-
-
-# ---------------------------------------------------------------- which frames of a video
-
-
-def equal_intervals(frames, count):
-    """`count` frame numbers at equal intervals among `frames` frames; all of them where there are fewer."""
-    return (
-        list(range(frames))
-        if frames <= count
-        else [int((k + 0.5) * frames / count) for k in range(count)]
-    )
-
-
-def clip_starts(frames, clips, length):
-    """First frames of up to `clips` clips of `length` frames, spread over `frames` frames, never overlapping."""
-    clips = min(clips, frames // length)
-    return [int(k * frames / clips + (frames / clips - length) / 2) for k in range(clips)]
-
-
-# ---------------------------------------------------------------- decoding
-
-
-class Unreadable(Exception):
-    """A video that ffmpeg cannot read; the message is the reason."""
-
-
-def ffmpeg_command(path, *options):
-    """ffmpeg on one local file: one thread, errors only, no other file and no network, whatever the name looks like."""
-    import imageio_ffmpeg
-
-    return [
-        imageio_ffmpeg.get_ffmpeg_exe(),
-        "-hide_banner",
-        "-nostdin",
-        "-v",
-        "error",
-        "-threads",
-        "1",
-        "-protocol_whitelist",
-        "file",
-        "-format_whitelist",
-        CONTAINERS,
-        "-max_pixels",
-        str(MAX_PIXELS),
-        "-i",
-        f"file:{os.path.abspath(path)}",
-        "-map",
-        "0:V:0",
-        *options,
-    ]
-
-
-def plain(message):
-    """A message of ffmpeg's (bytes) as one line of plain text, without the addresses that differ from run to run."""
-    text = re.sub(rb"\[[^\]]* @ 0x[0-9a-f]+\] ", b"", message).decode("utf-8", "replace").strip()
-    return ascii(re.sub(r"file:.*/", "", text))[1:-1][:200]
-
-
-def reason(messages):
-    """Why a video cannot be read, from ffmpeg's messages (a list of bytes): its first, with what it means where that is not plain."""
-    first = next((text for text in map(plain, messages) if text), "ffmpeg gave no reason")
-    if "matches no streams" in first:
-        return "no picture stream in it"
-    if "moov atom not found" in first:
-        return "not a video, or cut off: its index is missing (moov atom not found)"
-    if "Invalid data found when processing input" in first or "Error opening input" in first:
-        return f"not a video that ffmpeg knows ({first})"
-    return first
-
-
-def count_frames(path, with_seconds=False):
-    """Number of frames (packets, without decoding them) of a video's first picture stream, or images in a folder. Raises Unreadable.
-
-    `with_seconds`: (frames, the video's length in seconds, 0 where it is not known).
-    """
-    try:
-        if path.is_dir():
-            if not layouts.image_files(path):
-                raise Unreadable("a folder without images")
-            return (
-                (len(layouts.image_files(path)), 0.0)
-                if with_seconds
-                else len(layouts.image_files(path))
-            )
-        if not os.path.getsize(path):
-            raise Unreadable("an empty file")
-        limit = 60 + os.path.getsize(path) / 5e6  # seconds
-    except OSError as error:
-        raise Unreadable(error.strerror)
-    try:
-        done = subprocess.run(
-            ffmpeg_command(path, "-c", "copy", "-f", "null", "-progress", "pipe:1", "-"),
-            capture_output=True,
-            timeout=limit,
-        )
-    except subprocess.TimeoutExpired:
-        raise Unreadable(f"counting its frames took longer than {limit:.0f} s")
-    counts = re.findall(rb"^frame=\s*(\d+)", done.stdout, re.MULTILINE)
-    if not counts or not int(counts[-1]):
-        raise Unreadable(
-            reason(done.stderr.splitlines())
-            if done.stderr
-            else "no picture stream with frames in it"
-        )
-    seconds = re.findall(rb"^out_time_us=(\d+)", done.stdout, re.MULTILINE)
-    return (
-        (int(counts[-1]), int(seconds[-1]) / 1e6 if seconds else 0.0)
-        if with_seconds
-        else int(counts[-1])
-    )
-
-
-def recode(path, crf, file, warnings):
-    """Encode a video anew as H.264 with constant rate factor `crf` into `file`, frame by frame as it is shown. Raises Unreadable.
-
-    ffmpeg's warnings are appended to `warnings`. Sides become even, colour 4:2:0, which is what players and platforms take.
-    """
-    if path.is_dir():
-        raise Unreadable("a folder of images is not re-encoded")
-    limit = 60 + 2 * count_frames(path)  # seconds
-    try:
-        done = subprocess.run(
-            ffmpeg_command(
-                path,
-                "-vf",
-                "scale=trunc(iw/2)*2:trunc(ih/2)*2",
-                "-c:v",
-                "libx264",
-                "-crf",
-                str(crf),
-                "-preset",
-                "medium",
-                "-pix_fmt",
-                "yuv420p",
-                "-threads",
-                "1",
-                "-filter_threads",
-                "1",
-                "-fps_mode",
-                "passthrough",
-                "-an",
-                "-y",
-                file,
-            ),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            timeout=limit,
-        )
-    except subprocess.TimeoutExpired:
-        raise Unreadable(f"encoding it took longer than {limit} s")
-    messages = done.stderr.splitlines()
-    if any(b"No space left" in message for message in messages) or (
-        done.returncode and shutil.disk_usage(file.parent).free < 1 << 20
-    ):
-        raise OSError(errno.ENOSPC, "No space left on device", str(file))
-    if done.returncode or not os.path.exists(file):
-        raise Unreadable(reason(messages))
-    warnings += list(filter(None, map(plain, messages[:MAX_WARNINGS])))
-
-
-def read_images(folder, wanted):
-    """The same as `read_frames` for a folder of images; one that cannot be read does not come."""
-    files, came = layouts.image_files(folder), 0
-    for number in wanted:
-        try:
-            with Image.open(files[number]) as image:
-                frame = np.asarray(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            continue
-        came += 1
-        yield number, frame
-    if not came:
-        raise Unreadable("none of its images can be read")
-
-
-def read_frames(path, wanted, warnings=None):
-    """Decode a video and yield (number, frame) for the frame numbers in `wanted` (rising): (height, width, 3) uint8 RGB.
-
-    Only the wanted frames are converted and leave ffmpeg, as PPM, which carries its own size: rotated phone videos
-    come the right way up, and nothing has to be read from ffmpeg's messages. Those, the first MAX_WARNINGS of them, are
-    appended to the list `warnings` as text. Raises Unreadable if no frame comes.
-    """
-    if path.is_dir():
-        yield from read_images(path, wanted)
-        return
-    runs = []  # 7, 8, 9, 20 -> [7, 9], [20, 20]
-    for n in wanted:
-        if runs and n == runs[-1][1] + 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-
-    def any_of(runs):  # a balanced tree: ffmpeg takes 100 levels, not 150 terms
-        half = len(runs) // 2
-        return (
-            f"({any_of(runs[:half])}+{any_of(runs[half:])})"
-            if half
-            else f"between(n,{runs[0][0]},{runs[0][1]})"
-        )
-
-    # Pixels that are not square, up to 4 times as wide as high or the other way round, become square.
-    # bilinear: where chroma is not halved, ffmpeg's default costs twice as much for the same pixels.
-    filters = f"select='{any_of(runs)}',scale=w='trunc(iw*if(between(sar,0.25,4),sar,1)+0.5)':h=ih:flags=bilinear"
-    command = ffmpeg_command(
-        path,
-        "-vf",
-        filters,
-        "-fps_mode",
-        "passthrough",
-        "-frames:v",
-        str(len(wanted)),
-        "-filter_threads",
-        "1",
-        "-sws_flags",
-        "bilinear",
-        "-f",
-        "image2pipe",
-        "-c:v",
-        "ppm",
-        "-pix_fmt",
-        "rgb24",
-        "pipe:1",
-    )
-    came, late, messages = 0, False, []
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pipesize=1 << 20
-    )
-
-    def listen():
-        for line in iter(lambda: process.stderr.readline(1000), b""):
-            if len(messages) < MAX_WARNINGS:
-                messages.append(line)
-
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
-    try:
-        for k, number in enumerate(wanted):
-            limit = 60 + 0.5 * (
-                number - (wanted[k - 1] if k else 0)
-            )  # seconds to decode up to the next wanted frame
-
-            def give_up():
-                nonlocal late
-                late = True
-                process.kill()
-
-            timer = threading.Timer(limit, give_up)
-            timer.start()
-            try:
-                if process.stdout.readline() != b"P6\n":
-                    break
-                width, height = (int(v) for v in process.stdout.readline().split())
-                process.stdout.readline()
-                data = process.stdout.read(width * height * 3)
-            finally:
-                timer.cancel()
-            if len(data) < width * height * 3:
-                break
-            came += 1
-            yield number, np.frombuffer(data, np.uint8).reshape(height, width, 3)
-    finally:
-        process.kill()
-        process.stdout.close()
-        process.wait()
-        listener.join()
-        process.stderr.close()
-        if warnings is not None:
-            warnings += filter(None, map(plain, messages))
-    if not came:
-        raise Unreadable(f"no frame within {limit:.0f} s" if late else reason(messages))
-
-
-# ---------------------------------------------------------------- the face
-
-_detector = _mtcnn = None  # one a process, made at first use
-
-
-def detect(frame, scale, window=None, enlarge=0):
-    """The faces that dlib's HOG detector finds in a frame reduced to `scale`, the largest first: (left, top, right, bottom) in pixels of the frame.
-
-    `window`: what to look at, in whole pixels of the reduced frame. `enlarge`: dlib doubles it so many times. A face has 80 pixels or more.
-    """
-    global _detector
-    import dlib
-
-    _detector = _detector or dlib.get_frontal_face_detector()
-    height, width = frame.shape[:2]
-    x0, y0, x1, y1 = window or (0, 0, max(1, int(width * scale)), max(1, int(height * scale)))
-    if scale < 1:  # only the piece of the frame under the window becomes an image
-        left, top, right, bottom = (
-            x0 / scale,
-            y0 / scale,
-            min(width, x1 / scale),
-            min(height, y1 / scale),
-        )
-        x, y = int(left), int(top)
-        piece = Image.fromarray(frame[y : math.ceil(bottom), x : math.ceil(right)])
-        piece = np.asarray(
-            piece.resize(
-                (x1 - x0, y1 - y0),
-                Image.Resampling.BILINEAR,
-                box=(left - x, top - y, right - x, bottom - y),
-            )
-        )
-    else:
-        piece = np.ascontiguousarray(frame[y0:y1, x0:x1])
-    boxes = sorted(_detector(piece, enlarge), key=lambda b: -b.area())
-    return [
-        tuple(
-            (v + origin) / scale
-            for v, origin in (
-                (box.left(), x0),
-                (box.top(), y0),
-                (box.right() + 1, x0),
-                (box.bottom() + 1, y0),
-            )
-        )
-        for box in boxes
-    ]
-
-
-def largest_face(frame, last=None):
-    """The largest face in a frame by dlib's HOG detector, or the one near the box `last`: (left, top, right, bottom) in its pixels, or None.
-
-    With `last`, the box in the frame before, it looks there first (`face_near`). Otherwise, or where nothing is there, it looks at the whole frame:
-    with a long side of at most 700 pixels, of 1920, and of twice that, ten times dearer each and needed for few frames.
-    """
-    box = last and face_near(frame, last)
-    if box:
-        return box
-    small, large = whole_scales(frame)
-    boxes = (
-        detect(frame, small)
-        or (detect(frame, large) if large > small else None)
-        or detect(frame, large, enlarge=1)
-    )
-    return boxes[0] if boxes else None
-
-
-def face_near(frame, last):
-    """The largest face in a window around the box `last`, at a scale where that face had about 95 pixels, or None.
-
-    Scales are powers of 5/6, the detector's own steps, and windows begin at multiples of 48 pixels, where its cells lie as in the whole frame
-    (8 pixels on its first level, 9.6 on the second): so it finds the boxes that it would find there.
-    """
-    (left, top, right, bottom), (height, width) = last, frame.shape[:2]
-    side = max(right - left, bottom - top)
-    scale = (5 / 6) ** max(0, round(math.log(side / 95, 1.2)))
-    half = side * scale  # the window is two faces wide
-    x0, y0 = (
-        max(0, int(((a + b) / 2 * scale - half) / 48) * 48)
-        for a, b in ((left, right), (top, bottom))
-    )
-    x1, y1 = (
-        min(int(size * scale), start + math.ceil(2 * half) + 48)
-        for size, start in ((width, x0), (height, y0))
-    )
-    boxes = detect(frame, scale, (x0, y0, x1, y1)) if x1 > x0 and y1 > y0 else None
-    return boxes[0] if boxes else None
-
-
-def whole_scales(frame):
-    """The two scales at which a whole frame is searched: those where its long side has at most 700 and at most 1920 pixels."""
-    return [
-        (5 / 6) ** max(0, math.ceil(math.log(max(frame.shape[:2]) / side, 1.2) - 1e-9))
-        for side in (700, 1920)
-    ]
-
-
-def all_faces(frame):
-    """All faces in a frame by dlib's HOG detector, the largest first, for 07: where the smaller scale shows a face the larger one adds those of others."""
-    small, large = whole_scales(frame)
-    boxes = detect(frame, small)
-    for box in detect(frame, large) if large > small else ():
-        # The same face has its centre inside the other box.
-        if not any(
-            b[0] < (box[0] + box[2]) / 2 < b[2] and b[1] < (box[1] + box[3]) / 2 < b[3]
-            for b in boxes
-        ):
-            boxes.append(box)
-    return boxes or detect(frame, large, enlarge=1)
-
-
-def load_mtcnn(device):
-    """facenet-pytorch's MTCNN (its weights come with the package) on a device."""
-    import torch
-    from facenet_pytorch import MTCNN
-
-    torch.set_num_threads(1)
-    return MTCNN(keep_all=True, device=device)
-
-
-def check_mtcnn(device):
-    """End the script unless MTCNN is there."""
-    try:
-        load_mtcnn(device)
-    except ImportError as error:
-        fail(
-            f"the detector MTCNN: {error}. Install it with: pip install requests && pip install --no-deps facenet-pytorch==2.6.0  (without "
-            "--no-deps it would replace torch)"
-        )
-
-
-def faces_mtcnn(frames, device):
-    """The faces that MTCNN finds in each of the frames, in batches: a list of lists of boxes, the largest first."""
-    global _mtcnn
-    _mtcnn = _mtcnn or load_mtcnn(device)
-    found = []
-    for _, same in groupby(frames, key=lambda frame: frame.shape):  # a batch has one size
-        with warnings.catch_warnings():  # numpy's, about how facenet-pytorch builds its arrays
-            warnings.simplefilter("ignore")
-            boxes, _ = _mtcnn.detect(np.stack(list(same)))
-        for of_frame in boxes:
-            found.append(
-                sorted(
-                    (tuple(map(float, box)) for box in (() if of_frame is None else of_frame)),
-                    key=lambda b: (b[0] - b[2]) * (b[3] - b[1]),
-                )
-            )
-    return found
-
-
-def square_box(box, scale, width, height):
-    """A square of `scale` times the longer side around the box's centre, moved and if need be shrunk into the frame.
-
-    Returns whole pixels (left, top, right, bottom), right and bottom exclusive (FeatureTransfer 3.3: 1.2 times).
-    """
-    left, top, right, bottom = box
-    side = max(1, min(round(scale * max(right - left, bottom - top)), width, height))
-    x = min(max(round((left + right - side) / 2), 0), width - side)
-    y = min(max(round((top + bottom - side) / 2), 0), height - side)
-    return x, y, x + side, y + side
+from media import layouts, splits
+from media.detectors import check_mtcnn, detect_mtcnn, largest_face
+from media.faces import clip_starts, equal_intervals, square_box
+from media.video import Unreadable, count_frames, ffmpeg_command, read_frames, recode
+from running.folder import start_run
+from running.script import barrier, run_script
+from running.workers import worker_pool
 
 
 def read_boxes(folder):
@@ -554,9 +110,6 @@ def read_boxes(folder):
             f"{folder} holds no originals of FaceForensics++ or DFD: make it with --layout ffpp --method originals, or --layout dfd"
         )
     return {original: tuple(rest) for original, *rest in boxes.values()}
-
-
-# ---------------------------------------------------------------- one video
 
 
 def extract_video(video, out, settings):
@@ -608,7 +161,7 @@ def extract_video(video, out, settings):
                 found = (
                     [
                         faces[0] if faces else None
-                        for faces in faces_mtcnn(images, settings["device"])
+                        for faces in detect_mtcnn(images, settings["device"])
                     ]
                     if images
                     else ()
@@ -943,18 +496,18 @@ def main():
         videos, expected = layouts.layout_dftimit(args.videos, args.vidtimit, args.quality)
     else:
         videos, expected = getattr(layouts, f"layout_{args.layout.replace('-', '_')}")(args.videos)
-    layouts.print_counts(videos, expected)
+    splits.print_counts(videos, expected)
     if args.random_split:
-        layouts.random_split(videos, args.random_split, args.seed)
+        splits.random_split(videos, args.random_split, args.seed)
     elif args.split_in_order:
-        layouts.split_in_order(videos, args.split_in_order)
+        splits.split_in_order(videos, args.split_in_order)
     elif args.split_draw:
-        videos = layouts.split_draw(videos, args.split_draw, args.seed)
-    layouts.drop_leaks(videos)
+        videos = splits.split_draw(videos, args.split_draw, args.seed)
+    splits.drop_leaks(videos)
     if drawn:
         print("split:")
-        layouts.print_counts(videos, {})
-    layouts.name_videos(videos)
+        splits.print_counts(videos, {})
+    splits.name_videos(videos)
     args.generated = layouts.generated(
         videos
     )  # kept in args.json: what learns from them is a demonstration
@@ -990,7 +543,7 @@ def extract_all(videos, args):
     )
     print(
         f"{len(videos)} videos, {per} each; {len(videos) - len(todo)} done already; "
-        + (f"{WORLD} times " if WORLD > 1 else "")
+        + (f"{WORLD_SIZE} times " if WORLD_SIZE > 1 else "")
         + f"{args.workers} processes",
         flush=True,
     )
@@ -1010,8 +563,8 @@ def extract_all(videos, args):
     if args.detector == "mtcnn":
         settings["device"] = args.device
         print(f"MTCNN on {args.device}")
-    wait_for_all()  # each has read what is done before anybody does more
-    todo = todo[RANK::WORLD]
+    barrier()  # each has read what is done before anybody does more
+    todo = todo[RANK::WORLD_SIZE]
     try:
         with worker_pool(args.workers) as pool:
             futures = [pool.submit(extract_video, video, args.out, settings) for video in todo]
@@ -1027,10 +580,10 @@ def extract_all(videos, args):
         fail(
             f"cannot write to {args.out}: {error.strerror or error}. Run the same command again to go on"
         )
-    wait_for_all()
+    barrier()
     if RANK == 0:
         write_tables(videos, args.out)
-    wait_for_all()
+    barrier()
 
 
 def write_tables(videos, out):

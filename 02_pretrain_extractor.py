@@ -26,190 +26,43 @@ weight decay 4e-5. Deviations and choices (paper -> ours):
 
 import math
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from common import (
-    LOOK,
     RANK,
-    WORLD,
-    Faces,
+    WORLD_SIZE,
     Parser,
     add_system_arguments,
-    auc,
     autocast,
     choose_device,
     choose_precision,
-    describe_data,
-    epoch_batches,
     fail,
-    load_batches,
     margin,
     percent,
     progress,
-    random_state,
     read_index,
     rows_of_split,
-    run_script,
-    save_checkpoint,
-    start_run,
-    take_losses,
-    take_up,
-    validate,
     write_table,
 )
-from running.distributed import gather, over_all
-
-# A second copy of these weights for the same module names (other bytes, other hash), for when the first host is down.
-MIRRORS = {
-    "se_resnext101_32x4d": "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
-    "legacy_se_resnext101_32x4d-37725eac.pth"
-}
-
-
-class Extractor(nn.Module):
-    """A network of pretrainedmodels without its classifier, pooled to one vector, and a linear layer to real, fake.
-
-    It carries its preprocessing: input is uint8 RGB (N, 3, image_size, image_size), straight from an image file.
-
-    Args: arch, a name of pretrainedmodels; image_size in pixels, None for the network's own.
-    Raises ValueError for an unknown name or a size that the network cannot take.
-    """
-
-    def __init__(self, arch, image_size=None):
-        super().__init__()
-        import pretrainedmodels
-
-        if arch not in pretrainedmodels.model_names:
-            raise ValueError(
-                f"pretrainedmodels has no network {arch}; it has: {', '.join(sorted(pretrainedmodels.model_names))}"
-            )
-        with warnings.catch_warnings():  # torchvision's, about how pretrainedmodels calls it
-            warnings.simplefilter("ignore")
-            self.backbone = pretrainedmodels.__dict__[arch](num_classes=1000, pretrained=None)
-        if hasattr(
-            self.backbone, "last_linear"
-        ):  # squeezenets have another classifier, and keep it
-            del self.backbone.last_linear
-        options = pretrainedmodels.pretrained_settings[arch]
-        settings = options.get("imagenet") or next(iter(options.values()))
-        self.image_size = image_size or settings["input_size"][-1]
-        self.bgr, self.top = settings["input_space"] == "BGR", float(settings["input_range"][1])
-        self.register_buffer("mean", torch.tensor(settings["mean"]).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(settings["std"]).view(3, 1, 1), persistent=False)
-        # Channels innermost in memory: 1.1 to 1.3 times as fast on a CPU (bench/02_train.py). Some networks (vgg) cannot have it.
-        for self.memory in (torch.channels_last, torch.contiguous_format):
-            try:
-                with torch.no_grad():
-                    self.dimensions = (
-                        self.eval()
-                        .features(torch.zeros(1, 3, self.image_size, self.image_size))
-                        .shape[1]
-                    )
-                break
-            except (RuntimeError, ValueError, AttributeError) as error:
-                reason = error
-        else:
-            raise ValueError(
-                f"{arch} cannot take images of {self.image_size} pixels ({str(reason).splitlines()[0]}); "
-                f"its own size is {settings['input_size'][-1]}"
-            ) from reason
-        self.head = nn.Linear(self.dimensions, 2)
-        self.to(memory_format=self.memory).train()
-
-    def features(self, images):
-        """(N, 3, S, S) uint8 RGB -> (N, D) pooled features (2048 for se_resnext101_32x4d)."""
-        x = images.float() * (self.top / 255)
-        x = (((x.flip(1) if self.bgr else x) - self.mean) / self.std).contiguous(
-            memory_format=self.memory
-        )
-        # Some networks (xception, densenets, nasnets) have their last ReLU after `features`; for the others it does nothing.
-        x = F.relu(self.backbone.features(x))
-        return x.mean((2, 3)) if x.ndim == 4 else x
-
-    def forward(self, images):
-        """(N, 3, S, S) uint8 RGB -> (N, 2) logits: real, fake."""
-        return self.head(self.features(images))
-
-
-def load_backbone(model, state, origin):
-    """Load a network's own weights (a state dict without or with its classifier) into `model.backbone`, strictly."""
-    state = (
-        {k.removeprefix("module."): v for k, v in state.items()} if isinstance(state, dict) else {}
-    )
-    expected = model.backbone.state_dict()
-    state = {
-        k: v
-        for k, v in state.items()
-        if k in expected or k.split(".")[0] not in ("last_linear", "fc", "classifier", "AuxLogits")
-    }
-    if "num_batches_tracked" not in "".join(state):  # weights saved before torch 0.4.1
-        state |= {k: v for k, v in expected.items() if k.endswith("num_batches_tracked")}
-    wrong = [
-        k
-        for k in expected.keys() | state.keys()
-        if getattr(state.get(k), "shape", None) != getattr(expected.get(k), "shape", 0)
-    ]
-    if wrong:
-        raise ValueError(
-            f"{origin} does not fit: {len(wrong)} of {len(expected)} arrays are missing, of another shape or "
-            f"unknown, {min(wrong)} among them"
-        )
-    model.backbone.load_state_dict(state)
-
-
-def load_weights(model, arch, weights):
-    """Start the backbone from `weights`: "imagenet" (downloaded once into torch's cache), "none", or a file."""
-    import pickle
-    import socket
-
-    import pretrainedmodels
-
-    if weights == "none":
-        return
-    if weights != "imagenet":
-        try:
-            load_backbone(
-                model, torch.load(weights, map_location="cpu", weights_only=True), weights
-            )
-        except FileNotFoundError:
-            fail(f"--weights {weights}: no such file (imagenet, none or a file can be given)")
-        except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            fail(f"--weights {weights}: {str(error).splitlines()[0]}")
-        return
-    urls = [
-        options["url"]
-        for name, options in pretrainedmodels.pretrained_settings[arch].items()
-        if name == "imagenet"
-    ]
-    urls += [MIRRORS[arch]] if arch in MIRRORS else []
-    reasons = []
-    socket.setdefaulttimeout(30)  # seconds; a firewall that swallows packets
-    for url in urls:
-        try:
-            print(f"ImageNet weights: {url}", flush=True)
-            state = torch.hub.load_state_dict_from_url(
-                url, map_location="cpu", check_hash=True, weights_only=True
-            )
-            return load_backbone(model, state, url)
-        except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-            reasons.append((str(error).splitlines() or [type(error).__name__])[0])
-    fail(
-        f"no ImageNet weights for {arch} ({'; '.join(reasons) or 'no address known'}). Three ways: a network connection; "
-        f"--weights FILE with {urls[0].split('/')[-1] if urls else 'a state dict'} from another machine; --weights none"
-    )
+from networks.extractor import Extractor, load_weights
+from reporting.metrics import auc, validate
+from running.distributed import distribute, gather
+from running.folder import describe_data, start_run
+from running.script import run_script
+from training.checkpoints import save_checkpoint
+from training.loading import Faces, epoch_batches, load_batches
+from training.run import LOOK, random_state, resume, take_losses
 
 
 @torch.no_grad()
 def score(model, faces, batch, workers, device, what="validation"):
     """The logit of fake minus real of every item of a `Faces` data set, computed in fp32: (N,) float64 array. Of several processes each computes its share."""
     model.eval()
-    mine = list(range(RANK, len(faces), WORLD))
+    mine = list(range(RANK, len(faces), WORLD_SIZE))
     batches = [mine[k : k + batch] for k in range(0, len(mine), batch)]
     loader = progress(
         load_batches(faces, batches, workers), total=len(batches), desc=what, unit="batch"
@@ -298,8 +151,10 @@ def main():
         or args.workers < 0
     ):
         fail("--epochs, --batch, --image-size, --max-steps and --save-every must be 1 or more")
-    if args.batch < WORLD:
-        fail(f"--batch {args.batch} is the joint batch of {WORLD} processes: give each an image")
+    if args.batch < WORLD_SIZE:
+        fail(
+            f"--batch {args.batch} is the joint batch of {WORLD_SIZE} processes: give each an image"
+        )
 
     # Data. Images are read again in every epoch, so their number is not bounded by memory.
     index = read_index(args.faces)
@@ -307,8 +162,10 @@ def main():
     labels = torch.from_numpy(index["label"])
     if len(set(labels[train_rows].tolist())) < 2:
         fail(f"the train split of {args.faces} has only one class: real and fake faces are needed")
-    if len(train_rows) < WORLD:
-        fail(f"{len(train_rows)} training images are too few for {WORLD} processes: start fewer")
+    if len(train_rows) < WORLD_SIZE:
+        fail(
+            f"{len(train_rows)} training images are too few for {WORLD_SIZE} processes: start fewer"
+        )
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
     torch.manual_seed(args.seed)
@@ -332,7 +189,7 @@ def main():
         load_weights(model, args.arch, args.weights)
     model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
-    state = take_up(
+    state = resume(
         model,
         optimizer,
         dict(
@@ -351,8 +208,8 @@ def main():
         f"{len(train)} training images ({int(labels[train_rows].sum())} fake), {len(val)} for validation; {args.epochs} epochs of "
         f"{per_epoch} steps of {min(args.batch, len(train))} images; device {device}, {args.precision}, {args.workers} loading processes"
         + (
-            f"; {WORLD} processes, {min(args.batch, len(train)) / WORLD:.3g} images a step each"
-            if WORLD > 1
+            f"; {WORLD_SIZE} processes, {min(args.batch, len(train)) / WORLD_SIZE:.3g} images a step each"
+            if WORLD_SIZE > 1
             else ""
         ),
         flush=True,
@@ -376,7 +233,7 @@ def main():
             **state,
         )
 
-    net = over_all(
+    net = distribute(
         model, device, torch.zeros(1, 3, model.image_size, model.image_size, dtype=torch.uint8)
     )
     run = {
@@ -396,7 +253,7 @@ def main():
         )
         start = time.perf_counter()
         waited, mark, done, losses = 0.0, start, 0, []
-        own = [batch[RANK::WORLD] for batch in batches]  # this process's images of each
+        own = [batch[RANK::WORLD_SIZE] for batch in batches]  # this process's images of each
         for batch, mine, images in zip(
             batches, own, load_batches(train, own, args.workers, pin=device.type == "cuda")
         ):
@@ -404,11 +261,13 @@ def main():
             # Flips depend on seed and step alone, so that a resumed run draws the same, and several processes what one would.
             draw = args.seed * 1_000_003 + state["step"]
             flip = (
-                torch.rand(len(batch), generator=torch.Generator().manual_seed(draw))[RANK::WORLD]
+                torch.rand(len(batch), generator=torch.Generator().manual_seed(draw))[
+                    RANK::WORLD_SIZE
+                ]
                 < 0.5
             )
-            if WORLD > 1:
-                torch.manual_seed(draw * WORLD + RANK)  # dropout's
+            if WORLD_SIZE > 1:
+                torch.manual_seed(draw * WORLD_SIZE + RANK)  # dropout's
             images = torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images).to(
                 device, non_blocking=True
             )
@@ -416,7 +275,7 @@ def main():
             with autocast(device, args.precision):
                 loss = F.cross_entropy(net(images), labels[train_rows[mine]].to(device))
             loss = loss * (
-                len(mine) * WORLD / len(batch)
+                len(mine) * WORLD_SIZE / len(batch)
             )  # so that the mean over processes is that over the joint batch
             loss.backward()
             optimizer.step()

@@ -15,139 +15,48 @@ Features are written for all images, scores for the split that --split names. No
 """
 
 import argparse
-import io
-import os
 import shutil
 import time
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from common import (
     RANK,
-    WORLD,
-    Faces,
+    WORLD_SIZE,
     Parser,
     add_system_arguments,
-    auc,
     autocast,
     choose_device,
     choose_precision,
-    describe_data,
     fail,
     folder_names,
-    load_batches,
-    load_checkpoint,
     margin,
     percent,
     progress,
     read_index,
-    rebuild,
     rows_of_split,
-    run_script,
-    start_run,
-    wait_for_all,
     write_scores,
 )
+from networks.extractor import Extractor, fold_batch_norm
+from reporting.metrics import auc
+from running.folder import describe_data, start_run
+from running.script import barrier, run_script
+from training.checkpoints import load_checkpoint, rebuild
+from training.features import Rows
+from training.loading import Faces, load_batches
 
 
 def load_extractor(path):
     """Rebuild the network of a stage 02 checkpoint: `Extractor` of 02, on the CPU, ready to score."""
-    return rebuild(
-        import_module("02_pretrain_extractor").Extractor, load_checkpoint(path, "02"), path
-    ).eval()
-
-
-class Folded(nn.Module):
-    """A backbone in evaluation mode whose batch norms are part of its convolutions: `features` as it was, to 1e-5 of the largest."""
-
-    def __init__(self, features):
-        super().__init__()
-        self.body = features
-
-    def features(self, x):
-        return self.body(x)
-
-
-class Body(nn.Module):
-    """`features` of a backbone as a module, which is what torch.fx can trace."""
-
-    def __init__(self, backbone):
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, x):
-        return self.backbone.features(x)
-
-
-def fold(model):
-    """An `Extractor` in evaluation mode with its batch norms folded into its convolutions; a network that cannot be traced stays as it is.
-
-    Changes `model`. With the memory format of 02 it comes to 95 % of a CPU's peak rate in fp32 (bench/02_train.py).
-    """
-    from torch.fx.experimental.optimization import fuse
-
-    try:
-        body = fuse(Body(model.backbone).eval())
-    except (
-        torch.fx.proxy.TraceError,
-        TypeError,
-        NotImplementedError,
-        NameError,
-    ) as error:  # torch.fx's ways to refuse
-        print(
-            f"batch norm is not folded, which only costs time: {str(error).splitlines()[0]}",
-            flush=True,
-        )
-        return model
-    model.backbone = Folded(body).to(memory_format=model.memory).requires_grad_(False)
-    return model
-
-
-class Rows:
-    """A .npy file of `kind`, float32 or float64, that is written row by row: its place on disk is taken at once, and several processes may write to it."""
-
-    def __init__(self, path, shape, kind):
-        self.kind, self.bytes, header = (
-            kind,
-            int(np.prod(shape[1:], dtype=np.int64)) * int(kind[-1]),
-            io.BytesIO(),
-        )
-        np.lib.format.write_array_header_1_0(
-            header, dict(descr=kind, fortran_order=False, shape=shape)
-        )
-        header, size = header.getvalue(), len(header.getvalue()) + shape[0] * self.bytes
-        self.start, fresh = len(header), not path.exists() or path.stat().st_size != size
-        wait_for_all()  # all have looked
-        if fresh and RANK == 0:
-            with open(path, "wb") as file:
-                file.write(header)
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(
-                        file.fileno(), 0, size
-                    )  # a full disk says so here, not after a day
-                file.truncate(size)
-        wait_for_all()
-        self.file = open(path, "r+b")
-
-    def write(self, first, values):
-        """Put values, (n, ...), into the rows from `first` on."""
-        self.file.seek(self.start + first * self.bytes)
-        self.file.write(np.ascontiguousarray(values, self.kind).tobytes())
-
-    def flush(self):
-        """Return when what was written is on the disk."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
+    return rebuild(Extractor, load_checkpoint(path, "02"), path).eval()
 
 
 def extract(model, folder, index, out, batch, workers, device, precision="fp32", save_every=100):
     """Write OUT/features.npy and OUT/logits.npy, (N,) logits of fake minus real, for the images of an index.
 
-    Of several processes each does every WORLD-th batch. Every `save_every` batches they are on disk, and .part-done.npy has a 1 for each; an
+    Of several processes each does every WORLD_SIZE-th batch. Every `save_every` batches they are on disk, and .part-done.npy has a 1 for each; an
     interrupted run goes on from there, with any number of processes, batches cut at the same places, so that the result is the same.
     """
     n = len(index["path"])
@@ -156,7 +65,7 @@ def extract(model, folder, index, out, batch, workers, device, precision="fp32",
     if RANK == 0 and not all(part.exists() for part in parts):
         for part in parts:
             part.unlink(missing_ok=True)
-    wait_for_all()
+    barrier()
     features, logits, done = (
         Rows(out / f".part-{name}.npy", shape, kind)
         for name, shape, kind in (
@@ -166,8 +75,8 @@ def extract(model, folder, index, out, batch, workers, device, precision="fp32",
         )
     )
     missing = np.flatnonzero(np.load(out / ".part-done.npy") == 0)
-    wait_for_all()  # all have looked
-    own = missing[RANK::WORLD]
+    barrier()  # all have looked
+    own = missing[RANK::WORLD_SIZE]
     faces = Faces(index["path"], model.image_size, folder)
     batches = [list(range(steps[k], min(steps[k] + batch, n))) for k in own]
     bar = progress(
@@ -201,7 +110,7 @@ def extract(model, folder, index, out, batch, workers, device, precision="fp32",
                 done.flush()
                 written = []
     bar.close()
-    wait_for_all()
+    barrier()
     if RANK == 0:
         for name in ("features.npy", "logits.npy"):
             (out / f".part-{name}").replace(out / name)
@@ -254,7 +163,7 @@ def main():
     )
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
-    model = fold(load_extractor(args.checkpoint)).to(device)
+    model = fold_batch_norm(load_extractor(args.checkpoint)).to(device)
     print(
         f"{args.checkpoint}: {model.dimensions} features from images of {model.image_size} pixels; device {device}, {args.precision}, "
         f"batch {args.batch}, {args.workers} loading processes",
@@ -280,7 +189,7 @@ def main():
                 (out / ".part-index.csv").replace(out / "index.csv")
                 for part in out.glob(".part-*"):
                     part.unlink()
-        wait_for_all()
+        barrier()
         if not (out / "logits.npy").exists():
             fail(f"{out} was made by release 1.0, without logits: delete it and run again")
         logits = np.load(out / "logits.npy")

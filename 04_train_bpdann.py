@@ -33,12 +33,10 @@ Paper settings are the defaults. Deviations and choices (paper -> ours):
 
 import argparse
 import copy
-import json
 import math
 import os
 import shutil
 import time
-from importlib import import_module
 from itertools import product
 from pathlib import Path
 
@@ -48,34 +46,30 @@ from torch import nn
 from torch.nn import functional as F
 
 from common import (
-    Faces,
     Parser,
     add_system_arguments,
-    auc,
     autocast,
     choose_device,
     choose_precision,
-    describe_data,
-    epoch_batches,
     fail,
     folder_names,
-    load_batches,
-    load_checkpoint,
     margin,
     percent,
     progress,
-    random_state,
     read_index,
     rows_of_split,
-    run_script,
-    save_checkpoint,
-    start_run,
-    take_up,
-    validate,
     write_scores,
     write_table,
     write_whole,
 )
+from networks.extractor import Extractor, load_weights
+from reporting.metrics import auc, validate
+from running.folder import describe_data, start_run
+from running.script import run_script
+from training.checkpoints import load_checkpoint, save_checkpoint
+from training.features import extractor_of, free_memory, load, read_features
+from training.loading import Faces, epoch_batches, load_batches
+from training.run import random_state, resume
 
 GRID = dict(n1=[256, 512, 1024], n2=[32, 64, 128], dropout=[0.3, 0.5, 0.7])
 PAPER = dict(n1=[512], n2=[64], dropout=[0.5])
@@ -134,100 +128,13 @@ class DANN(BPDANN):
     """
 
     def __init__(self, arch, image_size=None, n1=512, n2=64, dropout=0.5):
-        extractor = import_module("02_pretrain_extractor").Extractor(arch, image_size)
+        extractor = Extractor(arch, image_size)
         super().__init__(extractor.dimensions, n1, n2, dropout)
         del extractor.head
         self.extractor, self.image_size = extractor, extractor.image_size
 
     def embed(self, x):
         return self.f(self.extractor.features(x))
-
-
-# ---------------------------------------------------------------- data: features on the device, or face images on disk
-
-
-def read_features(folder, one_label=False):
-    """Features and index of a folder of stage 03: ((N, D) float32 memory map, index); ends the script if they do not fit."""
-    index, path = read_index(folder, one_label), Path(folder) / "features.npy"
-    if not path.exists():
-        fail(
-            f"{folder} holds no features.npy: run 03_extract_features.py on it first"
-            + (
-                ", or give --end-to-end to train from images"
-                if any(Path(folder).glob("*/faces.json"))
-                else ""
-            )
-        )
-    try:
-        features = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        fail(f"{path} cannot be read: {error}")
-    if features.ndim != 2 or features.dtype != np.float32 or len(features) != len(index["path"]):
-        fail(
-            f"{path} has shape {features.shape} and type {features.dtype}; (N, D) float32 is needed, N = {len(index['path'])} as in index.csv"
-        )
-    return features, index
-
-
-def extractor_of(folder):
-    """The checkpoint whose features a folder holds: {"path", "sha256"}, or None where its args.json does not tell."""
-    try:
-        settings = json.loads((folder / "args.json").read_text(encoding="utf-8"))
-        path = settings["flags"]["checkpoint"]
-        return dict(path=str(path), sha256=str(settings["inputs"][path]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-class OnDisk:
-    """Rows of a memory-mapped feature file that stay there: indexing by a tensor of positions reads them onto the device, (n, D)."""
-
-    def __init__(self, features, rows, device):
-        self.features, self.rows, self.device = features, rows, device
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, positions):
-        return torch.from_numpy(self.features[self.rows[positions.cpu().numpy()]]).to(self.device)
-
-    def split(self, size):
-        """The rows in order, `size` at a time."""
-        return (self[positions] for positions in torch.arange(len(self)).split(min(size, 4096)))
-
-
-def free_memory(device):
-    """Bytes that can be had on a device now; where the system does not say, without bound."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        return next(
-            1024 * int(line.split()[1])
-            for line in open("/proc/meminfo")
-            if line.startswith("MemAvailable")
-        )
-    except (OSError, StopIteration):
-        return float("inf")
-
-
-def load(folder, rows, features, device, stream=False, precision="fp32"):
-    """The rows of a feature file on the device, (len(rows), D), or with `stream` left on disk: `OnDisk`.
-
-    For training in "bf16" they are held as bfloat16, which is what its first product would make of them. Ends the script at a value
-    that is not finite.
-    """
-    x = (
-        OnDisk(features, rows, device)
-        if stream
-        else torch.from_numpy(features[rows]).to(
-            device, torch.bfloat16 if precision == "bf16" else None
-        )
-    )
-    if not all(bool(torch.isfinite(part).all()) for part in x.split(65536)):
-        fail(
-            f"{folder / 'features.npy'} holds values that are not finite numbers: extract the features again"
-        )
-    return x
 
 
 def inputs_of(folder, data, rows, device, stream=False, precision="fp32"):
@@ -295,9 +202,6 @@ def train_batches(xs, xt, batches, partners, model, args, device, step):
         )
 
 
-# ---------------------------------------------------------------- one training
-
-
 def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about, val_videos=(), origin={}):
     """Train a network in OUT, or go on with it, and write model.pt, last.pt and log.csv.
 
@@ -311,14 +215,12 @@ def adapt(out, args, kwargs, xs, ys, xv, yv, xt, device, about, val_videos=(), o
         fail(error)
     last = out / "last.pt"
     if args.end_to_end and not last.exists():
-        import_module("02_pretrain_extractor").load_weights(
-            model.extractor, args.arch, args.weights
-        )
+        load_weights(model.extractor, args.arch, args.weights)
     model.to(device)
     optimizer = torch.optim.Adam(
         model.parameters(), lr=args.lr, fused=True
     )  # won on a CPU (bench/04_bpdann.py)
-    state = take_up(model, optimizer, dict(epoch=0, step=0, validation=None, log=[]), last, "04")
+    state = resume(model, optimizer, dict(epoch=0, step=0, validation=None, log=[]), last, "04")
     content = load_checkpoint(last, "04") if last.exists() else None
     steps, first = len(epoch_batches(len(xs), args.batch, args.seed, 0)), state["epoch"]
     if first < args.epochs:

@@ -42,7 +42,6 @@ others, with their own deviations). Deviations and choices (paper or, where name
 import argparse
 import math
 import time
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -51,56 +50,36 @@ from torch.nn import functional as F
 
 from common import (
     INDEX_COLUMNS,
-    LOOK,
     RANK,
-    WORLD,
-    Faces,
+    WORLD_SIZE,
     Parser,
     add_system_arguments,
-    auc,
     autocast,
     choose_device,
     choose_precision,
-    describe_data,
-    epoch_batches,
     fail,
     folder_names,
-    group_clips,
-    load_batches,
-    load_checkpoint,
-    load_state,
     margin,
     percent,
     progress,
-    random_state,
-    read_index,
-    rows_of_split,
-    run_script,
-    save_checkpoint,
-    start_run,
-    take_losses,
-    take_up,
-    validate,
-    wait_for_all,
     write_scores,
     write_table,
     write_whole,
 )
-from networks.baselines import BASELINES
-from networks.clrnet import (  # noqa: F401 (for others)
-    CLRNet,
-    ConvLSTM,
-    FrameNorm,
-    frozen_part,
-    hard_sigmoid,
-    initialise,
-    load_keras_weights,
-    pad_same,
-    read_keras_weights,
-)
-from running.distributed import gather, over_all
+from networks.baselines import NETWORKS
+from networks.clrnet import frozen_layers, initialise
+from networks.extractor import load_weights
+from networks.keras_weights import load_keras_weights, read_keras_weights
+from reporting import figures
+from reporting.metrics import auc, validate
+from running.distributed import distribute, gather
+from running.folder import describe_data, start_run
+from running.script import barrier, run_script
+from training import grid_search
+from training.checkpoints import load_checkpoint, load_state, save_checkpoint
+from training.loading import Faces, as_clips, epoch_batches, load_batches, read_clips
+from training.run import LOOK, random_state, resume, take_losses
 
-NETWORKS = {"CLRNet": CLRNet, **BASELINES}
 FREE = (
     "out",
     "workers",
@@ -115,9 +94,6 @@ FREE = (
 )  # flags that do not change a run
 
 
-# ---------------------------------------------------------------- clips
-
-
 def augment(clips, generator, brightness=(0.7, 1.3), joint=None):
     """Section 5.1.3 on clips (N, T, 3, H, W) in 0..1: one draw a clip for all its frames; brightness: lowest and highest factor.
 
@@ -125,7 +101,7 @@ def augment(clips, generator, brightness=(0.7, 1.3), joint=None):
     """
     n, frames = clips.shape[:2]
     draw = torch.rand(joint or n, 5, generator=generator)
-    draw = draw[RANK::WORLD] if joint else draw
+    draw = draw[RANK::WORLD_SIZE] if joint else draw
     factor, shift = (
         brightness[0] + (brightness[1] - brightness[0]) * draw[:, 0],
         (100 * draw[:, 1] - 50) / 255,
@@ -146,13 +122,6 @@ def augment(clips, generator, brightness=(0.7, 1.3), joint=None):
     ).view_as(clips)
     factor, shift = (v.view(n, 1, 1, 1, 1).to(clips.device) for v in (factor, shift))
     return (moved * factor + shift).clamp(0, 1)
-
-
-def read_clips(folder, split, length=5):
-    """The samples of `length` frames of a split: (items for Faces, index, row of each sample's first frame, labels)."""
-    index = read_index(folder)
-    items, first = group_clips(index, rows_of_split(index, split, folder), folder, length)
-    return items, index, first, index["label"][first]
 
 
 def few_shot(items, index, first, count, seed, folder):
@@ -204,9 +173,6 @@ def training_data(args, length):
     return train_items, labels, val_items, val_labels, val_videos, drawn
 
 
-# ---------------------------------------------------------------- a network: loss, scores, features, maps
-
-
 def build(network, kwargs):
     """A network by its name; ends the script where it cannot be built so."""
     try:
@@ -243,11 +209,6 @@ def adam(model, lr, l2):
     )
 
 
-def as_clips(batch, device):
-    """uint8 (N, T, 3, S, S), or (N, 3, S, S) of single frames -> float (N, T, 3, S, S) in 0..1 on the device."""
-    return (batch if batch.ndim == 5 else batch[:, None]).to(device, non_blocking=True) / 255
-
-
 @torch.inference_mode()
 def predict(model, function, items, batch, workers, device, what):
     """`function` of every sample, a (N, T, 3, H, W) batch in 0..1 at a time, with `model` in evaluation mode: float32 array.
@@ -255,7 +216,7 @@ def predict(model, function, items, batch, workers, device, what):
     Of several processes each computes its share.
     """
     model.eval()
-    mine = list(range(RANK, len(items), WORLD))
+    mine = list(range(RANK, len(items), WORLD_SIZE))
     batches = [mine[k : k + batch] for k in range(0, len(mine), batch)]
     loader = progress(
         load_batches(Faces(items, model.image_size), batches, workers),
@@ -311,7 +272,6 @@ def save_features(model, folder, out, checkpoint, *args):
 
 def draw_activation_maps(path, model, name, clips, count, seed, device):
     """Class activation maps (Figure 8): a row a video, half of them real, its frames on the left, their maps over them on the right."""
-    from reporting import report
 
     items, index, first, y = clips
     of_video = {}
@@ -342,11 +302,11 @@ def draw_activation_maps(path, model, name, clips, count, seed, device):
         np.abs(maps).max() or 1.0,
         model.frames,
     )
-    side = report.PAGE / (2 * length + 1)
-    figure, axes = report.pyplot().subplots(
+    side = figures.PAGE / (2 * length + 1)
+    figure, axes = figures.pyplot().subplots(
         len(chosen),
         2 * length,
-        figsize=(report.PAGE, 0.4 + len(chosen) * 1.25 * side),
+        figsize=(figures.PAGE, 0.4 + len(chosen) * 1.25 * side),
         squeeze=False,
         layout="compressed",
     )
@@ -370,11 +330,8 @@ def draw_activation_maps(path, model, name, clips, count, seed, device):
         shown, ax=axes, shrink=min(1.0, 2 / len(chosen)), aspect=15, pad=0.01
     ).set_label("speaks for real  |  for fake", fontsize=7)
     figure.suptitle(f"Class activation maps, {name} (CLRNet, Figure 8)")
-    report.save_figure(figure, path)
+    figures.save_figure(figure, path)
     print(f"{path}.png, .pdf: {len(chosen)} videos", flush=True)
-
-
-# ---------------------------------------------------------------- one training
 
 
 def train(args):
@@ -392,8 +349,10 @@ def train(args):
             fail(f"{args.checkpoint} does not say what its network is")
     frames = kwargs["frames"]
     train_items, labels, val_items, val_labels, val_videos, drawn = training_data(args, frames)
-    if args.epochs and 0 < len(train_items) < WORLD:
-        fail(f"{len(train_items)} training samples are too few for {WORLD} processes: start fewer")
+    if args.epochs and 0 < len(train_items) < WORLD_SIZE:
+        fail(
+            f"{len(train_items)} training samples are too few for {WORLD_SIZE} processes: start fewer"
+        )
     if args.epochs and not train_items:
         fail("there is nothing to train on; --epochs 0 scores a network as it is")
     test_clips = {
@@ -423,13 +382,13 @@ def train(args):
     elif (
         hasattr(model, "cnn") and not last.exists() and RANK == 0
     ):  # the other processes get the first one's
-        import_module("02_pretrain_extractor").load_weights(model.cnn, model.arch, args.weights)
+        load_weights(model.cnn, model.arch, args.weights)
     model.to(device)
-    frozen = frozen_part(model, args.freeze) if transfer else []
+    frozen = frozen_layers(model, args.freeze) if transfer else []
     for layer in frozen:
         layer.requires_grad_(False)
     optimizer = adam(model, args.lr, args.l2)
-    state = take_up(
+    state = resume(
         model,
         optimizer,
         dict(
@@ -457,8 +416,8 @@ def train(args):
         f"validation; {args.epochs} epochs of {per_epoch} steps of {min(args.batch, len(train_items))} samples; device {device}, {args.precision}, "
         f"{args.workers} loading processes"
         + (
-            f"; {WORLD} processes, {min(args.batch, len(train_items)) / WORLD:.3g} samples a step each"
-            if WORLD > 1
+            f"; {WORLD_SIZE} processes, {min(args.batch, len(train_items)) / WORLD_SIZE:.3g} samples a step each"
+            if WORLD_SIZE > 1
             else ""
         ),
         flush=True,
@@ -488,7 +447,7 @@ def train(args):
         save("model.pt")
     faces, labels = Faces(train_items, model.image_size), torch.from_numpy(labels)
     weights = (len(labels) / (2 * torch.bincount(labels, minlength=2).clamp(min=1))).to(device)
-    net = over_all(model, device, torch.zeros(1, frames, 3, model.image_size, model.image_size))
+    net = distribute(model, device, torch.zeros(1, frames, 3, model.image_size, model.image_size))
     while not state["finished"]:
         net.train()
         for layer in frozen:
@@ -503,7 +462,7 @@ def train(args):
         )
         start = time.perf_counter()
         waited, mark, done, losses = 0.0, start, 0, []
-        own = [batch[RANK::WORLD] for batch in batches]  # this process's samples of each
+        own = [batch[RANK::WORLD_SIZE] for batch in batches]  # this process's samples of each
         for batch, mine, clips in zip(
             batches, own, load_batches(faces, own, args.workers, pin=device.type == "cuda")
         ):
@@ -516,14 +475,14 @@ def train(args):
                 args.brightness,
                 len(batch),
             )
-            if WORLD > 1:
-                torch.manual_seed(draw * WORLD + RANK)  # dropout's
+            if WORLD_SIZE > 1:
+                torch.manual_seed(draw * WORLD_SIZE + RANK)  # dropout's
             optimizer.zero_grad()  # here, not later: it frees as much as the weights take
             with autocast(device, args.precision):
                 logits = net(clips)
             # The factor makes the mean over processes that over the joint batch.
             loss = weighted_loss(model, logits.float(), labels[mine].to(device), weights) * (
-                len(mine) * WORLD / len(batch)
+                len(mine) * WORLD_SIZE / len(batch)
             )
             loss.backward()
             optimizer.step()
@@ -585,7 +544,7 @@ def train(args):
             save("model.pt")
         save("last.pt")
 
-    wait_for_all()  # for model.pt
+    barrier()  # for model.pt
     load_state(model, load_checkpoint(args.out / "model.pt", "05"), args.out / "model.pt")
     score_sets(model, test_clips, args.scores, args.batch, args.workers, device)
     for name, clips in test_clips.items() if args.cam and RANK == 0 else ():
@@ -875,11 +834,13 @@ def main():
         fail(
             "numbers must be 1 or more, --epochs and --l2 0 or more, --freeze 0 to below 1, --brightness 0 or more and rising"
         )
-    if args.batch and args.batch < WORLD:
-        fail(f"--batch {args.batch} is the joint batch of {WORLD} processes: give each a sample")
+    if args.batch and args.batch < WORLD_SIZE:
+        fail(
+            f"--batch {args.batch} is the joint batch of {WORLD_SIZE} processes: give each a sample"
+        )
     args.test_split = "test"
     if strategy == "search":
-        import_module("training.grid_search").search(args)
+        grid_search.search(args)
     else:
         train(args)
 

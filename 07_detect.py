@@ -31,7 +31,6 @@ Choices of ours, of which the papers say nothing:
     precision       float32, whatever the training had
 """
 
-import io
 import json
 import math
 import os
@@ -42,27 +41,29 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from common import (
     Parser,
     add_system_arguments,
     choose_device,
     fail,
-    load_checkpoint,
     margin,
     percent,
     progress,
-    rebuild,
-    run_script,
     sha256,
     sigmoid,
-    worker_pool,
     write_table,
     write_whole,
 )
-from media import layouts
-from reporting import report
+from media import layouts, splits
+from media.detectors import check_mtcnn
+from media.tracking import follow
+from networks.baselines import NETWORKS
+from networks.extractor import Extractor
+from reporting.verdict import DEMONSTRATION, draw, faces, shown
+from running.script import run_script
+from running.workers import worker_pool
+from training.checkpoints import load_checkpoint, rebuild
 
 # What 01 does where a checkpoint does not say how its faces were extracted.
 DEFAULTS = dict(
@@ -77,10 +78,6 @@ DEFAULTS = dict(
     jpg_quality=95,
     detector="dlib",
 )
-DEMONSTRATION = "DEMONSTRATION: trained on generated videos, it says nothing about real ones"
-
-
-# ---------------------------------------------------------------- the checkpoints
 
 
 class Detector:
@@ -112,7 +109,7 @@ class Detector:
             self.forward, self.features = lambda clips: self.net(below.features(clips)), None
             self.frames, self.image_size, learnt = below.frames, below.image_size, below.data
         elif stage == "05":
-            networks = import_module("05_train_clrnet").NETWORKS
+            networks = NETWORKS
             if content.get("network") not in networks:
                 fail(f"{path} holds a network {content.get('network')!r}, which is not known here")
             self.net = rebuild(networks[content["network"]], content, path)
@@ -126,11 +123,7 @@ class Detector:
                 self.net.image_size,
             )
         else:
-            owner = (
-                import_module("04_train_bpdann").DANN
-                if stage == "04"
-                else import_module("02_pretrain_extractor").Extractor
-            )
+            owner = import_module("04_train_bpdann").DANN if stage == "04" else Extractor
             self.net = rebuild(owner, content, path)
             self.forward, self.features = (
                 lambda clips: self.net(clips[:, 0]),
@@ -250,155 +243,6 @@ def find_extractor(content, path, given):
     return file
 
 
-# ---------------------------------------------------------------- the people in a video
-
-
-def near(a, b):
-    """How far two boxes (left, top, right, bottom) are apart in sides of the larger; infinite where one is more than twice as large."""
-    sides = [max(box[2] - box[0], box[3] - box[1]) for box in (a, b)]
-    if max(sides) > 2 * min(sides):
-        return math.inf
-    return math.hypot(a[0] + a[2] - b[0] - b[2], a[1] + a[3] - b[1] - b[3]) / 2 / max(sides)
-
-
-def assign(boxes, last):
-    """Give each box of a frame a person: a list of numbers. last: [box, ...] by person, where each was seen last; it is brought up to date."""
-    persons, pairs = (
-        [None] * len(boxes),
-        sorted(
-            (near(box, seen), k, person)
-            for k, box in enumerate(boxes)
-            for person, seen in enumerate(last)
-        ),
-    )
-    for distance, k, person in pairs:
-        if distance < 1 and persons[k] is None and person not in persons:
-            persons[k] = person
-    for k, box in enumerate(boxes):
-        if persons[k] is None:
-            persons[k] = len(last)
-            last.append(box)
-        last[persons[k]] = box
-    return persons
-
-
-def crop(frames, box, plan):
-    """The crop of each frame as its network takes it: uint8 (T, S, S, 3), in the steps of stage 01 and of the training's loader."""
-    images = []
-    for frame in frames:
-        image = Image.fromarray(frame[box[1] : box[3], box[0] : box[2]])
-        if plan["sampling"] == "clips":
-            image = image.resize((plan["size"],) * 2, Image.Resampling.BICUBIC)
-        if plan["format"] == "jpg":
-            file = io.BytesIO()
-            image.save(file, "jpeg", quality=plan["jpg_quality"], subsampling=0)
-            image = Image.open(file).convert("RGB")
-        if image.size != (plan["image_size"],) * 2:
-            image = image.resize((plan["image_size"],) * 2, Image.Resampling.BICUBIC)
-        images.append(np.asarray(image))
-    return np.stack(images)
-
-
-def follow(path, plans):
-    """Find and follow the people in a video; runs in a worker.
-
-    plans: {"sampling", "count", "length", ...} as `Detector.make_plan` gives. Returns a dict: frames and seconds of the video; looked, how many
-    frames or clips were looked at; people, for each a list of (plan number, first frame, box, crop of T frames), the most frequent person first; left_out,
-    faces of those who hardly appear. Or {"reason": why it cannot be read}.
-    """
-    stage01 = import_module("01_extract_faces")
-    try:
-        frames, seconds = stage01.count_frames(path, True)
-        units = []  # (last frame, first frame, plan number)
-        for k, plan in enumerate(plans):
-            starts = (
-                stage01.equal_intervals(frames, plan["count"])
-                if plan["sampling"] == "frames"
-                else stage01.clip_starts(frames, plan["count"], plan["length"])
-            )
-            units += [(start + plan["length"] - 1, start, k) for start in starts]
-        units = deque(sorted(units))
-        if not units:
-            return dict(
-                reason=f"its {frames} frames are too few for a clip of {min(plan['length'] for plan in plans)}"
-            )
-        wanted = sorted({n for end, start, _ in units for n in range(start, end + 1)})
-        longest, held, known, last, seen, samples, looked = (
-            max(plan["length"] for plan in plans),
-            {},
-            {},
-            [],
-            {},
-            [],
-            0,
-        )
-
-        def look(number, detector):
-            if (number, detector) not in known:
-                image = held[number]
-                known[number, detector] = (
-                    stage01.all_faces(image)
-                    if detector == "dlib"
-                    else stage01.faces_mtcnn([image], "cpu")[0]
-                )[:20]
-            return known[number, detector]
-
-        for number, frame in stage01.read_frames(path, wanted):
-            held[number] = frame
-            while units and units[0][0] <= number:
-                end, start, k = units.popleft()
-                numbers, plan = range(start, end + 1), plans[k]
-                if any(n not in held or held[n].shape != frame.shape for n in numbers):
-                    continue  # a frame of it could not be decoded
-                looked += 1
-                middle_first = sorted(
-                    numbers, key=lambda n: (abs(n - start - plan["length"] // 2), n)
-                )
-                shown, boxes = next(
-                    (
-                        (held[n], found)
-                        for n in middle_first
-                        if (found := look(n, plan["detector"]))
-                    ),
-                    (None, []),
-                )
-                for box, person in zip(boxes, assign(boxes, last)):
-                    # 01 looks near where the plan's last frame had the face; so do we, for the same box.
-                    again = (
-                        stage01.face_near(shown, seen[k, person])
-                        if plan["detector"] == "dlib" and (k, person) in seen
-                        else None
-                    )
-                    box = seen[k, person] = again if again and near(again, box) < 0.5 else box
-                    square = stage01.square_box(box, plan["scale"], *frame.shape[1::-1])
-                    samples.append(
-                        (person, k, start, square, crop([held[n] for n in numbers], square, plan))
-                    )
-            held = {n: image for n, image in held.items() if n > number - longest}
-    except stage01.Unreadable as error:
-        return dict(reason=str(error))
-    except (ValueError, RuntimeError, MemoryError) as error:  # of Pillow, dlib or MTCNN
-        return dict(reason=ascii(f"{type(error).__name__}: {error}")[1:-1])
-    if not looked:
-        return dict(reason="no clip of it could be decoded whole")
-    times = Counter(person for person, *_ in samples)
-    most = max(times.values(), default=0)
-    kept = [
-        person for person, n in times.most_common() if n >= max(most / 10, 2 if most > 3 else 1)
-    ]
-    people = [[sample for owner, *sample in samples if owner == person] for person in kept]
-    return dict(
-        frames=frames,
-        seconds=seconds,
-        looked=looked,
-        people=people,
-        left_out=len(samples) - sum(map(len, people)),
-    )
-
-
-# ---------------------------------------------------------------- verdicts
-
-
 def judge(detectors, plans, sample_lists):
     """Score a person: {"score", "threshold", "verdict", "faces", of how many frames, "by": [the same a checkpoint, with "samples"],
     "without": [checkpoints without a score]}."""
@@ -441,131 +285,6 @@ def judge(detectors, plans, sample_lists):
         {n for k, first, *_ in sample_lists for n in range(first, first + plans[k]["length"])}
     )
     return person
-
-
-def short(path):
-    """A checkpoint's name in a legend: the last two folders of runs/RUN/model.pt."""
-    parts = Path(path).parts
-    return ascii(
-        "/".join(parts[-3:-1] if parts[-1] == "model.pt" and len(parts) > 1 else parts[-2:])
-    )[1:-1][-40:]
-
-
-def draw(path, video, people, detectors, plans):
-    """The picture of a verdict: for each person (four at most) the scores over time, and the faces with the highest and the lowest."""
-    import torch
-
-    plt = report.pyplot()
-    rows = video["people"][:4]
-    able = [
-        d
-        for d in detectors
-        if any(one["checkpoint"] == str(d.path) for person in rows for one in person["by"])
-    ]
-    chief = next((d for d in able if d.maps), able[0])  # whose faces to show
-    step, unit = (
-        (video["seconds"] / video["frames"], "s") if video["seconds"] else (1, "frame")
-    )  # of the time axis
-    height = 2.1 if chief.maps else 1.75
-    figure = plt.figure(figsize=(report.PAGE, 0.85 + height * len(rows)), layout="constrained")
-    outer = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
-    for part, person, samples in zip(outer, rows, people):
-        left, right = part.subfigures(1, 2, width_ratios=(1, 1.15))
-        axes = left.subplots()
-        for k, one in enumerate(person["by"]):
-            x, y = zip(*((s["frame"] * step, s["score"]) for s in one["samples"]))
-            axes.plot(
-                x,
-                y,
-                "o-",
-                color=report.COLOURS[k % len(report.COLOURS)],
-                markersize=3,
-                linewidth=1,
-                label=short(one["checkpoint"]),
-            )
-        axes.axhline(person["threshold"], color="0.3", linewidth=1, linestyle="--")
-        axes.axhspan(person["threshold"], 1.03, color="#D55E00", alpha=0.08, linewidth=0)
-        axes.text(
-            0.99,
-            person["threshold"],
-            "threshold ",
-            fontsize=6,
-            ha="right",
-            va="bottom",
-            transform=axes.get_yaxis_transform(),
-        )
-        axes.set(
-            ylim=(-0.03, 1.03),
-            xlim=(0, video["frames"] * step),
-            xlabel={"s": "seconds", "frame": "frame"}[unit],
-            ylabel="P(fake)",
-        )
-        who = f"person {person['person']}: " if len(video["people"]) > 1 else ""
-        axes.set_title(
-            f"{who}{person['verdict'].upper()}, P(fake) {shown(person['score'])}, {faces(person)}",
-            fontsize=8,
-            loc="left",
-            fontweight="bold",
-        )
-        if len(person["by"]) > 1:
-            axes.legend(fontsize=6, frameon=False)
-        scored = next((one for one in person["by"] if one["checkpoint"] == str(chief.path)), None)
-        if scored is None:
-            continue
-        crops = [c for k, _, _, c in samples if plans[k] == chief.plan]
-        order = np.argsort([-s["score"] for s in scored["samples"]], kind="stable")
-        chosen = [*order[:3], *order[-3:]] if len(order) > 5 else list(order)
-        grid = right.subplots(2 if chief.maps else 1, len(chosen), squeeze=False)
-        images = [crops[k][chief.frames // 2] for k in chosen]
-        if chief.maps:
-            with torch.inference_mode():
-                clips = (
-                    torch.from_numpy(np.stack([crops[k][: chief.frames] for k in chosen]))
-                    .permute(0, 1, 4, 2, 3)
-                    .to(chief.device)
-                    / 255
-                )
-                maps = torch.nn.functional.interpolate(
-                    torch.cat([chief.maps(clip[None]) for clip in clips]),
-                    size=clips.shape[-2:],
-                    mode="bilinear",
-                )
-            maps = maps[:, chief.frames // 2].cpu().numpy()
-            top = np.abs(maps).max() or 1.0
-        for column, (k, face) in enumerate(zip(chosen, images)):
-            grid[0, column].imshow(face)
-            sample = scored["samples"][k]
-            grid[0, column].set_title(
-                f"{sample['score']:.2f}\n{sample['frame'] * step:{'.1f' if unit == 's' else ''}} {unit}",
-                fontsize=6,
-                pad=2,
-            )
-            if chief.maps:
-                grid[1, column].imshow(face.mean(-1), cmap="gray", vmin=0, vmax=255)
-                grid[1, column].imshow(maps[column], cmap="RdBu_r", vmin=-top, vmax=top, alpha=0.55)
-        for panel in grid.flat:
-            panel.set_axis_off()
-        right.suptitle(
-            "highest and lowest scores"
-            + (f" of {short(chief.path)}" if len(detectors) > 1 else "")
-            + ("\nmaps: red speaks for fake, blue for real" if chief.maps else ""),
-            fontsize=7,
-        )
-    name = ascii(os.path.basename(video["path"]))[1:-1]
-    more = (
-        f"; {len(video['people']) - 4} more people in verdicts.csv"
-        if len(video["people"]) > 4
-        else ""
-    )
-    figure.suptitle(
-        f"{name if len(name) < 70 else name[:67] + '...'}: {video['verdict'].upper()}{more}"
-        + ("\n" + DEMONSTRATION if video["demonstration"] else ""),
-        fontsize=9,
-        color="#A00000" if video["demonstration"] else "black",
-    )
-    with write_whole(path) as part:
-        figure.savefig(part, dpi=200, format="png", metadata={"Software": None})
-    plt.close(figure)
 
 
 def find(given):
@@ -633,7 +352,7 @@ def main():
     ]
     demonstration = any(d.demonstration for d in detectors)
     if any(plan["detector"] == "mtcnn" for plan in plans):
-        import_module("01_extract_faces").check_mtcnn("cpu")
+        check_mtcnn("cpu")
     for detector in detectors:
         print(f"{detector.path}: {detector.about()}", file=say)
     what = {
@@ -649,7 +368,7 @@ def main():
         flush=True,
     )
     videos = [layouts.make_video(path, 0, "") for path in paths]
-    layouts.name_videos(videos)
+    splits.name_videos(videos)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -709,16 +428,6 @@ def main():
         + f"; pictures and tables in {args.out}",
         file=say,
     )
-
-
-def shown(value):
-    """A score for people: 3 decimals, 6 near 0 and 1."""
-    return f"{value:.3f}" if 0.001 <= value <= 0.999 else f"{value:.6f}"
-
-
-def faces(person):
-    """On how much a verdict rests: "30 faces"."""
-    return f"{person['faces']} face{'s' * (person['faces'] != 1)}"
 
 
 def plain(text):

@@ -27,6 +27,8 @@ from pathlib import Path
 
 from side_by_side import ROOT, arguments, in_turn, ratio, record, show, table
 
+from media import faces, video
+
 COPIES = 4
 
 
@@ -51,11 +53,11 @@ def every_frame(stage, videos, out, clips, find, each=True):
     from PIL import Image
 
     for v, path in enumerate(videos):
-        frames = stage.count_frames(path)
+        frames = video.count_frames(path)
         groups = (
-            [range(s, s + 5) for s in stage.clip_starts(frames, 16, 5)]
+            [range(s, s + 5) for s in faces.clip_starts(frames, 16, 5)]
             if clips
-            else [[n] for n in stage.equal_intervals(frames, 30)]
+            else [[n] for n in faces.equal_intervals(frames, 30)]
         )
         group_of = {n: group for group in groups for n in group}
         reader = imageio_ffmpeg.read_frames(
@@ -74,7 +76,7 @@ def every_frame(stage, videos, out, clips, find, each=True):
                 box = find(frame) if each else middle
                 if not box:
                     continue
-                crop = Image.fromarray(frame).crop(stage.square_box(box, 1.2, width, height))
+                crop = Image.fromarray(frame).crop(faces.square_box(box, 1.2, width, height))
                 (crop.resize((240, 240), Image.Resampling.BICUBIC) if clips else crop).save(
                     out / f"{v}_{number}.png"
                 )
@@ -146,7 +148,7 @@ def main():
 
     def limit(paths):
         for path in paths:
-            subprocess.run(stage.ffmpeg_command(path, "-f", "null", "-"), check=True)
+            subprocess.run(video.ffmpeg_command(path, "-f", "null", "-"), check=True)
 
     lines = []
     try:

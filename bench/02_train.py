@@ -29,6 +29,8 @@ from PIL import Image
 from side_by_side import ROOT, arguments, in_turn, peak_rate, ratio, record, seconds, show, table
 from torch.nn import functional as F
 
+from networks import extractor
+
 ARCH, MULTIPLY_ADDS = "se_resnext101_32x4d", 7.97e9  # of one image of 224 x 224, forward
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -92,10 +94,7 @@ def main():
     parser.add_argument("--extract-batch", type=int, default=32, help="of ours in 03 (default 32)")
     parser.add_argument("--steps", type=int, default=8, help="of the loop (default 8)")
     args = parser.parse_args()
-    stage, extraction, common, device = (
-        *map(import_module, ("02_pretrain_extractor", "03_extract_features", "common")),
-        torch.device(args.device),
-    )
+    common, device = import_module("common"), torch.device(args.device)
     precision = common.choose_precision("auto", device)
     folder, n = Path(tempfile.mkdtemp()), args.batch
     images, labels = (
@@ -108,7 +107,7 @@ def main():
             torch.cuda.synchronize()
 
     torch.manual_seed(0)
-    ours, plain = stage.Extractor(ARCH).to(device), plain_network(device)
+    ours, plain = extractor.Extractor(ARCH).to(device), plain_network(device)
     our_adam = torch.optim.Adam(ours.parameters(), lr=2e-3, weight_decay=4e-5)
     adam = torch.optim.Adam(plain.parameters(), lr=2e-3, weight_decay=4e-5)
     normal = (
@@ -197,7 +196,7 @@ def main():
 
         loop = in_turn({"ours": our_loop, "plain": plain_loop}, max(2, args.rounds // 2))
 
-        fast, plain = extraction.fold(ours.eval()), plain.eval()
+        fast, plain = extractor.fold_batch_norm(ours.eval()), plain.eval()
         batch = torch.randint(0, 256, (args.extract_batch, 3, 224, 224), dtype=torch.uint8)
         x = (
             (batch[:32] / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)

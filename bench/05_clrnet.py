@@ -24,6 +24,8 @@ from statistics import median
 
 from side_by_side import ROOT, arguments, in_turn, peak_rate, ratio, record, show, table
 
+from networks import convlstm
+
 # Without the zero state; training is three times that (forward, gradient of the input, gradient of the weights).
 MULTIPLY_ADDS = 3 * 74e9
 
@@ -45,8 +47,8 @@ def concatenating(clrnet):
             frames = []
             for t in range(x.shape[1]):
                 i, f, g, o = self.input(torch.cat([x[:, t], h], 1)).chunk(4, 1)
-                c = clrnet.hard_sigmoid(f) * c + clrnet.hard_sigmoid(i) * torch.tanh(g)
-                h = clrnet.hard_sigmoid(o) * torch.tanh(c)
+                c = convlstm.hard_sigmoid(f) * c + convlstm.hard_sigmoid(i) * torch.tanh(g)
+                h = convlstm.hard_sigmoid(o) * torch.tanh(c)
                 frames.append(h)
             return torch.stack(frames, 1)
 
@@ -60,7 +62,7 @@ def torch_step(which, batch, device):
 
     clrnet, stage, common = map(import_module, ("networks.clrnet", "05_train_clrnet", "common"))
     if which == "concatenating":
-        clrnet.ConvLSTM = concatenating(clrnet)
+        convlstm.ConvLSTM = concatenating(clrnet)
     torch.manual_seed(0)
     model = clrnet.CLRNet().to(device).train()
     precision = {

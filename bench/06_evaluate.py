@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 from side_by_side import ROOT, arguments, in_turn, ratio, record, seconds, show, table
 
+from reporting import metrics
+
 
 def make(videos, images):
     """Scores as a detector of medium strength has them: (video of each image, label of each video, scores)."""
@@ -73,7 +75,7 @@ def main():
             )
         )
         return
-    stage, folder, peaks = import_module("06_evaluate"), Path(tempfile.mkdtemp()), {}
+    folder, peaks = Path(tempfile.mkdtemp()), {}
     try:
         print("writing the files", flush=True)
         groups, labels, scores = make(args.videos, args.images)
@@ -84,8 +86,8 @@ def main():
         y = labels[groups]
 
         def sklearn():
-            return seconds(stage.measure, y, scores) + seconds(
-                stage.measure, labels[there], video_scores
+            return seconds(metrics.measure, y, scores) + seconds(
+                metrics.measure, labels[there], video_scores
             )
 
         def process(name, *command):

@@ -12,11 +12,12 @@ where named, the authors' code -> ours):
     half of the layers   counting not given -> of all layers, those without weights too, in the order in which they act
 """
 
-from importlib import import_module
-
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from networks.clrnet import CLRNet
+from networks.extractor import Extractor
 
 
 class Baseline(nn.Module):
@@ -41,7 +42,7 @@ class Baseline(nn.Module):
 
 def backbone(arch, image_size):
     """A network of pretrainedmodels as a module whose `features` takes (N, 3, S, S) in 0..255 and gives (N, D)."""
-    cnn = import_module("02_pretrain_extractor").Extractor(arch, image_size)
+    cnn = Extractor(arch, image_size)
     del cnn.head
     return cnn
 
@@ -230,3 +231,6 @@ BASELINES = {
     "Xception": Xception,
     "MesoInception4": MesoInception4,
 }
+
+
+NETWORKS = {"CLRNet": CLRNet, **BASELINES}

@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 2 02_pretrain_extractor.py --faces faces/DFDC-F --out runs/extractor
 
-Stages 01, 02, 03 and 05 take part. A process knows its number, RANK, and how many there are, WORLD (common.py has both, from torchrun's
-environment); alone it is 0 of 1, and nothing here does anything. Work is dealt out by number: item k belongs to process k % WORLD. The first
+Stages 01, 02, 03 and 05 take part. A process knows its number, RANK, and how many there are, WORLD_SIZE (common.py has both, from torchrun's
+environment); alone it is 0 of 1, and nothing here does anything. Work is dealt out by number: item k belongs to process k % WORLD_SIZE. The first
 process alone writes what all have a part in (`write_table`, `save_checkpoint`) and prints.
 
 A training over several processes equals that of one on the joint batch, to rounding: the loss is a mean over the joint batch, batch norm takes its
@@ -17,11 +17,11 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from common import RANK, WORLD
+from common import RANK, WORLD_SIZE
 
 
-def meet():
-    """Return when all processes have come here (`wait_for_all` of common.py)."""
+def barrier():
+    """Return when all processes have come here (`barrier` of script.py)."""
     if not dist.is_initialized():
         # Long: one process may have a week of videos while the others wait. A process that dies is noticed at once, by torchrun.
         dist.init_process_group(
@@ -31,23 +31,23 @@ def meet():
     dist.all_reduce(torch.zeros(1))
 
 
-def part():
+def leave():
     """Leave the other processes, when all have come here; after it nothing can be shared."""
     if dist.is_initialized():
-        meet()
+        barrier()
         dist.destroy_process_group()
 
 
-def mean_over_all(values):
+def mean_over_ranks(values):
     """The mean over all processes of a tensor."""
     values = values.clone()
     dist.all_reduce(values)
-    return values / WORLD
+    return values / WORLD_SIZE
 
 
 def gather(mine, n):
-    """All n values, (n, ...) array, of which each process has its own, item k being process k % WORLD's."""
-    if WORLD == 1:
+    """All n values, (n, ...) array, of which each process has its own, item k being process k % WORLD_SIZE's."""
+    if WORLD_SIZE == 1:
         return mine
     width = torch.tensor(
         mine.shape[1:] if len(mine) else (), dtype=torch.int64
@@ -56,7 +56,7 @@ def gather(mine, n):
     own = torch.from_numpy(mine)
     values = torch.zeros(n, int(width), dtype=own.dtype)
     if len(mine):
-        values[RANK::WORLD] = own.view(len(mine), -1)
+        values[RANK::WORLD_SIZE] = own.view(len(mine), -1)
     dist.all_reduce(values)  # zeros but for one process each: the sum is exact
     return values.numpy() if mine.ndim > 1 else values[:, 0].numpy()
 
@@ -99,13 +99,13 @@ class JointNorm(_BatchNorm):
         ).to(x.dtype)
 
 
-def over_all(model, device, example):
+def distribute(model, device, example):
     """The network to call in training: `model` in DistributedDataParallel, its batch norms joint ones; alone, `model` itself.
 
     example: an input of one sample, by which the parameters are found that have no part in the output (a second classifier): the
     processes would wait for their gradients. All processes get the first one's weights.
     """
-    if WORLD == 1:
+    if WORLD_SIZE == 1:
         return model
     model.eval()(example.to(device)).sum().backward()
     for parameter in model.parameters():

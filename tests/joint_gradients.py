@@ -13,9 +13,10 @@ import torch
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from common import RANK, WORLD, wait_for_all  # noqa: E402
+from common import RANK, WORLD_SIZE
 from networks import baselines, clrnet  # noqa: E402
 from running import distributed as processes  # noqa: E402
+from running.script import barrier
 
 
 def networks():
@@ -46,21 +47,21 @@ def most(a, b):
 
 
 torch.set_num_threads(1)
-wait_for_all()
+barrier()
 result = {}
 for name, model, x in networks():
     for layer in model.modules():
         if isinstance(layer, torch.nn.Dropout):
             layer.p = 0.0  # each process draws its own
-    y, mine, alone = torch.arange(len(x)) % 2, slice(RANK, None, WORLD), {}
+    y, mine, alone = torch.arange(len(x)) % 2, slice(RANK, None, WORLD_SIZE), {}
     result[name] = dict(off={}, statistics={})
     for dtype in (torch.float64, torch.float32):
         one, joint = (copy.deepcopy(model).to(dtype).train() for _ in range(2))
         inputs = x if x.dtype == torch.uint8 else x.to(dtype)
         gradients(one, inputs, y, 1)
-        net = processes.over_all(joint, torch.device("cpu"), inputs[:1])
+        net = processes.distribute(joint, torch.device("cpu"), inputs[:1])
         net.train()
-        gradients(net, inputs[mine], y[mine], len(y[mine]) * WORLD / len(x))
+        gradients(net, inputs[mine], y[mine], len(y[mine]) * WORLD_SIZE / len(x))
         alone[dtype] = [p.grad for p in one.parameters()]
         result[name]["off"][str(dtype)[6:]] = most(
             alone[dtype], [p.grad for p in joint.parameters()]
@@ -71,6 +72,6 @@ for name, model, x in networks():
         g.abs().max().item() for g in alone[torch.float64] if g is not None
     )
     del net, joint
-processes.part()
+processes.leave()
 if RANK == 0:
     print(json.dumps(result))

@@ -5,24 +5,27 @@ import json
 import numpy as np
 from conftest import run, stage
 
+from media import demo_heads, detectors
+from media import video as media_video
+
 demo = stage("00_make_demo_videos")
 faces = stage("01_extract_faces")
 
 
 def frames(seed, condition, number, count, partner=None, method=None):
-    recording = demo.record(seed, condition, number, count)
+    recording = demo_heads.record(seed, condition, number, count)
     return np.stack(
-        list(demo.forge(recording, seed, condition, number, partner, method))
+        list(demo_heads.forge(recording, seed, condition, number, partner, method))
         if method
         else [f for f, _ in recording]
     )
 
 
 def test_layout_counts_and_splits(small):
-    for condition in demo.CONDITIONS:
+    for condition in demo_heads.CONDITIONS:
         root = small / "videos" / condition
         assert len(list(root.glob("original_sequences/youtube/c23/videos/*.mp4"))) == 6
-        for method in demo.METHODS[:4]:
+        for method in demo_heads.METHODS[:4]:
             names = sorted(
                 path.stem for path in root.glob(f"manipulated_sequences/{method}/c23/videos/*.mp4")
             )
@@ -41,15 +44,15 @@ def test_layout_counts_and_splits(small):
 
 
 def test_videos_have_the_frames_and_size_of_their_condition(small):
-    for condition, settings in demo.CONDITIONS.items():
+    for condition, settings in demo_heads.CONDITIONS.items():
         path = small / "videos" / condition / "original_sequences/youtube/c23/videos/000.mp4"
-        assert faces.count_frames(path) == 10
-        ((_, frame),) = faces.read_frames(path, [9])
+        assert media_video.count_frames(path) == 10
+        ((_, frame),) = media_video.read_frames(path, [9])
         assert frame.shape == (settings["size"][1], settings["size"][0], 3)
 
 
 def test_same_seed_same_pixels():
-    for method in (None, *demo.METHODS):
+    for method in (None, *demo_heads.METHODS):
         one, again, other = (
             frames(seed, "phone", 2, 3, 3 if method else None, method) for seed in (5, 5, 6)
         )
@@ -59,7 +62,7 @@ def test_same_seed_same_pixels():
 
 def test_a_manipulation_changes_the_face_and_nothing_else():
     real = frames(0, "studio", 0, 3)
-    for method in demo.METHODS:
+    for method in demo_heads.METHODS:
         fake = frames(0, "studio", 0, 3, 1, method)
         changed = (real != fake).any((0, 3))
         assert 0.01 < changed.mean() < 0.35, method
@@ -93,9 +96,9 @@ def test_the_detector_finds_the_faces(small):
     """At least 99 % of the frames, real and fake, both conditions, after encoding (about 600 frames)."""
     found = asked = 0
     for path in sorted((small / "videos").rglob("*.mp4")):
-        for _, frame in faces.read_frames(path, range(10)):
+        for _, frame in media_video.read_frames(path, range(10)):
             asked += 1
-            found += faces.largest_face(frame) is not None
+            found += detectors.largest_face(frame) is not None
     assert asked == 600
     assert found >= 0.99 * asked
 

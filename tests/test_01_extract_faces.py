@@ -14,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-faces = stage("01_extract_faces")
+from media import detectors, faces
+from media import video as media_video
+
+extract = stage("01_extract_faces")
 
 
 def rows_of(path):
@@ -78,9 +81,9 @@ def test_clips_known():
 def test_the_right_frames_leave_ffmpeg(tmp_path):
     """Each frame's brightness is its number times 4: what comes out must be the frames that were asked for."""
     write_video(tmp_path / "v.mp4", flat(*(4 * k for k in range(60))))
-    assert faces.count_frames(tmp_path / "v.mp4") == 60
+    assert media_video.count_frames(tmp_path / "v.mp4") == 60
     wanted = [0, 7, 8, 9, 30, 58, 59]
-    got = [(n, frame.mean()) for n, frame in faces.read_frames(tmp_path / "v.mp4", wanted)]
+    got = [(n, frame.mean()) for n, frame in media_video.read_frames(tmp_path / "v.mp4", wanted)]
     assert [n for n, _ in got] == wanted
     assert all(abs(mean - 4 * n) < 2 for n, mean in got)
 
@@ -88,7 +91,7 @@ def test_the_right_frames_leave_ffmpeg(tmp_path):
 def test_many_single_frames(tmp_path):
     write_video(tmp_path / "v.mp4", flat(*(k % 60 * 4 for k in range(320))))
     wanted = faces.equal_intervals(320, 150)
-    assert [n for n, _ in faces.read_frames(tmp_path / "v.mp4", wanted)] == wanted
+    assert [n for n, _ in media_video.read_frames(tmp_path / "v.mp4", wanted)] == wanted
 
 
 # ---------------------------------------------------------------- which box
@@ -118,11 +121,11 @@ def test_square_box_known():
 
 def test_the_largest_face_is_taken(small):
     path = small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4"
-    ((_, face),) = faces.read_frames(path, [0])
+    ((_, face),) = media_video.read_frames(path, [0])
     little = np.asarray(Image.fromarray(face).resize((240, 180)))
     scene = np.full((240, 640, 3), 90, np.uint8)
     scene[:180, 20:260], scene[:, 320:] = little, face
-    left, _, right, _ = faces.largest_face(scene)
+    left, _, right, _ = detectors.largest_face(scene)
     assert left > 320 and right - left > 80
 
 
@@ -140,11 +143,11 @@ def compare_with_full_frames(videos):
     detector, counts, ious = dlib.get_frontal_face_detector(), np.zeros(3, int), []
     for path in videos:
         last = None
-        for _, frame in faces.read_frames(
-            path, faces.equal_intervals(faces.count_frames(path), 30)
+        for _, frame in media_video.read_frames(
+            path, faces.equal_intervals(media_video.count_frames(path), 30)
         ):
             boxes = [(b.left(), b.top(), b.right() + 1, b.bottom() + 1) for b in detector(frame, 0)]
-            face = faces.largest_face(frame, last)
+            face = detectors.largest_face(frame, last)
             last = face or last
             counts += 1, bool(boxes), face is not None
             if boxes and face:
@@ -168,27 +171,27 @@ def test_the_window_finds_what_the_full_frame_has_in_real_clips():
 def test_a_face_that_jumps_is_found(small):
     """Where nothing is in the window, the whole frame is searched; and a window that lies outside a smaller frame is no error."""
     path = small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4"
-    ((_, face),) = faces.read_frames(path, [0])
+    ((_, face),) = media_video.read_frames(path, [0])
     scene = np.full((480, 1280, 3), 90, np.uint8)
     scene[240:, 960:] = face
-    alone, there = faces.largest_face(face), faces.largest_face(scene)
+    alone, there = detectors.largest_face(face), detectors.largest_face(scene)
     assert np.allclose(np.array(there) - (960, 240, 960, 240), alone, atol=12)
-    assert faces.largest_face(scene, last=(10, 10, 110, 110)) == there
-    assert faces.largest_face(face, last=there) == alone
-    assert faces.largest_face(np.full((480, 640, 3), 90, np.uint8), last=alone) is None
+    assert detectors.largest_face(scene, last=(10, 10, 110, 110)) == there
+    assert detectors.largest_face(face, last=there) == alone
+    assert detectors.largest_face(np.full((480, 640, 3), 90, np.uint8), last=alone) is None
 
 
 def test_bilinear_chroma_changes_no_pixel(small, tmp_path, monkeypatch):
     """Against ffmpeg's own way: halved chroma (4:2:0) and whole (4:4:4), the two that the data sets have."""
     source = small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4"
-    plain = faces.ffmpeg_command
+    plain = media_video.ffmpeg_command
     for pixels in ("yuv420p", "yuv444p"):
         path = tmp_path / f"{pixels}.mp4"
         subprocess.run(
             plain(source, "-c:v", "libx264", "-crf", "23", "-pix_fmt", pixels, str(path)),
             check=True,
         )
-        read = [[frame for _, frame in faces.read_frames(path, range(10))]]
+        read = [[frame for _, frame in media_video.read_frames(path, range(10))]]
         with monkeypatch.context() as patch:
             patch.setattr(
                 faces,
@@ -197,7 +200,7 @@ def test_bilinear_chroma_changes_no_pixel(small, tmp_path, monkeypatch):
                     path, *("bicubic" if o == "bilinear" else o for o in options)
                 ),
             )
-            read.append([frame for _, frame in faces.read_frames(path, range(10))])
+            read.append([frame for _, frame in media_video.read_frames(path, range(10))])
         assert len(read[0]) == 10 and all(np.array_equal(a, b) for a, b in zip(*read))
 
 
@@ -378,7 +381,7 @@ def test_unreadable_and_faceless_videos_are_counted(small, tmp_path):
 def test_fewer_faces_than_asked_are_counted(small, tmp_path):
     face = [
         frame
-        for _, frame in faces.read_frames(
+        for _, frame in media_video.read_frames(
             small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4", range(10)
         )
     ]
@@ -477,7 +480,7 @@ def test_boxes_from_the_originals(small, tmp_path, sampling):
 
 def test_boxes_from_detects_nothing(small, tmp_path, monkeypatch):
     """Also: a frame where the original's face was not found is skipped; the nearest sampled frame counts; another size is refused."""
-    monkeypatch.setattr(faces, "largest_face", lambda frame, last: 1 / 0)
+    monkeypatch.setattr(detectors, "largest_face", lambda frame, last: 1 / 0)
     path = small / "videos/studio/manipulated_sequences/FaceSwap/c23/videos/000_001.mp4"
     settings = dict(
         sampling="frames",
@@ -496,8 +499,8 @@ def test_boxes_from_detects_nothing(small, tmp_path, monkeypatch):
         original="000",
         boxes=(320, 240, {0: (10, 20, 110, 120), 5: None, 8: (20, 30, 90, 100)}),
     )
-    faces.extract_video(video, tmp_path, settings)
-    record = faces.read_record(tmp_path, video)
+    extract.extract_video(video, tmp_path, settings)
+    record = extract.read_record(tmp_path, video)
     assert record["rows"] == [
         ["v/000001.png", 1, "", 10, 20, 110, 120],
         ["v/000008.png", 8, "", 20, 30, 90, 100],
@@ -510,8 +513,8 @@ def test_boxes_from_detects_nothing(small, tmp_path, monkeypatch):
         ((640, 480, {0: (1, 2, 3, 4)}), "its original's 640 x 480"),
         (None, "is not in the folder of --boxes-from"),
     ):
-        faces.extract_video(dict(video, boxes=boxes), tmp_path, settings)
-        (row,) = faces.read_record(tmp_path, video)["skipped"]
+        extract.extract_video(dict(video, boxes=boxes), tmp_path, settings)
+        (row,) = extract.read_record(tmp_path, video)["skipped"]
         assert says in row[1]
 
 
@@ -542,15 +545,15 @@ def test_mtcnn(small, tmp_path):
         [],
         [
             frame
-            for _, frame in faces.read_frames(
+            for _, frame in media_video.read_frames(
                 small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4", [0, 5, 9]
             )
         ],
     )
     frames = [frame, np.full_like(frame, 90), frame[:, ::-1], np.full((64, 64, 3), 90, np.uint8)]
     for image in frames:
-        from_one += faces.faces_mtcnn([image], "cpu")
-    together = faces.faces_mtcnn(frames, "cpu")
+        from_one += detectors.detect_mtcnn([image], "cpu")
+    together = detectors.detect_mtcnn(frames, "cpu")
     from_one, together = (
         [boxes[0] if boxes else None for boxes in found] for found in (from_one, together)
     )
@@ -563,7 +566,7 @@ def test_mtcnn(small, tmp_path):
         assert a is None or np.allclose(
             a, b, atol=0.5
         )  # a batch gives what one frame at a time gives
-    dlib_box = faces.largest_face(frame)
+    dlib_box = detectors.largest_face(frame)
     assert abs((together[0][0] + together[0][2]) - (dlib_box[0] + dlib_box[2])) / 2 < 20, (
         "both detectors see the same face"
     )

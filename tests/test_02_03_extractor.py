@@ -14,6 +14,10 @@ from conftest import SMALL_EXTRACTOR, assert_same_tree, run, run_and_kill, stage
 from PIL import Image
 
 import common
+from networks import extractor as networks_extractor
+from reporting import metrics
+from training import loading
+from training import run as training_run
 
 pretrain = stage("02_pretrain_extractor")
 features_ = stage("03_extract_features")
@@ -31,11 +35,11 @@ features_ = stage("03_extract_features")
 def test_networks_of_pretrainedmodels(arch, size, dimensions):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing a user can do nothing about
-        model = pretrain.Extractor(arch, size).eval()
+        model = networks_extractor.Extractor(arch, size).eval()
     images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
     assert model.features(images).shape == (2, dimensions) and model(images).shape == (2, 2)
     assert not hasattr(model.backbone, "last_linear")
-    rebuilt = pretrain.Extractor(arch, size).eval()
+    rebuilt = networks_extractor.Extractor(arch, size).eval()
     rebuilt.load_state_dict(model.state_dict())
     assert torch.equal(rebuilt(images), model(images))
 
@@ -53,14 +57,14 @@ def test_networks_of_pretrainedmodels(arch, size, dimensions):
 def test_folded_batch_norm_changes_nothing(arch, size):
     """Features of a network with batch norms that have seen data, with and without folding: to 1e-5 of the largest."""
     torch.manual_seed(0)
-    model = pretrain.Extractor(arch, size)
+    model = networks_extractor.Extractor(arch, size)
     images = torch.randint(0, 256, (8, 3, size, size), dtype=torch.uint8)
     with torch.no_grad():
         model.features(images)  # moves the running statistics
         plain = model.eval().features(images)
-        folded = features_.fold(model)
+        folded = networks_extractor.fold_batch_norm(model)
         found = folded.features(images)
-    assert type(folded.backbone) is features_.Folded
+    assert type(folded.backbone) is networks_extractor.Folded
     assert (found - plain).abs().max() <= 1e-5 * plain.abs().max() and plain.std() > 0
     norms = [type(m).__name__ for m in folded.backbone.modules() if "Norm" in type(m).__name__]
     assert len(norms) == {"densenet121": 62}.get(arch, 0), (
@@ -69,19 +73,22 @@ def test_folded_batch_norm_changes_nothing(arch, size):
 
 
 def test_a_network_that_cannot_be_traced_stays_as_it_is(capsys):
-    model = pretrain.Extractor("resnet18", 64).eval()
+    model = networks_extractor.Extractor("resnet18", 64).eval()
     plain = model.backbone.features
     model.backbone.features = lambda x: (
         plain(x) if x.sum() > 0 else plain(x)
     )  # what depends on values cannot be traced
-    assert features_.fold(model) is model and type(model.backbone) is not features_.Folded
+    assert (
+        networks_extractor.fold_batch_norm(model) is model
+        and type(model.backbone) is not networks_extractor.Folded
+    )
     assert "batch norm is not folded" in capsys.readouterr().out
 
 
 def test_channels_last_and_bfloat16_train_as_plain_fp32():
     """Gradients of a step: as of the network in its own memory format to 1e-4 of the largest; in bfloat16 in the same direction."""
     torch.manual_seed(0)
-    model = pretrain.Extractor("resnet18", 64)
+    model = networks_extractor.Extractor("resnet18", 64)
     images, labels = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8), torch.arange(8) % 2
 
     def gradients(precision, function):
@@ -159,9 +166,9 @@ def test_features_in_bfloat16(small, extractor, features, tmp_path):
 def test_losses_are_taken_many_at_a_time(tmp_path):
     losses = [torch.tensor(v) for v in (0.5, 0.25)]
     assert (
-        common.take_losses(losses, 7, 5, tmp_path / "last.pt") == [0.5, 0.25]
+        training_run.take_losses(losses, 7, 5, tmp_path / "last.pt") == [0.5, 0.25]
         and losses == []
-        and common.take_losses(losses, 7, 5, tmp_path) == []
+        and training_run.take_losses(losses, 7, 5, tmp_path) == []
     )
     for there, says in (
         (False, "no state was saved yet"),
@@ -172,13 +179,13 @@ def test_losses_are_taken_many_at_a_time(tmp_path):
         with pytest.raises(
             SystemExit, match=f"the loss is nan at step 9 \\(epoch 2, batch 4 of 5\\): .*{says}"
         ):
-            common.take_losses(
+            training_run.take_losses(
                 [torch.tensor(v) for v in (1.0, float("nan"), 2.0)], 10, 5, tmp_path / "last.pt"
             )
 
 
 def test_preprocessing_is_the_networks_own():
-    model = pretrain.Extractor("resnet18", 32)
+    model = networks_extractor.Extractor("resnet18", 32)
     seen = []
     model.backbone.features = lambda x: seen.append(x) or torch.zeros(len(x), 512, 1, 1)
     model.features(torch.full((1, 3, 32, 32), 255, dtype=torch.uint8))
@@ -249,9 +256,9 @@ def test_best_epoch_is_kept_not_the_last(small, tmp_path):
     index = common.read_index(small / "faces/frames")
     rows = common.rows_of_split(index, "val", small)
     network = features_.load_extractor(tmp_path / "r/model.pt")
-    faces = common.Faces([(str(small / "faces/frames" / index["path"][r]),) for r in rows], 64)
+    faces = loading.Faces([(str(small / "faces/frames" / index["path"][r]),) for r in rows], 64)
     scores = pretrain.score(network, faces, 8, 0, "cpu")
-    assert common.auc(index["label"][rows], scores) == pytest.approx(
+    assert metrics.auc(index["label"][rows], scores) == pytest.approx(
         float(log[best]["val_auc"]), abs=1e-6
     )
 
@@ -317,8 +324,8 @@ def test_weights_from_a_file(small, tmp_path):
 
     net = pretrainedmodels.resnet18(num_classes=1000, pretrained=None)
     torch.save(net.state_dict(), tmp_path / "w.pth")
-    model = pretrain.Extractor("resnet18", 64)
-    pretrain.load_weights(model, "resnet18", str(tmp_path / "w.pth"))
+    model = networks_extractor.Extractor("resnet18", 64)
+    networks_extractor.load_weights(model, "resnet18", str(tmp_path / "w.pth"))
     assert torch.equal(model.backbone.conv1.weight, net.conv1.weight)
     state = net.state_dict()
     del state["conv1.weight"]
@@ -360,7 +367,7 @@ def test_no_network_names_the_three_ways(monkeypatch):
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", down)
     with pytest.raises(SystemExit) as error:
-        pretrain.load_weights(None, "se_resnext101_32x4d", "imagenet")
+        networks_extractor.load_weights(None, "se_resnext101_32x4d", "imagenet")
     assert (
         str(error.value).count("host is down") == 2
         and "--weights FILE" in str(error.value)
@@ -402,7 +409,7 @@ def test_imagenet_weights_come_from_the_first_host_that_has_them(tmp_path, monke
     """First address down, second serves: the hash in its name and every key are checked, and the file stays in torch's own cache."""
     import pretrainedmodels
 
-    source = pretrain.Extractor("resnet18", 32)
+    source = networks_extractor.Extractor("resnet18", 32)
     torch.save(
         source.backbone.state_dict()
         | {"last_linear.weight": torch.zeros(1000, 512), "last_linear.bias": torch.zeros(1000)},
@@ -422,9 +429,9 @@ def test_imagenet_weights_come_from_the_first_host_that_has_them(tmp_path, monke
             "url",
             server.address + first,
         )
-        monkeypatch.setattr(pretrain, "MIRRORS", {"resnet18": server.address + second})
-        model = pretrain.Extractor("resnet18", 32)
-        pretrain.load_weights(model, "resnet18", "imagenet")
+        monkeypatch.setattr(networks_extractor, "MIRRORS", {"resnet18": server.address + second})
+        model = networks_extractor.Extractor("resnet18", 32)
+        networks_extractor.load_weights(model, "resnet18", "imagenet")
         return model
 
     with Server({good: content, bad: content, misfit: other}) as server:
@@ -492,7 +499,7 @@ def test_features_go_on_after_a_kill(small, extractor, features, tmp_path, monke
     monkeypatch.setattr(
         features_,
         "load_batches",
-        lambda *a, **k: (b for n, b in enumerate(common.load_batches(*a, **k)) if n < 3 or 1 / 0),
+        lambda *a, **k: (b for n, b in enumerate(loading.load_batches(*a, **k)) if n < 3 or 1 / 0),
     )
     with pytest.raises(ZeroDivisionError):
         features_.extract(model, folder, index, out, 8, 0, torch.device("cpu"), save_every=2)

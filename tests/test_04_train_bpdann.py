@@ -10,7 +10,8 @@ import pytest
 import torch
 from conftest import assert_same_tree, run, run_and_kill, stage
 
-import common
+from training import features as feature_files
+from training import loading
 
 bpdann = stage("04_train_bpdann")
 SHORT = ("--epochs", 4, "--batch", 4, "--device", "cpu")
@@ -405,7 +406,7 @@ def test_end_to_end(small, tmp_path):
     model = bpdann.DANN(**checkpoint["kwargs"]).eval()
     model.load_state_dict(checkpoint["model"])
     (row, *_) = csv.DictReader(open(tmp_path / "s1/phone.csv"))
-    from common import load_face
+    from training.loading import load_face
 
     with torch.no_grad():
         p_fake = (
@@ -458,13 +459,13 @@ def test_features_of_clips_are_adapted_as_they_are(small, tmp_path):
         "0",
         "1",
     }
-    clrnet, common_ = stage("05_train_clrnet"), stage("common")
+    clrnet = stage("05_train_clrnet")
     checkpoint = torch.load(tmp_path / "c/model.pt", weights_only=True)
     model = clrnet.CLRNet(**checkpoint["kwargs"]).eval()
     model.load_state_dict(checkpoint["model"])
-    items, faces_index, first, _ = clrnet.read_clips(small / "faces/clips-FS", "all")
+    items, faces_index, first, _ = loading.read_clips(small / "faces/clips-FS", "all")
     with torch.no_grad():
-        vector = model.features(common_.Faces(items, 48)[3][None] / 255)[0]
+        vector = model.features(loading.Faces(items, 48)[3][None] / 255)[0]
     assert (
         np.allclose(stored[3], vector, atol=1e-4)
         and index[3]["video"] == faces_index["video"][first[3]]
@@ -574,7 +575,7 @@ def test_other_flags_on_the_same_folder_are_refused(features, tmp_path):
 def test_streamed_features_give_what_held_ones_give(features, tmp_path, monkeypatch, capsys):
     """With no memory free, features are read from disk batch by batch: weights and scores are the same bit for bit."""
     for name, free in (("held", 1e12), ("streamed", 0)):
-        monkeypatch.setattr(bpdann, "free_memory", lambda device: free)
+        monkeypatch.setattr(feature_files, "free_memory", lambda device: free)
         monkeypatch.setattr(
             "sys.argv",
             [
@@ -617,7 +618,7 @@ def test_streamed_features_are_checked_too(features, copy, tmp_path, monkeypatch
     array = np.load(folder / "features.npy")
     array[-1, 3] = np.nan
     np.save(folder / "features.npy", array)
-    monkeypatch.setattr(bpdann, "free_memory", lambda device: 0)
+    monkeypatch.setattr(feature_files, "free_memory", lambda device: 0)
     monkeypatch.setattr(
         "sys.argv",
         [
@@ -643,7 +644,7 @@ def test_streamed_features_are_checked_too(features, copy, tmp_path, monkeypatch
 
 
 def test_free_memory():
-    assert 0 < bpdann.free_memory(torch.device("cpu"))
+    assert 0 < feature_files.free_memory(torch.device("cpu"))
 
 
 def test_training_equals_a_plain_loop(tmp_path):
@@ -672,7 +673,7 @@ def test_training_equals_a_plain_loop(tmp_path):
         order = np.concatenate(
             [np.random.default_rng((3, epoch, k)).permutation(16) for k in range(2)]
         )
-        for k, rows in enumerate(common.epoch_batches(24, 8, 3, epoch)):
+        for k, rows in enumerate(loading.epoch_batches(24, 8, 3, epoch)):
             f_s, f_t = plain.embed(xs[rows]), plain.embed(xt[order[8 * k : 8 * k + 8]])
             weight = bpdann.lambda_at(step / (total - 1))
             d = plain.d(bpdann.GradientReversal.apply(torch.cat([f_s, f_t]), weight))

@@ -11,6 +11,8 @@ from conftest import SMALL_CLRNET, run, shared, stage
 from PIL import Image
 
 import common
+from networks import convlstm, keras_weights
+from training import loading
 
 clrnet = stage("05_train_clrnet")
 
@@ -26,7 +28,7 @@ def load_fixture(path):
         filters=config["initial_filters"], repetitions=config["repetitions"]
     ).eval()
     names = sorted(name for name in data.files if name[0] == "w" and name[1:].isdigit())
-    clrnet.load_keras_weights(model, [data[name] for name in names])
+    keras_weights.load_keras_weights(model, [data[name] for name in names])
     return model, torch.from_numpy(data["input"]).permute(0, 1, 4, 2, 3), data
 
 
@@ -69,14 +71,14 @@ def test_gradients_of_the_authors_network():
     l2 = 1e-4 * sum(
         layer.input.weight.square().sum()
         for layer in model.modules()
-        if isinstance(layer, clrnet.ConvLSTM)
+        if isinstance(layer, convlstm.ConvLSTM)
     )
     assert (loss + l2).item() == pytest.approx(float(data["total_loss"]), rel=1e-4)
     (loss + l2).backward()
     names = [str(name) for name in json.loads(str(data["trainable_names"]))]
     mine = []
     for layer in model.layers():
-        if isinstance(layer, clrnet.ConvLSTM):
+        if isinstance(layer, convlstm.ConvLSTM):
             mine += [layer.input.weight, layer.recurrent.weight, layer.input.bias]
         elif isinstance(layer, clrnet.FrameNorm):
             mine += [layer.weight, layer.bias]
@@ -100,12 +102,12 @@ def test_full_size():
         == 248_160_514
     )
     assert len(model.layers()) == 207
-    assert sum(isinstance(layer, clrnet.ConvLSTM) for layer in model.layers()) == 53
+    assert sum(isinstance(layer, convlstm.ConvLSTM) for layer in model.layers()) == 53
     assert (
-        sum(isinstance(layer, clrnet.ConvLSTM) for layer in clrnet.frozen_part(model, 87 / 207))
+        sum(isinstance(layer, convlstm.ConvLSTM) for layer in clrnet.frozen_layers(model, 87 / 207))
         == 23
     )  # the authors' cut
-    half = clrnet.frozen_part(model, 0.5)
+    half = clrnet.frozen_layers(model, 0.5)
     assert half[-1] is model.stages[2][0].norm_shortcut and model.stages[2][0].c not in half
 
 
@@ -116,17 +118,17 @@ def test_full_size():
 def test_cell_equals_a_plain_loop(channels, filters, kernel, stride, size):
     """The equations as they stand in the paper, a frame at a time, state from zero: outputs and gradients."""
     torch.manual_seed(0)
-    layer = clrnet.ConvLSTM(channels, filters, kernel, stride).double()
+    layer = convlstm.ConvLSTM(channels, filters, kernel, stride).double()
     x = torch.randn(2, 4, channels, *size, dtype=torch.double, requires_grad=True)
     h = c = torch.zeros(
         2, filters, -(-size[0] // stride), -(-size[1] // stride), dtype=torch.double
     )
     outputs = []
     for t in range(4):
-        z = layer.input(clrnet.pad_same(x[:, t], kernel, stride)) + layer.recurrent(h)
+        z = layer.input(convlstm.pad_same(x[:, t], kernel, stride)) + layer.recurrent(h)
         i, f, g, o = z.chunk(4, 1)
-        c = clrnet.hard_sigmoid(f) * c + clrnet.hard_sigmoid(i) * torch.tanh(g)
-        h = clrnet.hard_sigmoid(o) * torch.tanh(c)
+        c = convlstm.hard_sigmoid(f) * c + convlstm.hard_sigmoid(i) * torch.tanh(g)
+        h = convlstm.hard_sigmoid(o) * torch.tanh(c)
         outputs.append(h)
     plain, ours = torch.stack(outputs, 1), layer(x)
     weight = torch.randn_like(plain)
@@ -142,7 +144,7 @@ def plain_loop(layer, x):
     frames = []
     h = c = None
     for t in range(x.shape[1]):
-        z = layer.input(clrnet.pad_same(x[:, t], layer.kernel, layer.stride))
+        z = layer.input(convlstm.pad_same(x[:, t], layer.kernel, layer.stride))
         if h is None:
             h = c = torch.zeros(len(z), z.shape[1] // 4, *z.shape[2:], dtype=z.dtype)
         i, f, g, o = (z + layer.recurrent(h)).chunk(4, 1)
@@ -173,7 +175,7 @@ def test_training_gradients_equal_a_plain_loop_over_the_frames(gates, monkeypatc
         )
 
     ours, found = gradients()
-    monkeypatch.setattr(clrnet.ConvLSTM, "forward", plain_loop)
+    monkeypatch.setattr(convlstm.ConvLSTM, "forward", plain_loop)
     plain, expected = gradients()
     assert torch.allclose(ours, plain, atol=1e-11)
     assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(found, expected))
@@ -237,9 +239,9 @@ def test_gates():
     outputs = []
     for gates in ("hard_sigmoid", "sigmoid"):
         torch.manual_seed(0)
-        outputs.append(clrnet.ConvLSTM(3, 2, 3, 1, gates)(x))
+        outputs.append(convlstm.ConvLSTM(3, 2, 3, 1, gates)(x))
     torch.manual_seed(0)
-    assert torch.equal(clrnet.ConvLSTM(3, 2, 3)(x), outputs[0]) and not torch.allclose(
+    assert torch.equal(convlstm.ConvLSTM(3, 2, 3)(x), outputs[0]) and not torch.allclose(
         outputs[0], outputs[1], atol=1e-3
     )
 
@@ -247,15 +249,15 @@ def test_gates():
 def test_same_padding_is_tensorflows():
     x = torch.ones(1, 1, 240, 240)
     assert (
-        clrnet.pad_same(x, 7, 2).shape[-1] == 245
-        and clrnet.pad_same(x, 7, 2)[0, 0, 2, 2] == 1
-        and clrnet.pad_same(x, 7, 2)[0, 0, 1, 2] == 0
+        convlstm.pad_same(x, 7, 2).shape[-1] == 245
+        and convlstm.pad_same(x, 7, 2)[0, 0, 2, 2] == 1
+        and convlstm.pad_same(x, 7, 2)[0, 0, 1, 2] == 0
     )
-    assert clrnet.pad_same(torch.ones(1, 1, 5, 4), 3, 3).shape[2:] == (6, 6)
+    assert convlstm.pad_same(torch.ones(1, 1, 5, 4), 3, 3).shape[2:] == (6, 6)
 
 
 def test_hard_sigmoid_is_keras():
-    assert clrnet.hard_sigmoid(
+    assert convlstm.hard_sigmoid(
         torch.tensor([-3.0, -2.5, 0.0, 1.0, 2.5, 9.0])
     ).tolist() == pytest.approx([0, 0, 0.5, 0.7, 1, 1])
 
@@ -275,7 +277,7 @@ def test_initial_values():
 def test_wrong_weights_are_refused():
     model = clrnet.CLRNet(2, (1,))
     with pytest.raises(ValueError, match="3 arrays"):
-        clrnet.load_keras_weights(model, [np.zeros(1)] * 3)
+        keras_weights.load_keras_weights(model, [np.zeros(1)] * 3)
 
 
 # ---------------------------------------------------------------- the authors' published weights
@@ -285,7 +287,7 @@ def keras_arrays(model):
     """The weights of a CLRNet as Keras holds them: [(layer name, [(weight name, array), ...]), ...] in Keras' order, head columns fake, real."""
     layers, k = [], 0
     for layer in model.layers():
-        if isinstance(layer, clrnet.ConvLSTM):
+        if isinstance(layer, convlstm.ConvLSTM):
             parts = dict(
                 kernel=layer.input.weight.permute(2, 3, 1, 0),
                 recurrent_kernel=layer.recurrent.weight.permute(2, 3, 1, 0),
@@ -368,7 +370,7 @@ def test_published_weights_there_and_back(keras_file, tmp_path):
     frames = torch.rand(2, 5, 3, 48, 48)
     for file in (path, tmp_path / "saved.h5", tmp_path / "chunked.hdf5", tmp_path / "w.npz"):
         other = clrnet.CLRNet(4, (1, 1), image_size=48).eval()
-        clrnet.load_keras_weights(other, clrnet.read_keras_weights(file))
+        keras_weights.load_keras_weights(other, keras_weights.read_keras_weights(file))
         assert all(
             torch.equal(a, b)
             for (k, a), b in zip(other.state_dict().items(), model.state_dict().values())
@@ -407,10 +409,10 @@ def test_published_weights_are_scored_as_they_are_and_transferred_from(small, ke
         "--scores",
         tmp_path / "s",
     )
-    items, _, _, _ = clrnet.read_clips(small / "faces/clips", "test")
+    items, _, _, _ = loading.read_clips(small / "faces/clips", "test")
     with torch.no_grad():
         expected = [
-            model(common.Faces(items, 48)[k][None] / 255).softmax(1)[0, 1].item()
+            model(loading.Faces(items, 48)[k][None] / 255).softmax(1)[0, 1].item()
             for k in range(len(items))
         ]
     assert [
@@ -581,9 +583,9 @@ def test_single(small, single):
     # The scores are P(fake) of the stored network on those clips.
     model = clrnet.CLRNet(**checkpoint["kwargs"]).eval()
     model.load_state_dict(checkpoint["model"])
-    items, index, first, _ = clrnet.read_clips(small / "faces/clips", "test")
+    items, index, first, _ = loading.read_clips(small / "faces/clips", "test")
     with torch.no_grad():
-        p_fake = model(common.Faces(items, 48)[0][None] / 255).softmax(1)[0, 1].item()
+        p_fake = model(loading.Faces(items, 48)[0][None] / 255).softmax(1)[0, 1].item()
     assert (
         float(rows[0]["score"]) == pytest.approx(p_fake, abs=1e-5)
         and rows[0]["video"] == index["video"][first[0]]
@@ -653,7 +655,7 @@ def test_transfer_freezes_the_first_half(small, single, tmp_path):
     frozen = {
         name
         for name, module in model.named_modules()
-        if any(module is part for part in clrnet.frozen_part(model, 0.5))
+        if any(module is part for part in clrnet.frozen_layers(model, 0.5))
     }
     changed = {
         key.rsplit(".", 1)[0]
@@ -706,7 +708,7 @@ def test_the_authors_cut_and_the_sources_own_samples(small, single, tmp_path):
     """--freeze 0.4203 is their 87 of 207 layers; --source adds the source's few videos to the targets', as their code does."""
     with torch.device("meta"):
         model = clrnet.CLRNet()
-    assert clrnet.frozen_part(model, 0.4203)[-1] is clrnet.frozen_part(model, 87 / 207)[-1]
+    assert clrnet.frozen_layers(model, 0.4203)[-1] is clrnet.frozen_layers(model, 87 / 207)[-1]
     output = run(
         "05_train_clrnet.py",
         "--strategy",
@@ -810,14 +812,14 @@ def test_class_weights_of_an_unbalanced_set(small, copy, tmp_path):
         tmp_path / "r",
     )
     (row,) = csv.DictReader(open(tmp_path / "r/log.csv"))
-    items, _, _, y = clrnet.read_clips(faces, "train")
+    items, _, _, y = loading.read_clips(faces, "train")
     assert sorted(y) == [0, 0, 1, 1, 1, 1]
     torch.manual_seed(0)
     model = clrnet.CLRNet(4, (1, 1), 48).train()
     clrnet.initialise(model)
-    order = common.epoch_batches(6, 6, 0, 0)[0]
+    order = loading.epoch_batches(6, 6, 0, 0)[0]
     clips = clrnet.augment(
-        torch.stack([common.Faces(items, 48)[k] for k in order]) / 255,
+        torch.stack([loading.Faces(items, 48)[k] for k in order]) / 255,
         torch.Generator().manual_seed(0),
     )
     loss = clrnet.weighted_loss(

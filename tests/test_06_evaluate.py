@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-import common
-from reporting import report
+from reporting import figures, metrics, report
 
 evaluate = stage("06_evaluate")
 scores_with_ties = st.lists(
@@ -34,10 +33,10 @@ def eer_by_search(labels, scores):
 def test_auc_and_eer_agree_with_sklearn(pairs):
     labels, scores = np.array([y for y, _ in pairs]), np.array([s for _, s in pairs])
     if len(set(labels)) < 2:
-        assert np.isnan(common.auc(labels, scores)) and np.isnan(common.eer(labels, scores))
+        assert np.isnan(metrics.auc(labels, scores)) and np.isnan(metrics.eer(labels, scores))
         return
-    assert common.auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    assert common.eer(labels, scores) == pytest.approx(eer_by_search(labels, scores), abs=2e-4)
+    assert metrics.auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert metrics.eer(labels, scores) == pytest.approx(eer_by_search(labels, scores), abs=2e-4)
 
 
 @given(scores_with_ties, st.integers(0, 1000))
@@ -50,11 +49,11 @@ def test_a_resample_gives_what_measuring_its_copies_gives(pairs, seed):
     weights = rng.integers(0, 3, (1, 5))
     weights[0, groups[0]] = 1
     times = weights[0][groups]
-    expected = evaluate.measure(
+    expected = metrics.measure(
         np.repeat(labels, times), np.repeat(scores, times), np.repeat(scores, times)
     )
-    found = evaluate.measure_resampled(labels, scores, scores, groups, weights)
-    assert list(found) == list(expected) == list(evaluate.METRICS)
+    found = metrics.measure_resampled(labels, scores, scores, groups, weights)
+    assert list(found) == list(expected) == list(metrics.METRICS)
     for name in expected:
         assert found[name][0] == pytest.approx(expected[name], abs=1e-9, nan_ok=True), name
 
@@ -68,13 +67,13 @@ def test_many_different_scores_share_points():
     weights = rng.multinomial(
         200, np.full(200, 1 / 200), size=40
     )  # 40: more than go through at a time
-    exact = evaluate.measure_resampled(labels, scores, scores, groups, weights)
-    found = evaluate.measure_resampled(labels, scores, scores, groups, weights, bins=500)
-    for name in evaluate.METRICS:
+    exact = metrics.measure_resampled(labels, scores, scores, groups, weights)
+    found = metrics.measure_resampled(labels, scores, scores, groups, weights, bins=500)
+    for name in metrics.METRICS:
         tolerance = 1 / 500 if name in ("auc", "eer", "average_precision") else 0
         assert np.abs(found[name] - exact[name]).max() <= tolerance, name
     times = weights[39][groups]
-    for name, value in evaluate.measure(
+    for name, value in metrics.measure(
         np.repeat(labels, times), np.repeat(scores, times), np.repeat(scores, times)
     ).items():
         assert exact[name][39] == pytest.approx(value, abs=1e-9), name
@@ -84,7 +83,7 @@ def test_a_thinned_roc_curve_is_the_curve():
     rng = np.random.default_rng(0)
     labels, noise = rng.integers(0, 2, 50_000), rng.normal(0, 1, 50_000)
     scores = 1 / (1 + np.exp(-noise - labels))
-    x, y = evaluate.roc(labels, scores)
+    x, y = metrics.roc(labels, scores)
     fpr, tpr, _ = roc_curve(labels, scores)
     assert 2000 < len(x) <= 4000 < len(fpr) and (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
     assert (
@@ -92,12 +91,12 @@ def test_a_thinned_roc_curve_is_the_curve():
         and np.abs(np.trapezoid(y, x) - roc_auc_score(labels, scores)) < 1e-5
     )
     assert (np.diff(x) + np.diff(y)).max() <= 2 / 4000 + (np.diff(fpr) + np.diff(tpr)).max()
-    assert evaluate.roc(np.ones(3), np.ones(3)) == ([], [])
+    assert metrics.roc(np.ones(3), np.ones(3)) == ([], [])
 
 
 def test_known_answers():
     labels, scores = np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.4, 0.9])
-    found = evaluate.measure(labels, scores, scores)
+    found = metrics.measure(labels, scores, scores)
     assert found["auc"] == 0.75 and found["eer"] == 0.5 and found["accuracy"] == 0.5
     assert found["precision"] == found["recall"] == found["f1"] == found["f1_macro"] == 0.5
     assert found["average_precision"] == pytest.approx(average_precision_score(labels, scores))
@@ -105,13 +104,13 @@ def test_known_answers():
         (np.array([0.1, 0.2, 0.8, 0.9]), "eer", 0),
         (np.full(4, 0.5), "auc", 0.5),
     ):
-        assert evaluate.measure(labels, scores, scores)[metric] == value
+        assert metrics.measure(labels, scores, scores)[metric] == value
 
 
 def test_no_warnings_and_no_crash_on_one_class():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = evaluate.measure(np.ones(3, int), *[np.array([0.2, 0.7, 0.9])] * 2)
+        found = metrics.measure(np.ones(3, int), *[np.array([0.2, 0.7, 0.9])] * 2)
     assert (
         np.isnan(found["auc"]) and np.isnan(found["eer"]) and np.isnan(found["average_precision"])
     )
@@ -146,7 +145,7 @@ def test_tables_and_figures(tmp_path):
     )
     text = (tmp_path / "r/tables.md").read_text()
     assert "| ours | **100.00 [100.0, 100.0]** | undefined |" in text
-    assert text.count("## ") == 2 * len(evaluate.METRICS)
+    assert text.count("## ") == 2 * len(metrics.METRICS)
     for name in ("roc_A", "roc_B", "scores_A", "scores_B", "auc", "figure2"):
         assert (tmp_path / "r" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (tmp_path / "r" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
@@ -272,7 +271,7 @@ def test_the_papers_tables_are_whole():
 def test_figure_2_and_figure_3(tmp_path, monkeypatch):
     """What is drawn: image beside video level for each detector; the two strategies at image level where both names are there."""
     drawn = []
-    draw = report.draw_bars
+    draw = figures.draw_bars
     monkeypatch.setattr(
         report,
         "draw_bars",
@@ -345,7 +344,7 @@ def test_intervals_resample_videos_not_images():
     videos = [f"v{k}" for k in range(4) for _ in range(500)]
     labels = np.repeat([0, 0, 1, 1], 500)
     scores = np.clip(np.repeat([0.3, 0.6, 0.5, 0.8], 500) + rng.normal(0, 0.02, 2000), 0, 1)
-    (_, _, image), _ = evaluate.evaluate(videos, labels, scores, scores, 500, 0)
+    (_, _, image), _ = metrics.evaluate(videos, labels, scores, scores, 500, 0)
     value, low, high = image["auc"]
     assert value == pytest.approx(0.75, abs=0.02) and low < 0.05 and high > 0.95
 

@@ -14,6 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import common
+from media import tracking
+from reporting import metrics
+from training import checkpoints
 
 detect = stage("07_detect")
 WARNING = "DEMONSTRATION: trained on generated videos"
@@ -251,14 +254,14 @@ def test_two_people_are_followed_apart(runs, videos, tmp_path):
 def test_who_is_who():
     """A person is known by place and size; a new place or size is a new person, and everybody is there once a frame."""
     last, left, right = [], (0, 0, 100, 100), (300, 0, 400, 100)
-    assert detect.assign([left, right], last) == [0, 1]
-    assert detect.assign([(310, 5, 412, 107), (20, 10, 120, 110)], last) == [1, 0]
-    assert detect.assign([(20, 10, 320, 310)], last) == [2], "three times as large"
-    assert detect.assign([(700, 0, 800, 100), (25, 10, 125, 110)], last) == [3, 0]
+    assert tracking.assign([left, right], last) == [0, 1]
+    assert tracking.assign([(310, 5, 412, 107), (20, 10, 120, 110)], last) == [1, 0]
+    assert tracking.assign([(20, 10, 320, 310)], last) == [2], "three times as large"
+    assert tracking.assign([(700, 0, 800, 100), (25, 10, 125, 110)], last) == [3, 0]
     assert (
-        detect.near(left, left) == 0
-        and detect.near(left, (100, 0, 200, 100)) == 1
-        and detect.near(left, (0, 0, 201, 201)) == math.inf
+        tracking.near(left, left) == 0
+        and tracking.near(left, (100, 0, 200, 100)) == 1
+        and tracking.near(left, (0, 0, 201, 201)) == math.inf
     )
 
 
@@ -275,7 +278,7 @@ def test_nobody_is_twice_in_a_frame(frames):
     for boxes in frames:
         boxes = [(x, y, x + side, y + side) for x, y, side in boxes]
         before = len(last)
-        persons = detect.assign(boxes, last)
+        persons = tracking.assign(boxes, last)
         assert (
             len(set(persons)) == len(boxes)
             and all(last[p] == box for p, box in zip(persons, boxes))
@@ -285,12 +288,12 @@ def test_nobody_is_twice_in_a_frame(frames):
 
 def test_the_extractor_is_found_or_named(runs, videos, copy, tmp_path):
     """A checkpoint of 04 names its extractor; where that has gone or changed, one line says so, and --extractor gives it."""
-    content = common.load_checkpoint(runs["ft"], "04")
+    content = checkpoints.load_checkpoint(runs["ft"], "04")
     assert content["extractor"] == dict(
         path=str(runs["extractor"]), sha256=common.sha256(runs["extractor"])
     )
     moved = tmp_path / "moved.pt"
-    common.save_checkpoint(
+    checkpoints.save_checkpoint(
         moved,
         **{**content, "extractor": {**content["extractor"], "path": str(tmp_path / "gone.pt")}},
     )
@@ -316,11 +319,11 @@ def test_the_extractor_is_found_or_named(runs, videos, copy, tmp_path):
     relative = (
         tmp_path / "project/runs/ft/model.pt"
     )  # as if trained in project/, and asked from another folder
-    common.save_checkpoint(
+    checkpoints.save_checkpoint(
         relative, **{**content, "extractor": {**content["extractor"], "path": "runs/ex.pt"}}
     )
     assert "P(fake)" in run("07_detect.py", video, "--checkpoint", relative, *out)
-    common.save_checkpoint(moved, **{k: v for k, v in content.items() if k != "extractor"})
+    checkpoints.save_checkpoint(moved, **{k: v for k, v in content.items() if k != "extractor"})
     assert "does not say which extractor" in run(
         "07_detect.py", video, "--checkpoint", moved, *out, fails=True
     )
@@ -373,8 +376,8 @@ def test_a_checkpoint_that_was_never_trained(videos, tmp_path):
     ],
 )
 def test_a_checkpoint_of_a_stranger_is_one_line(runs, videos, tmp_path, change):
-    common.save_checkpoint(
-        tmp_path / "odd.pt", **{**common.load_checkpoint(runs["extractor"], "02"), **change}
+    checkpoints.save_checkpoint(
+        tmp_path / "odd.pt", **{**checkpoints.load_checkpoint(runs["extractor"], "02"), **change}
     )
     assert "odd.pt" in run(
         "07_detect.py",
@@ -419,24 +422,24 @@ def test_errors(runs, videos, tmp_path):
 
 def test_the_threshold_of_known_scores():
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    assert common.eer_threshold(
+    assert metrics.eer_threshold(
         labels, np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9])
     ) == pytest.approx(0.5)
-    assert common.eer_threshold(
+    assert metrics.eer_threshold(
         labels, np.array([0.1, 0.2, 0.3, 0.7, 0.4, 0.7, 0.8, 0.9])
     ) == pytest.approx(0.55)  # one of four each
     assert (
-        math.isnan(common.eer_threshold(np.ones(3, int), np.array([0.1, 0.2, 0.3])))
-        and common.eer_threshold(np.array([0, 1]), np.array([0.3, 0.3])) == 0.3
+        math.isnan(metrics.eer_threshold(np.ones(3, int), np.array([0.1, 0.2, 0.3])))
+        and metrics.eer_threshold(np.array([0, 1]), np.array([0.3, 0.3])) == 0.3
     )
-    found = common.validate(
+    found = metrics.validate(
         ["a", "a", "b", "c", ("s", "d")],
         np.array([0, 0, 1, 0, 1]),
         [math.log(p / (1 - p)) for p in (0.1, 0.3, 0.8, 0.4, 0.6)],
     )
     assert (
         found == dict(videos=4, auc=1.0, eer=0.0, threshold=pytest.approx(0.5))
-        and common.validate([], np.zeros(0), []) is None
+        and metrics.validate([], np.zeros(0), []) is None
     )
 
 
@@ -452,7 +455,7 @@ def test_no_threshold_is_nearer_to_equal_error_rates(pairs):
         )
 
     between = (np.unique(scores)[1:] + np.unique(scores)[:-1]) / 2
-    assert gap(common.eer_threshold(labels, scores)) == pytest.approx(min(map(gap, between)))
+    assert gap(metrics.eer_threshold(labels, scores)) == pytest.approx(min(map(gap, between)))
 
 
 def test_real_clips(runs, tmp_path):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from conftest import run, stage
 
-import common
 from networks import baselines
+from training import loading
 
 clrnet = stage("05_train_clrnet")
 SIZES = {"CNN+LSTM": 80, "DBiRNN": 64, "ShallowNet": 64, "Xception": 80, "MesoInception4": 64}
@@ -105,8 +105,8 @@ def test_cnn_lstm_sees_the_order_of_the_frames_and_dbirnn_both_ends():
 
 def test_single_frames_and_longer_samples_come_from_clips(small):
     """16 clips of 5 frames are 80 single frames; clips of 5 are no sample of 20, and the message says what to extract."""
-    items, index, first, y = clrnet.read_clips(small / "faces/clips", "test", 1)
-    clips, *_ = clrnet.read_clips(small / "faces/clips", "test", 5)
+    items, index, first, y = loading.read_clips(small / "faces/clips", "test", 1)
+    clips, *_ = loading.read_clips(small / "faces/clips", "test", 5)
     assert len(items) == 5 * len(clips) == 5 * 8 and [p for clip in clips for p in clip] == [
         item[0] for item in items
     ]
@@ -114,7 +114,7 @@ def test_single_frames_and_longer_samples_come_from_clips(small):
         y == index["label"][first]
     ).all()
     with pytest.raises(SystemExit, match="--clip-length 20 --num-clips 4"):
-        clrnet.read_clips(small / "faces/clips", "test", 20)
+        loading.read_clips(small / "faces/clips", "test", 20)
 
 
 def test_single_and_transfer_of_mesonet(small, tmp_path):
@@ -148,9 +148,9 @@ def test_single_and_transfer_of_mesonet(small, tmp_path):
     )
     model = clrnet.build(checkpoint["network"], checkpoint["kwargs"]).eval()
     model.load_state_dict(checkpoint["model"])
-    items, *_ = clrnet.read_clips(small / "faces/clips", "test", 1)
+    items, *_ = loading.read_clips(small / "faces/clips", "test", 1)
     with torch.no_grad():
-        p_fake = model(common.Faces(items, 64)[7][None, None] / 255).softmax(1)[0, 1].item()
+        p_fake = model(loading.Faces(items, 64)[7][None, None] / 255).softmax(1)[0, 1].item()
     assert float(rows[7]["score"]) == pytest.approx(p_fake, abs=1e-5)
 
     run(
@@ -173,7 +173,7 @@ def test_single_and_transfer_of_mesonet(small, tmp_path):
     frozen = {
         name
         for name, module in model.named_modules()
-        if any(module is part for part in clrnet.frozen_part(model, 0.5))
+        if any(module is part for part in clrnet.frozen_layers(model, 0.5))
     }
     same = {k for k, v in after.items() if torch.equal(v, checkpoint["model"][k])}
     fixed = {k for k in after if k.rsplit(".", 1)[0] in frozen}

@@ -10,6 +10,8 @@ import pytest
 from conftest import command, processes_of, stage
 from hostile import make
 
+from media import video as media_video
+
 faces = stage("01_extract_faces")
 
 
@@ -158,11 +160,11 @@ def test_neither_network_nor_other_files_are_opened(small, tmp_path):
         ("dash.mp4", f"<MPD><BaseURL>{good}</BaseURL></MPD>"),
     ):
         (tmp_path / name).write_text(text)
-        with pytest.raises(faces.Unreadable):
-            faces.count_frames(tmp_path / name)
-        with pytest.raises(faces.Unreadable):
-            list(faces.read_frames(tmp_path / name, [0]))
-    options = faces.ffmpeg_command("-i.mp4")
+        with pytest.raises(media_video.Unreadable):
+            media_video.count_frames(tmp_path / name)
+        with pytest.raises(media_video.Unreadable):
+            list(media_video.read_frames(tmp_path / name, [0]))
+    options = media_video.ffmpeg_command("-i.mp4")
     assert options[options.index("-protocol_whitelist") + 1] == "file" and options[
         options.index("-i", 8) + 1
     ].startswith("file:/")
@@ -179,24 +181,24 @@ def test_a_decoder_that_hangs_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(
         faces.threading, "Timer", lambda seconds, do: (limits.append(seconds), timer(0.5, do))[1]
     )
-    with pytest.raises(faces.Unreadable, match="no frame within 65 s"):
-        list(faces.read_frames(tmp_path / "v.mp4", [10, 2000]))
+    with pytest.raises(media_video.Unreadable, match="no frame within 65 s"):
+        list(media_video.read_frames(tmp_path / "v.mp4", [10, 2000]))
     assert limits == [65]  # a minute and half a second a frame
     whole = subprocess.run
     monkeypatch.setattr(
         faces.subprocess, "run", lambda *a, timeout, **k: whole(*a, timeout=0.5, **k)
     )
-    with pytest.raises(faces.Unreadable, match="longer than 60 s"):
-        faces.count_frames(tmp_path / "v.mp4")
+    with pytest.raises(media_video.Unreadable, match="longer than 60 s"):
+        media_video.count_frames(tmp_path / "v.mp4")
 
 
 def test_frames_too_large_are_refused(small, monkeypatch):
     good = small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4"
-    monkeypatch.setattr(faces, "MAX_PIXELS", 320 * 240)
-    assert len(list(faces.read_frames(good, [0, 1]))) == 2
-    monkeypatch.setattr(faces, "MAX_PIXELS", 320 * 240 - 1)
-    with pytest.raises(faces.Unreadable):
-        list(faces.read_frames(good, [0, 1]))
+    monkeypatch.setattr(media_video, "MAX_PIXELS", 320 * 240)
+    assert len(list(media_video.read_frames(good, [0, 1]))) == 2
+    monkeypatch.setattr(media_video, "MAX_PIXELS", 320 * 240 - 1)
+    with pytest.raises(media_video.Unreadable):
+        list(media_video.read_frames(good, [0, 1]))
 
 
 def test_unreadable_files_are_named(small, tmp_path, monkeypatch):
@@ -211,5 +213,5 @@ def test_unreadable_files_are_named(small, tmp_path, monkeypatch):
         "getsize",
         lambda path: (_ for _ in ()).throw(PermissionError(13, "Permission denied")),
     )
-    with pytest.raises(faces.Unreadable, match="Permission denied"):
-        faces.count_frames(link)
+    with pytest.raises(media_video.Unreadable, match="Permission denied"):
+        media_video.count_frames(link)

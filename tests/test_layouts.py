@@ -12,7 +12,8 @@ from conftest import ROOT, run, shared
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media import layouts
+from media import layouts, splits
+from media import video as media_video
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_ffpp_without_split_files_should_have_1000_each(tmp_path, capsys):
         "manipulated_sequences/FaceShifter/raw/videos/000_003.mp4",
     )
     videos, expected = layouts.layout_ffpp(tmp_path, ["FaceShifter"], "raw")
-    layouts.print_counts(videos, expected)
+    splits.print_counts(videos, expected)
     output = capsys.readouterr().out
     assert (
         expected == {("", 0, "youtube"): 1000, ("", 1, "FaceShifter"): 1000}
@@ -232,7 +233,7 @@ def test_dftimit(data, quality):
         "fadg0",
         "faks0",
     )
-    files = layouts.image_files(real["path"])
+    files = media_video.image_files(real["path"])
     assert [path.name for path in files] == [f"{n:03d}" for n in range(1, 21)]
 
 
@@ -264,7 +265,7 @@ def test_dftimit_traps(data, tmp_path, capsys):
         (1, "fadg0_sa1-video-faks0"),
         (0, "fadg0_sa1"),
     ]
-    assert [path.name for path in layouts.image_files(videos[1]["path"])] == ["2", "10"]
+    assert [path.name for path in media_video.image_files(videos[1]["path"])] == ["2", "10"]
     assert "1 files of lower_quality are not named" in capsys.readouterr().out
     layouts.layout_dftimit(tmp_path / "DeepfakeTIMIT", None, "lq")
     assert "give --vidtimit" in capsys.readouterr().out
@@ -349,7 +350,7 @@ def test_planted_leaks(tmp_path, capsys):
         make(tmp_path / "copy.mp4", 0, "m", "test"),
         make(tmp_path / "other.mp4", 0, "m", "train"),
     ]
-    layouts.drop_leaks(videos)
+    splits.drop_leaks(videos)
     assert [v["split"] for v in videos] == ["", "test", "", "test", "", "", "test", "train"]
     output = capsys.readouterr().out
     assert (
@@ -358,7 +359,7 @@ def test_planted_leaks(tmp_path, capsys):
         and "the pair of people" in output
         and "the same bytes" in output
     )
-    layouts.drop_leaks(videos)
+    splits.drop_leaks(videos)
     assert "no video, original or pair of people is in two splits" in capsys.readouterr().out
 
 
@@ -415,7 +416,7 @@ def test_nothing_is_shared_after_drop_leaks(entries):
         for k, (a, b, n, split) in enumerate(entries)
     ]
     before = [v["split"] for v in videos]
-    layouts.drop_leaks(videos)
+    splits.drop_leaks(videos)
     assert not splits_of(videos, lambda v: v["original"])
     assert not splits_of(
         videos, lambda v: tuple(sorted(v["people"])) if len(v["people"]) == 2 else None
@@ -437,9 +438,9 @@ def test_a_random_split_leaks_nothing(entries, seed):
         )
         for k, (a, b, n) in enumerate(entries)
     ]
-    layouts.random_split(videos, (60, 20, 20), seed)
+    splits.random_split(videos, (60, 20, 20), seed)
     again = [v["split"] for v in videos]
-    layouts.drop_leaks(videos)
+    splits.drop_leaks(videos)
     assert [v["split"] for v in videos] == again
     split_of = {}
     for video in videos:
@@ -453,7 +454,7 @@ def test_random_split_keeps_pairs_together_and_both_labels():
         layouts.make_video(f"{n:03d}_{n ^ 1:03d}.mp4", 1, "m", people=(f"{n:03d}", f"{n ^ 1:03d}"))
         for n in range(40)
     ]
-    layouts.random_split(videos, (60, 20, 20), 0)
+    splits.random_split(videos, (60, 20, 20), 0)
     assert [sum(v["split"] == s for v in videos) for s in ("train", "val", "test")] == [48, 16, 16]
 
 
@@ -466,14 +467,14 @@ def test_random_split_where_everybody_is_swapped_with_everybody():
         for b in range(20)
         if a != b
     ]
-    layouts.random_split(videos, (60, 20, 20), 0)
+    splits.random_split(videos, (60, 20, 20), 0)
     assert {v["split"] for v in videos} == {"", "train", "val", "test"}
     assert all(v["split"] for v in videos if v["label"] == 0)
 
 
 def test_random_split_of_dfdc_keeps_fakes_with_their_original(data):
     videos, _ = layouts.layout_dfdc(data / "DFDC")
-    layouts.random_split(videos, (50, 25, 25), 1)
+    splits.random_split(videos, (50, 25, 25), 1)
     assert not splits_of(videos, lambda v: v["original"]) and {v["split"] for v in videos} == {
         "train",
         "val",
@@ -497,7 +498,7 @@ def test_split_in_order_is_that_of_the_paper():
         )
         for n in range(1000)
     ]
-    layouts.split_in_order(videos, (750, 125, 125))
+    splits.split_in_order(videos, (750, 125, 125))
     for label in (0, 1):
         assert [
             sum(v["split"] == s and v["label"] == label for v in videos)
@@ -506,7 +507,7 @@ def test_split_in_order_is_that_of_the_paper():
     assert {v["split"] for v in videos if v["original"] < "750"} == {"train"} and {
         v["split"] for v in videos if v["original"] >= "875"
     } == {"test"}
-    layouts.drop_leaks(videos)
+    splits.drop_leaks(videos)
     # 874 and 875 are swapped with each other across the border: the fake in val goes, the one in test stays.
     assert [v["stem"] for v in videos if not v["split"]] == ["874_875"] and next(
         v for v in videos if v["stem"] == "875_874"
@@ -517,7 +518,7 @@ def test_split_in_order_without_originals_counts_by_name_and_leaves_the_rest():
     videos = [
         layouts.make_video(f"{label}{k}.mp4", label, "m") for label in (0, 1) for k in range(7)
     ]
-    layouts.split_in_order(videos, (3, 2, 1))
+    splits.split_in_order(videos, (3, 2, 1))
     assert [v["split"] for v in videos] == 2 * ["train", "train", "train", "val", "val", "test", ""]
 
 
@@ -533,7 +534,7 @@ def test_split_draw_is_exact_or_ends_and_leaks_nothing(entries, seed):
         if a != b
     ]
     try:
-        drawn = layouts.split_draw(videos, (2, 1, 1), seed)
+        drawn = splits.split_draw(videos, (2, 1, 1), seed)
     except SystemExit as error:
         assert "--split-draw" in str(error)
         return
@@ -543,7 +544,7 @@ def test_split_draw_is_exact_or_ends_and_leaks_nothing(entries, seed):
         for s in ("train", "val", "test")
     ] == [2, 1, 1, 2, 1, 1]
     before = [v["split"] for v in drawn]
-    layouts.drop_leaks(drawn)
+    splits.drop_leaks(drawn)
     assert [v["split"] for v in drawn] == before
 
 
@@ -568,7 +569,7 @@ def test_split_draw_of_a_set_as_large_as_dfd():
         for a, b, s in fakes
     ]
     drawn = [
-        layouts.split_draw([dict(v) for v in videos], (250, 25, 25), seed) for seed in (0, 0, 1)
+        splits.split_draw([dict(v) for v in videos], (250, 25, 25), seed) for seed in (0, 0, 1)
     ]
     assert [len(d) for d in drawn] == [600] * 3 and drawn[0] == drawn[1] != drawn[2]
     for label in (0, 1):
@@ -668,7 +669,7 @@ def test_names_are_safe_and_unique():
         layouts.make_video(f"/data/{k}/" + (s.replace("/", "_") + ".mp4"), 0, "../m")
         for k, s in enumerate(stems)
     ]
-    layouts.name_videos(videos)
+    splits.name_videos(videos)
     names = [video["name"] for video in videos]
     assert len({name.lower() for name in names}) == len(names)
     assert all(

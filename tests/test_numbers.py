@@ -17,6 +17,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 import common
+from media import splits
+from reporting import metrics
+from running import script
+from training import loading
 
 FINITE = dict(width=32, allow_nan=False, allow_infinity=False)
 
@@ -44,7 +48,7 @@ def test_the_written_file_has_the_auc_of_the_logits(tmp_path, rows):
     )
     common.write_scores(tmp_path / "s.csv", index, np.arange(len(rows)), difference)
     _, read_labels, scores, ranks = common.read_scores(tmp_path / "s.csv")
-    assert common.auc(read_labels, ranks) == roc_auc_score(labels, difference)
+    assert metrics.auc(read_labels, ranks) == roc_auc_score(labels, difference)
     assert (
         np.isfinite(scores).all()
         and ((scores >= 0.5) == (scores > 0.5) | (np.abs(difference) < 1e-15)).all()
@@ -141,7 +145,7 @@ def test_a_detector_without_logits_is_ranked_by_its_scores(tmp_path):
 def test_the_threshold_of_scores_near_1():
     """Two scores with no number between them: the upper one is the threshold, so that only it is called fake."""
     low = 1 - 2**-53
-    assert common.eer_threshold(np.array([0, 1]), np.array([low, 1.0])) == 1.0
+    assert metrics.eer_threshold(np.array([0, 1]), np.array([low, 1.0])) == 1.0
 
 
 # ---------------------------------------------------------------- settings
@@ -314,7 +318,7 @@ def test_no_access_is_not_called_a_failure_to_write(number, name, says):
         raise OSError(number, name, "x/y")
 
     with pytest.raises(SystemExit, match=says):
-        common.run_script(main)
+        script.run_script(main)
 
 
 def test_an_error_in_a_loaders_process_is_not_called_too_little_memory(monkeypatch):
@@ -328,13 +332,13 @@ def test_an_error_in_a_loaders_process_is_not_called_too_little_memory(monkeypat
     monkeypatch.setattr(torch.utils.data, "DataLoader", Loader)
     Loader.message = "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback ..."
     with pytest.raises(RuntimeError, match="Caught RuntimeError"):
-        list(common.load_batches([], [], 1))
+        list(loading.load_batches([], [], 1))
     for Loader.message in (
         "DataLoader worker (pid 7) is killed by signal: Killed. ",
         "DataLoader worker (pid(s) 7, 8) exited unexpectedly",
     ):
         with pytest.raises(SystemExit, match="memory"):
-            list(common.load_batches([], [], 1))
+            list(loading.load_batches([], [], 1))
 
 
 def test_workers_are_as_many_as_the_cores_this_process_may_use(tmp_path):
@@ -384,7 +388,7 @@ def test_no_file_stays_open_from_video_to_video(small, tmp_path):
     videos = [
         layouts.make_video(path, 0, "") for path in sorted((small / "videos").rglob("*.mp4"))[:10]
     ]
-    layouts.name_videos(videos)
+    splits.name_videos(videos)
     settings_ = dict(
         sampling="frames",
         scale=1.2,

@@ -14,6 +14,8 @@ import pytest
 import torch
 from conftest import ROOT, SMALL_CLRNET, SMALL_EXTRACTOR, assert_none_left, assert_same_tree, run
 
+from training import loading
+
 pytestmark = pytest.mark.slow
 FP32 = ("--precision", "fp32")
 
@@ -236,7 +238,9 @@ def test_a_process_that_ends_ends_the_run_with_its_reason(small, copy, tmp_path)
     faces = copy(small / "faces/frames")
     index = common.read_index(faces)
     train = common.rows_of_split(index, "train", faces)
-    victim = train[common.epoch_batches(len(train), 8, 0, 0)[0][1]]  # the second of the first batch
+    victim = train[
+        loading.epoch_batches(len(train), 8, 0, 0)[0][1]
+    ]  # the second of the first batch
     path = faces / index["path"][victim]
     path.write_bytes(path.read_bytes()[:60])
     args = ("--epochs", 300, *SMALL_EXTRACTOR, "--workers", 0)

@@ -15,6 +15,8 @@ from PIL import Image
 
 import common
 from media import layouts
+from reporting import metrics
+from training import loading
 
 evaluate = stage("06_evaluate")
 bpdann = stage("04_train_bpdann")
@@ -214,15 +216,15 @@ def test_scores_there_and_back(tmp_path, rows):
 def test_metrics_hold_what_they_must(pairs):
     """AUC and EER lie in 0..1, do not change under a rising transform, turn over with the labels, and are undefined with one class."""
     labels, scores = np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs]) / 20
-    auc, eer = common.auc(labels, scores), common.eer(labels, scores)
+    auc, eer = metrics.auc(labels, scores), metrics.eer(labels, scores)
     if len(set(labels.tolist())) < 2:
         assert math.isnan(auc) and math.isnan(eer)
         return
     assert 0 <= auc <= 1 and 0 <= eer <= 1
-    assert common.auc(labels, scores**3 / 2) == pytest.approx(auc) and common.eer(
+    assert metrics.auc(labels, scores**3 / 2) == pytest.approx(auc) and metrics.eer(
         labels, scores**3 / 2
     ) == pytest.approx(eer)
-    assert common.auc(1 - labels, scores) == pytest.approx(1 - auc) and common.eer(
+    assert metrics.auc(1 - labels, scores) == pytest.approx(1 - auc) and metrics.eer(
         1 - labels, 1 - scores
     ) == pytest.approx(eer)
 
@@ -388,7 +390,7 @@ def test_images_of_all_kinds_are_read_or_named(tmp_path):
     ):
         image.save(tmp_path / name)
     names = sorted(path.name for path in tmp_path.iterdir())
-    read = common.Faces(names, 24, tmp_path)
+    read = loading.Faces(names, 24, tmp_path)
     for k, name in enumerate(names):
         assert (
             isinstance(read[k], torch.Tensor)
@@ -396,7 +398,7 @@ def test_images_of_all_kinds_are_read_or_named(tmp_path):
             and read[k].dtype == torch.uint8
         ), name
     assert torch.equal(
-        *(common.load_face(tmp_path / name, 24)[0] for name in ("gray.png", "la.png"))
+        *(loading.load_face(tmp_path / name, 24)[0] for name in ("gray.png", "la.png"))
     )
     rgb.save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:500])
@@ -404,7 +406,7 @@ def test_images_of_all_kinds_are_read_or_named(tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "folder.png").mkdir()
     for name in ("cut.png", "text.png", "empty.png", "gone.png", "folder.png"):
-        message = common.Faces([name], 24, tmp_path)[0]
+        message = loading.Faces([name], 24, tmp_path)[0]
         assert isinstance(message, str) and name in message and "cannot be read" in message
 
 

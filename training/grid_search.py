@@ -25,25 +25,22 @@ import torch
 
 from common import (
     RANK,
-    Faces,
-    auc,
     autocast,
     choose_device,
     choose_precision,
-    epoch_batches,
     fail,
     folder_names,
-    load_batches,
-    load_checkpoint,
-    load_state,
     percent,
     read_index,
     read_scores,
-    start_run,
-    wait_for_all,
     write_table,
     write_whole,
 )
+from reporting.metrics import auc
+from running.folder import start_run
+from running.script import barrier
+from training.checkpoints import load_checkpoint, load_state
+from training.loading import Faces, epoch_batches, load_batches
 
 COLUMNS = ("reenactment", "swap", "sets", "strategy", "accuracy", "f1_macro", "auc", "kept", "best")
 
@@ -167,7 +164,7 @@ def search(args):
     for k, name in enumerate(open_):
         print(f"\n{name} ({k + 1} of {len(open_)})", flush=True)
         clrnet.train(jobs[name])
-        wait_for_all()
+        barrier()
         if jobs[name].scores and RANK == 0:
             (jobs[name].out / "last.pt").unlink(
                 missing_ok=True
@@ -208,7 +205,7 @@ def search(args):
     if RANK == 0:
         with write_whole(args.out / "model.pt") as part:
             shutil.copyfile(winner / "model.pt", part)
-    wait_for_all()
+    barrier()
     content, device = load_checkpoint(args.out / "model.pt", "05"), choose_device(args.device)
     model = clrnet.build(args.model, content["kwargs"])
     load_state(model, content, args.out / "model.pt")

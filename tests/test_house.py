@@ -1,0 +1,107 @@
+"""The rules of the house that ruff cannot check: who may import whom, how long a file or a function may be, what lies at the top level."""
+
+import ast
+import re
+
+import pytest
+from conftest import ROOT
+
+FOLDERS = ("media", "networks", "running", "training", "reporting")
+SCRIPTS = sorted(path.name for path in ROOT.glob("0*.py"))
+FILES = [*SCRIPTS, "common.py"]
+FILES += sorted(str(p.relative_to(ROOT)) for name in FOLDERS for p in (ROOT / name).glob("*.py"))
+LONG_FUNCTIONS = ("main", "train", "adapt")
+WHOLE = 6500
+
+
+def parse(name):
+    return ast.parse((ROOT / name).read_text(encoding="utf-8"))
+
+
+def code_lines(node, text):
+    """Line numbers of a node that hold code: no blank lines, comments, docstrings or `parse_args`."""
+    left_out = set()
+    for part in ast.walk(node):
+        if isinstance(part, ast.FunctionDef) and part.name == "parse_args":
+            left_out.update(range(part.lineno, part.end_lineno + 1))
+        if isinstance(part, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            part
+        ):
+            left_out.update(range(part.body[0].lineno, part.body[0].end_lineno + 1))
+    lines = text.split("\n")
+    first, last = getattr(node, "lineno", 1), getattr(node, "end_lineno", len(lines))
+    return [
+        number
+        for number in range(first, last + 1)
+        if number not in left_out and not re.match(r"\s*(#|$)", lines[number - 1])
+    ]
+
+
+def limit_of(name):
+    if name == "common.py":
+        return 220
+    return 360 if name in SCRIPTS else 280
+
+
+def imports(name):
+    """The modules of the project that a file imports, wherever in it, as paths."""
+    found = set()
+    for node in ast.walk(parse(name)):
+        modules = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_module":
+            modules = [node.args[0].value]
+        found.update(module.replace(".", "/") + ".py" for module in modules)
+    return found & set(FILES)
+
+
+def test_the_top_level_holds_the_scripts_and_common():
+    assert SCRIPTS == [f"0{k}_{name}.py" for k, name in enumerate(
+        ("make_demo_videos", "extract_faces", "pretrain_extractor", "extract_features",
+         "train_bpdann", "train_clrnet", "evaluate", "detect"))]  # fmt: skip
+    assert {path.name for path in ROOT.glob("*.py")} == {*SCRIPTS, "common.py"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_can_be_read_in_one_sitting(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert len(code_lines(parse(name), text)) <= limit_of(name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_function_fits_a_page_or_two(name):
+    for node in ast.walk(parse(name)):
+        if isinstance(node, ast.FunctionDef) and node.name != "parse_args":
+            limit = 120 if node.name in LONG_FUNCTIONS else 80
+            assert node.end_lineno - node.lineno + 1 <= limit, f"{name}: {node.name}"
+
+
+def test_the_whole_is_small():
+    total = sum(len(code_lines(parse(n), (ROOT / n).read_text(encoding="utf-8"))) for n in FILES)
+    assert total <= WHOLE
+
+
+def test_arrows_go_one_way():
+    """Scripts import folders, folders import common.py; no script imports another but 07 BPDANN."""
+    assert imports("common.py") == set()
+    for name in FILES:
+        allowed = {"04_train_bpdann.py"} if name == "07_detect.py" else set()
+        assert imports(name) & set(SCRIPTS) <= allowed, name
+
+
+def test_there_is_no_circle():
+    graph = {name: imports(name) - {name} for name in FILES}
+    while graph:
+        leaves = [name for name, used in graph.items() if not used & set(graph)]
+        assert leaves, f"a circle among {sorted(graph)}"
+        for name in leaves:
+            del graph[name]
+
+
+def test_every_folder_is_used():
+    """A module that nothing imports is dead."""
+    used = set().union(*(imports(name) for name in FILES))
+    assert [n for n in FILES if "/" in n and not n.endswith("__init__.py") and n not in used] == []
