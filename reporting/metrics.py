@@ -235,3 +235,8 @@ def roc(labels, scores):
         else slice(None)
     )
     return fpr[keep], tpr[keep]
+
+
+def percent(rate):
+    """A rate in 0..1 as text: 0.5 -> "50.0 %", nan -> "undefined"."""
+    return "undefined" if np.isnan(rate) else f"{100 * rate:.1f} %"
