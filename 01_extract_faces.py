@@ -67,7 +67,6 @@ from common import (
     RANK,
     WORLD_SIZE,
     Parser,
-    add_system_arguments,
     choose_device,
     fail,
     progress,
@@ -226,8 +225,7 @@ def parse_args():
         metavar="N",
         help="quality of jpg, 1 to 95 (default %(default)s)",
     )
-    add_system_arguments(parser, workers="processes, one thread each", seed=True, device=True)
-    args = parser.parse_args()
+    args = parser.parse_args(workers="processes, one thread each", seed=True, device=True)
 
     if bool(args.list) == bool(args.layout) or bool(args.layout) != bool(args.videos):
         fail("give either --layout and --videos, or --list")

@@ -57,9 +57,7 @@ import numpy as np
 
 from common import (
     Parser,
-    add_system_arguments,
     fail,
-    folder_names,
     progress,
     read_index,
     read_scores,
@@ -76,6 +74,7 @@ from reporting.tables import (
     table_2,
     write_tables,
 )
+from running.folder import folder_names
 from running.script import run_script
 
 # Bins of 0..1 in the figures of scores.
@@ -119,8 +118,7 @@ def parse_args():
         metavar="N",
         help="bootstrap resamples for the intervals (default 1000)",
     )
-    add_system_arguments(parser, seed=True, go_on=False)
-    args = parser.parse_args()
+    args = parser.parse_args(seed=True, go_on=False)
     if args.resamples < 1:
         fail("--resamples must be 1 or more")
     if not args.scores and not args.faces:

@@ -53,30 +53,24 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from common import (
     EXTRACTION,
     Parser,
-    add_system_arguments,
     choose_device,
     fail,
     margin,
-    percent,
     progress,
-    sha256,
     sigmoid,
 )
 from media import layouts, splits
 from media.detectors import check_mtcnn
 from media.tracking import follow
-from networks.baselines import NETWORKS
-from networks.extractor import Extractor
+from reporting.metrics import percent
 from reporting.verdict import draw_verdict, score_text, verdict_lines, write_verdicts
+from running.folder import sha256
 from running.script import run_script
 from running.workers import worker_pool
-from training.checkpoints import load_checkpoint, rebuild
 
 
 def parse_args():
@@ -119,8 +113,7 @@ def parse_args():
         help="for checkpoints of stage 04: the model.pt that made their features (default: where "
         "it was in training)",
     )
-    add_system_arguments(parser, workers="processes that look for faces", device=True, go_on=False)
-    args = parser.parse_args()
+    args = parser.parse_args(workers="processes that look for faces", device=True, go_on=False)
     if args.workers < 1:
         fail("--workers must be 1 or more")
     return args
@@ -141,6 +134,11 @@ class Detector:
     """
 
     def __init__(self, path, extractor, device):
+        # Imported here, like torch below, so that --help is quick.
+        from networks.baselines import NETWORKS
+        from networks.extractor import Extractor
+        from training.checkpoints import load_checkpoint, rebuild
+
         content = load_checkpoint(path, "02", "04", "05")
         self.path, self.device = Path(path), device
         self.validation = content.get("validation")
@@ -229,13 +227,15 @@ class Detector:
 
         n = T / self.frames: a network of single frames scores each frame of a clip.
         """
+        import torch
+
         clips = torch.from_numpy(crops).permute(0, 1, 4, 2, 3)
         samples = clips.reshape(-1, self.frames, *clips.shape[2:])
         logits = []
         with torch.inference_mode():
             for part in samples.split(max(1, 32 // self.frames)):
                 logits.append(margin(self.forward(part.to(self.device)).float().cpu()))
-        return torch.cat(logits).view(len(clips), -1).numpy()
+        return np.concatenate(logits).reshape(len(clips), -1)
 
     @property
     def has_maps(self):
@@ -244,6 +244,9 @@ class Detector:
 
     def activation_maps(self, clips):
         """Activation maps at the size of the faces: uint8 (N, T, S, S, 3) -> (N, T, S, S)."""
+        import torch
+        import torch.nn.functional as F
+
         clips = torch.from_numpy(clips).permute(0, 1, 4, 2, 3).to(self.device) / 255
         with torch.inference_mode():
             maps = torch.cat([self.net.activation_maps(clip[None]) for clip in clips])
