@@ -466,7 +466,7 @@ def choose_on_source(results, out):
 
 
 def adapt_to(name, folder, target_x, source, source_folder, args, width, device):
-    """Train on one target, with every combination of --grid, and return the network that is kept."""
+    """Train on one target, with every combination of --grid; returns the network that is kept."""
     out = args.out / name
     of_target = copy.copy(args)
     of_target.target = folder
@@ -503,9 +503,9 @@ def adapt_to(name, folder, target_x, source, source_folder, args, width, device)
         results.append((here, (n1, n2, dropout), model, row))
     _, _, model, row = choose_on_source(results, out) if args.grid else results[0]
     print(
-        f"last epoch: label loss {row['label_loss']:.4f}, domain loss {row['domain_loss']:.4f} (not "
-        f"told apart: {math.log(2):.4f}), domain accuracy {percent(row['domain_accuracy'])}, AUC on "
-        f"the source's validation split {percent(row['source_val_auc'])}"
+        f"last epoch: label loss {row['label_loss']:.4f}, domain loss {row['domain_loss']:.4f} "
+        f"({math.log(2):.4f} if the domains cannot be told apart), domain accuracy "
+        f"{percent(row['domain_accuracy'])}, AUC on the source's validation split {percent(row['source_val_auc'])}"
     )
     return model
 

@@ -581,7 +581,7 @@ def parse_args():
 
 
 def time_step(args, items):
-    """Seconds per sample of a training step, and bytes of the network, for the search's estimate."""
+    """Seconds per sample of a training step, and bytes of the network, for an estimate."""
     device = choose_device(args.device)
     model = build(args.model, args.kwargs).to(device).train()
     optimizer = adam(model, 0.0, args.l2)

@@ -57,7 +57,9 @@ def test_networks_of_pretrainedmodels(arch, size, dimensions):
     ],
 )
 def test_folded_batch_norm_changes_nothing(arch, size):
-    """Features of a network with batch norms that have seen data, with and without folding: to 1e-5 of the largest."""
+    """Features of a network with batch norms that have seen data, with and without folding: to 1e-5
+    of the largest.
+    """
     torch.manual_seed(0)
     model = networks_extractor.Extractor(arch, size)
     images = torch.randint(0, 256, (8, 3, size, size), dtype=torch.uint8)
@@ -88,7 +90,9 @@ def test_a_network_that_cannot_be_traced_stays_as_it_is(capsys):
 
 
 def test_channels_last_and_bfloat16_train_as_plain_fp32():
-    """Gradients of a step: as of the network in its own memory format to 1e-4 of the largest; in bfloat16 in the same direction."""
+    """Gradients of a step: as of the network in its own memory format to 1e-4 of the largest; in
+    bfloat16 in the same direction.
+    """
     torch.manual_seed(0)
     model = networks_extractor.Extractor("resnet18", 64)
     images, labels = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8), torch.arange(8) % 2
@@ -332,7 +336,9 @@ def test_max_steps(small, tmp_path):
 
 
 def test_weights_from_a_file(small, tmp_path):
-    """A state dict with its classifier, as published weights have it; a wrong one is refused by name."""
+    """A state dict with its classifier, as published weights have it; a wrong one is refused by
+    name.
+    """
     import pretrainedmodels
 
     net = pretrainedmodels.resnet18(num_classes=1000, pretrained=None)
@@ -389,7 +395,9 @@ def test_no_network_names_the_three_ways(monkeypatch):
 
 
 class Server:
-    """A host on this machine: {path: bytes or None for "not found"}, and the paths that were asked for."""
+    """A host on this machine: {path: bytes or None for "not found"}, and the paths that were asked
+    for.
+    """
 
     def __init__(self, files):
         asked = self.asked = []
@@ -419,7 +427,9 @@ class Server:
 
 
 def test_imagenet_weights_come_from_the_first_host_that_has_them(tmp_path, monkeypatch, capsys):
-    """First address down, second serves: the hash in its name and every key are checked, and the file stays in torch's own cache."""
+    """First address down, second serves: the hash in its name and every key are checked, and the
+    file stays in torch's own cache.
+    """
     import pretrainedmodels
 
     source = networks_extractor.Extractor("resnet18", 32)

@@ -1,4 +1,6 @@
-"""Stage 04: equation 4, the reversal layer, equation 1, and that no target label reaches the training."""
+"""Stage 04: equation 4, the reversal layer, equation 1, and that no target label reaches the
+training.
+"""
 
 import csv
 import math
@@ -73,7 +75,8 @@ def test_the_network_of_section_3_5():
 
 
 def test_no_target_label_reaches_the_training(features, copy, tmp_path):
-    """Training with the target's labels shuffled row by row gives the same weights, bit for bit; turning the source's
+    """Training with the target's labels shuffled row by row gives the same weights, bit for bit;
+    turning the source's
     labels around does not."""
     outputs = []
     for name, change in (("plain", None), ("target", "phone"), ("source", "frames")):
@@ -262,7 +265,9 @@ def test_other_test_sets_without_training_again(features, tmp_path):
 
 
 def test_grid_is_chosen_on_the_source(features, tmp_path):
-    """All combinations in grid.csv; the chosen one is best on the source's validation split, whatever the target's labels are."""
+    """All combinations in grid.csv; the chosen one is best on the source's validation split,
+    whatever the target's labels are.
+    """
     chosen = []
     for name in ("plain", "turned"):
         folder = tmp_path / name
@@ -350,7 +355,9 @@ END_TO_END = (
 
 
 def test_end_to_end_reverses_the_gradient_into_the_backbone():
-    """The backbone gets the label loss's gradient minus lambda times the domain loss's (equation 1)."""
+    """The backbone gets the label loss's gradient minus lambda times the domain loss's (equation
+    1).
+    """
     torch.manual_seed(0)
     model = bpdann.DANN("resnet18", 32, n1=8, n2=4, dropout=0.0).eval()
     images, d = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) % 2
@@ -372,7 +379,9 @@ def test_end_to_end_reverses_the_gradient_into_the_backbone():
 
 
 def test_end_to_end(small, tmp_path):
-    """Kill and resume give the same files; target labels change nothing; the checkpoint rebuilds the network that was scored."""
+    """Kill and resume give the same files; target labels change nothing; the checkpoint rebuilds
+    the network that was scored.
+    """
     faces = tmp_path / "faces"
     shutil.copytree(small / "faces", faces)
     args = (
@@ -571,11 +580,14 @@ def test_other_flags_on_the_same_folder_are_refused(features, tmp_path):
     assert "epochs was 1, is 2" in run("04_train_bpdann.py", *args, "--epochs", 2, fails=True)
 
 
-# ---------------------------------------------------------------- features that do not fit into memory, the fused optimizer
+# ---------------------------------------------------------------- features that do not fit into
+# memory, the fused optimizer
 
 
 def test_streamed_features_give_what_held_ones_give(features, tmp_path, monkeypatch, capsys):
-    """With no memory free, features are read from disk batch by batch: weights and scores are the same bit for bit."""
+    """With no memory free, features are read from disk batch by batch: weights and scores are the
+    same bit for bit.
+    """
     for name, free in (("held", 1e12), ("streamed", 0)):
         monkeypatch.setattr(feature_files, "free_memory", lambda device: free)
         monkeypatch.setattr(
@@ -650,7 +662,9 @@ def test_free_memory():
 
 
 def test_training_equals_a_plain_loop(tmp_path):
-    """Lambda as a tensor and the fused optimizer, against the paper's equations step by step with torch's plain Adam: to 1e-6."""
+    """Lambda as a tensor and the fused optimizer, against the paper's equations step by step with
+    torch's plain Adam: to 1e-6.
+    """
     torch.manual_seed(0)
     xs, xt, ys = torch.randn(24, 6), torch.randn(16, 6), torch.arange(24) % 2
     args = SimpleNamespace(
@@ -690,7 +704,9 @@ def test_training_equals_a_plain_loop(tmp_path):
 
 
 def test_bfloat16_trains_as_float32(tmp_path):
-    """The same training in both precisions: weights move in the same direction; features held as bfloat16 are what autocast makes of them."""
+    """The same training in both precisions: weights move in the same direction; features held as
+    bfloat16 are what autocast makes of them.
+    """
     torch.manual_seed(0)
     xs, xt, ys, found = torch.randn(24, 6), torch.randn(16, 6), torch.arange(24) % 2, []
     for name, precision, dtype in (

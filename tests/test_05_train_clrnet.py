@@ -426,7 +426,9 @@ def test_augmentation_is_one_draw_a_clip():
 
 
 def test_augmentation_ranges():
-    """On a flat gray clip only brightness and shift act: 0.5 * (0.7..1.3) + (-50..50) / 255, both ends nearly reached."""
+    """On a flat gray clip only brightness and shift act: 0.5 * (0.7..1.3) + (-50..50) / 255, both
+    ends nearly reached.
+    """
     out = script.augment(torch.full((4000, 1, 3, 2, 2), 0.5), draws(0))[:, 0, :, 0, 0]
     assert torch.allclose(out.std(1), torch.zeros(4000), atol=1e-6)
     assert 0.35 - 50 / 255 <= out.min() < 0.20 and 0.80 < out.max() <= 0.65 + 50 / 255
@@ -622,7 +624,9 @@ def test_few_shot_videos_are_in_args_json(small, single, tmp_path):
 
 
 def test_the_authors_cut_and_the_sources_own_samples(small, single, tmp_path):
-    """--freeze 0.4203 is their 87 of 207 layers; --source adds the source's few videos to the targets', as their code does."""
+    """--freeze 0.4203 is their 87 of 207 layers; --source adds the source's few videos to the
+    targets', as their code does.
+    """
     with torch.device("meta"):
         model = CLRNet()
     assert frozen_layers(model, 0.4203)[-1] is frozen_layers(model, 87 / 207)[-1]
@@ -694,7 +698,9 @@ def test_merge_followed_by_transfer(small, tmp_path):
 
 
 def test_classes_are_weighted():
-    """Each sample counts n / (2 n of its class), as Keras weighs them: the mean over the batch is not divided by the weights' sum."""
+    """Each sample counts n / (2 n of its class), as Keras weighs them: the mean over the batch is
+    not divided by the weights' sum.
+    """
     logits, labels = torch.tensor([[0.0, 0.0], [1.0, -1.0], [0.5, 2.0]]), torch.tensor([0, 1, 1])
     weights = torch.tensor([2.0, 0.5])
     each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
@@ -789,7 +795,9 @@ def test_a_picture_of_activation_maps_for_each_set(small, single):
 
 
 def test_training_learns(small, copy, tmp_path):
-    """Stripes on every fake frame, which survive the augmentation: the loss falls, and the unseen videos are told apart."""
+    """Stripes on every fake frame, which survive the augmentation: the loss falls, and the unseen
+    videos are told apart.
+    """
     faces = copy(small / "faces/clips")
     for path in faces.glob("Deepfakes_*/*.png"):
         pixels = np.array(Image.open(path))

@@ -63,8 +63,8 @@ def read_features(folder, one_label=False):
     n = len(index["path"])
     if features.ndim != 2 or features.dtype != np.float32 or len(features) != n:
         fail(
-            f"{path} has shape {features.shape} and type {features.dtype}; (N, D) float32 is needed, "
-            f"N = {n} as in index.csv: extract the features again"
+            f"{path} has shape {features.shape} and type {features.dtype}; (N, D) float32 "
+            f"is needed, N = {n} as in index.csv: extract the features again"
         )
     return features, index
 

@@ -101,8 +101,8 @@ def search(args, train, training_data, time_step, score_checkpoint):
         sum(name.startswith(kind) for name in jobs) for kind in ("source", "merge", "transfer")
     ]
     print(
-        f"{args.model}: {len(of_pair)} pairs, {len(jobs)} trainings ({kinds[0]} sources, {kinds[1]} "
-        f"merge, {kinds[2]} transfer), {len(jobs) - len(open_jobs)} done already; chosen on "
+        f"{args.model}: {len(of_pair)} pairs, {len(jobs)} trainings ({kinds[0]} sources, "
+        f"{kinds[1]} merge, {kinds[2]} transfer), {len(jobs) - len(open_jobs)} done already; chosen on "
         f"{validation}, split {args.test_split}",
         flush=True,
     )

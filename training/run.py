@@ -187,8 +187,8 @@ class Run:
     def end_epoch(self, choose_by=math.nan, validation=None, **measured):
         """Write log.csv, last.pt, and model.pt if this is the best epoch so far.
 
-        A run that --max-steps ends inside an epoch validates too; when resumed, it trains the rest of
-        that epoch.
+        A run that --max-steps ends inside an epoch validates too; when resumed, it trains the rest
+        of that epoch.
 
         Args:
             choose_by: what the best epoch has most of; nan: the latest is the best; None: only the
