@@ -41,11 +41,11 @@ metric that is not defined, as with one class only, is shown as "undefined".
 
 Choices that the papers do not describe:
 
-                      papers       here
-    intervals         none         95 %, percentile bootstrap over videos, as the images of a video
-                                   are not independent; resamples in which a metric is undefined
-                                   are left out
-    CLRNet's F1       not said     mean over both classes
+                      papers                here
+    intervals         none (CLRNet: ±)      95 %, percentile bootstrap over videos, as the images of
+                                            a video are not independent; resamples in which a metric
+                                            is undefined are left out
+    CLRNet's F1       not said which        mean over both classes
 """
 
 import json
