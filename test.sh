@@ -1,12 +1,27 @@
 #!/usr/bin/env bash
-# Make the environment and run the tests; arguments go to pytest, e.g. ./test.sh -k parity
+# Make the environment, check the layout of the code, and run the tests.
+#
+#   ./test.sh              all tests that are not marked slow: at most 10 minutes on 2 cores
+#   ./test.sh --all        all tests: at most 40 minutes
+#   ./test.sh -k parity    other arguments go to pytest
 set -euo pipefail
 cd "$(dirname "$0")"
 source ./environment.sh
 make_environment requirements-test.txt
-# MTCNN: the package's own pins would replace torch by an old one, so it cannot stand in a requirements file.
-python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("facenet_pytorch") is None)' ||
+# MTCNN: the package's own pins would replace torch by an old one, so no requirements file names it.
+python -m pip show --quiet facenet-pytorch 2>/dev/null ||
     python -m pip install --disable-pip-version-check --quiet --no-deps facenet-pytorch==2.6.0
-# A test process a core and one more, since they often wait, each with one thread, a file of tests at a time; the longest files come first (conftest.py).
+
+ruff format --check --quiet . || { echo "error: run ruff format" >&2; exit 1; }
+ruff check --quiet .
+
+marked="not slow"
+if [ "${1:-}" = --all ]; then
+    marked=""
+    shift
+fi
+# One test process per core, each with one thread. They take groups of tests in the order of
+# tests/conftest.py, the longest first.
 export OMP_NUM_THREADS=1
-exec python -m pytest -n "$(python -c 'from joblib import cpu_count; print(min(4, cpu_count() + 1))')" --dist loadscope --no-loadscope-reorder "$@"
+processes=$(python -c 'from joblib import cpu_count; print(min(4, cpu_count()))')
+exec python -m pytest -n "$processes" --dist loadgroup --no-loadscope-reorder -m "$marked" "$@"

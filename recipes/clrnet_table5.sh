@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
-# CLRNet, Table 5: merge learning of all five sets, and transfer learning from FS to the other four. Ends with results/clrnet_table5.md.
+# CLRNet, Table 5: merge learning of all five sets, and transfer learning from FS to the other four.
+# Ends with results/clrnet_table5.md.
 #
-#   DATA=/where/the/data/sets/are recipes/clrnet_table5.sh   SMALL=1 recipes/clrnet_table5.sh   MODELS=CLRNet DATA=... recipes/clrnet_table5.sh
+#   DATA=/where/the/data/sets/are recipes/clrnet_table5.sh
+#   DATA=/where/the/data/sets/are MODELS=CLRNet recipes/clrnet_table5.sh
+#   SMALL=1 recipes/clrnet_table5.sh
 #
-# The sets of Table 4 without DFW. For each model the training on FS of clrnet_table3.sh; a merge of 5 x 8,000 clips, as many from each set as DFD
-# has (CLRNet: 150 epochs of 1,000 steps of 40 clips); a transfer of 4 x 320 clips (CLRNet: 150 epochs of 32 steps, hours on a GPU).
+# The sets of Table 4 without DFW. For each model the training on FS of clrnet_table3.sh; a merge of
+# 5 x 8,000 clips, as many from each set as DFD has (CLRNet: 150 epochs of 1,000 steps of 40 clips);
+# a transfer of 4 x 320 clips (CLRNet: 150 epochs of 32 steps, hours on a GPU).
 source "$(dirname "$0")/common.sh"
 source recipes/clrnet_common.sh
 
 make_set FS DF DFD F2F NT
 for model in $MODELS; do
-    merge "$model" FS DF DFD F2F NT
+    merge "$model" "FS DF DFD F2F NT"
     single "$model" FS FS
-    transfer "$model" FS "DF DFD F2F NT" FS DF DFD F2F NT
+    transfer "$model" FS "DF DFD F2F NT" "FS DF DFD F2F NT"
 done
 
-run python 06_evaluate.py --scores "$SCORES" --out "$RESULTS"
+evaluate --scores "$SCORES"

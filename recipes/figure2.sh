@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# FeatureTransfer, Figure 2: image level against video level, AUC on five data sets. Ends with results/figure2.png.
+# FeatureTransfer, Figure 2: image level against video level, AUC on five data sets. Ends with
+# results/figure2.png.
 #
-#   DATA=/where/the/data/sets/are recipes/figure2.sh         SMALL=1 recipes/figure2.sh
+#   DATA=/where/the/data/sets/are recipes/figure2.sh
+#   SMALL=1 recipes/figure2.sh
 #
-# The same scores as Table 3, so this is table3.sh with its size and time; where that has run, a minute.
+# The scores are those of Table 3, so this takes what table3.sh takes; after it, a minute.
 source "$(dirname "$0")/table3.sh"
 
-echo; echo "Figure 2: $RESULTS/figure2.png"
+echo
+echo "Figure 2: $RESULTS/figure2.png"

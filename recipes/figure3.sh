@@ -1,22 +1,30 @@
 #!/usr/bin/env bash
-# FeatureTransfer, Figure 3: two training strategies, FeatureTransfer against end-to-end DANN, 20 epochs each. Ends with results/figure3.png.
+# FeatureTransfer, Figure 3: two training strategies, FeatureTransfer against end-to-end DANN, 20
+# epochs each. Ends with results/figure3.png.
 #
-#   DATA=/where/the/data/sets/are recipes/figure3.sh         SMALL=1 recipes/figure3.sh
+#   DATA=/where/the/data/sets/are recipes/figure3.sh
+#   SMALL=1 recipes/figure3.sh
 #
-# Runs table3.sh first, for faces and features, with its size and time. Then DANN: 20 epochs of 337 steps of 256 images, 1.7 million images at
-# 224 pixels, 95 hours on 2 CPU cores at 5 images a second (computed); wants a GPU, some 100 GB at batch 128 of each domain (computed, not measured on one).
+# Runs table3.sh first, for faces and features. Then DANN: 20 epochs of 337 steps of 256 images, so
+# 1.7 million images at 224 pixels: 95 hours on 2 CPU cores at 5 images per second. It needs a GPU,
+# with some 100 GB at batch 128 of each domain (both computed, not measured).
 source "$(dirname "$0")/table3.sh"
 
-# 4.6: source FF-DF (train), target FF-FS (validation), then tested on the others without further adaptation.
-# Table 2 has test images of FF-FS, and all images of the other sets: two commands, of which the second trains nothing again.
+# 4.6: source FF-DF (train), target FF-FS (validation), then tested on the others without further
+# adaptation. Table 2 has the test images of FF-FS, and all images of the other sets: two commands,
+# of which the second does not train again.
 for tests in "FF-FS --test-split test" "DF-TIMIT DFD DFDC-P Celeb-DF --test-split all"; do
     set -- $tests
     split=("${@: -2}") sets=("${@:1:$#-2}")
-    run python 04_train_bpdann.py --source "$FEATURES/FF-DF" --target "$FEATURES/FF-FS" --target-split val $FIGURE_3 \
-        --test "${sets[@]/#/$FEATURES/}" "${split[@]}" --out "$RUNS/FT-20epochs" --scores "$SCORES/FT-20epochs"
-    run python 04_train_bpdann.py --end-to-end $SE_RES $NETWORK --source "$FACES/FF-DF" --target "$FACES/FF-FS" --target-split val $FIGURE_3 \
-        --test "${sets[@]/#/$FACES/}" "${split[@]}" --out "$RUNS/DANN-20epochs" --scores "$SCORES/DANN-20epochs"
+    run python 04_train_bpdann.py --source "$FEATURES/FF-DF" --target "$FEATURES/FF-FS" \
+        --target-split val $FIGURE_3 --test "${sets[@]/#/$FEATURES/}" "${split[@]}" \
+        --out "$RUNS/FT-20epochs" --scores "$SCORES/FT-20epochs"
+    run python 04_train_bpdann.py --end-to-end $SE_RES $NETWORK --source "$FACES/FF-DF" \
+        --target "$FACES/FF-FS" --target-split val $FIGURE_3 \
+        --test "${sets[@]/#/$FACES/}" "${split[@]}" \
+        --out "$RUNS/DANN-20epochs" --scores "$SCORES/DANN-20epochs"
 done
 
-run python 06_evaluate.py --scores "$SCORES" --out "$RESULTS"
-echo; echo "Figure 3: $RESULTS/figure3.png"
+evaluate --scores "$SCORES"
+echo
+echo "Figure 3: $RESULTS/figure3.png"

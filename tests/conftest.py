@@ -1,8 +1,12 @@
-"""What the tests share: running a script as a user does, comparing folders, and small data made once a session.
+"""What the tests share: running a script as a user does, comparing folders, and small data.
 
-The small data: 6 people and 10 frames a video from stage 00, and what stages 01 to 03 make of them. Tests that use the authors'
-reference outputs or real clips look for them in the folder that SHARED names (../shared beside the project), and are
-skipped, saying so, where it is missing.
+The small data are 6 people and 10 frames per video from stage 00, and what stages 01 to 03 make of
+them. All test processes of a run share one copy, so tests only read it: a test that changes
+something takes a copy of its own (the fixture `copy`).
+
+Tests that use the authors' reference outputs or real clips look for them in the folder that the
+environment variable SHARED names (default: ../shared beside the project), and are skipped with a
+message where it is missing.
 """
 
 import importlib
@@ -19,39 +23,25 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SHARED", ROOT.parent / "shared"))
 sys.path.insert(0, str(ROOT))
 if threading.current_thread() is threading.main_thread():
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a job in the background, and what it starts, would ignore Ctrl-C
+    # A background job, and whatever it starts, would ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# fmt: off
 SMALL_EXTRACTOR = (
-    "--arch",
-    "resnet18",
-    "--weights",
-    "none",
-    "--image-size",
-    "64",
-    "--batch",
-    "8",
-    "--device",
-    "cpu",
+    "--arch", "resnet18", "--weights", "none", "--image-size", "64",
+    "--batch", "8", "--device", "cpu",
 )
 SMALL_CLRNET = (
-    "--filters",
-    "4",
-    "--repetitions",
-    "1",
-    "1",
-    "--image-size",
-    "48",
-    "--batch",
-    "4",
-    "--device",
-    "cpu",
+    "--filters", "4", "--repetitions", "1", "1", "--image-size", "48",
+    "--batch", "4", "--device", "cpu",
 )
+# fmt: on
 
 
 def stage(name):
@@ -63,73 +53,75 @@ def command(script, *args):
     return [sys.executable, str(ROOT / script), *map(str, args)]
 
 
-_forks = []  # the process of forks.py, once it is needed
+# The process of forks.py, once a test needs it.
+_forks = []
 
 
 def run(script, *args, fails=False, fresh=False):
-    """Run a script to its end in a process of its own; returns its output, standard error included. Fails the test on the wrong exit status.
+    """Run a script to its end in its own process, and return what it printed.
 
-    The process is a fork of one that has the libraries loaded (forks.py); with `fresh`, or on Windows, a new Python.
+    Standard error is included. A wrong exit status fails the test; with `fails`, the script has to
+    end with an error of one line. The process is forked from one that has imported the libraries
+    (forks.py); with `fresh`, or on Windows, it is a new Python.
     """
     if fresh or not hasattr(os, "fork"):
         done = subprocess.run(command(script, *args), capture_output=True, text=True, timeout=600)
         status, output, errors = done.returncode, done.stdout, done.stderr
     else:
-        if not _forks:
-            _forks.append(
-                subprocess.Popen(
-                    [sys.executable, Path(__file__).with_name("forks.py")],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-            )
-        with tempfile.TemporaryDirectory() as folder:
-            names = [os.path.join(folder, name) for name in ("output", "errors")]
-            print(
-                json.dumps(
-                    dict(
-                        argv=command(script, *args)[1:],
-                        cwd=os.getcwd(),
-                        env=dict(os.environ),
-                        output=names[0],
-                        errors=names[1],
-                    )
-                ),
-                file=_forks[0].stdin,
-                flush=True,
-            )
-            assert select.select([_forks[0].stdout], [], [], 600)[0], "it does not end"
-            status = int(_forks[0].stdout.readline())
-            output, errors = (
-                Path(name).read_text(encoding="utf-8", errors="replace") for name in names
-            )
+        status, output, errors = run_forked(command(script, *args)[1:])
     assert (status != 0) == fails, output + errors
     if fails:
         assert "Traceback" not in output + errors, output + errors
-        assert len(errors.strip().splitlines()) == 1 and ": error: " in errors, (
-            f"not one clear line:\n{errors}"
-        )
+        assert len(errors.strip().splitlines()) == 1, f"not one clear line:\n{errors}"
+        assert ": error: " in errors, errors
     return output + errors
 
 
+def run_forked(argv):
+    """Run a script as a fork of forks.py; returns its exit status, its output and its errors."""
+    if not _forks:
+        server = [sys.executable, Path(__file__).with_name("forks.py")]
+        pipe = subprocess.PIPE
+        _forks.append(subprocess.Popen(server, stdin=pipe, stdout=pipe, text=True))
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: os.path.join(folder, name) for name in ("output", "errors")}
+        request = dict(argv=argv, cwd=os.getcwd(), env=dict(os.environ), **files)
+        print(json.dumps(request), file=_forks[0].stdin, flush=True)
+        assert select.select([_forks[0].stdout], [], [], 600)[0], f"{argv[0]} does not end"
+        status = int(_forks[0].stdout.readline())
+        texts = [
+            Path(file).read_text(encoding="utf-8", errors="replace") for file in files.values()
+        ]
+    return status, *texts
+
+
 def run_and_kill(ready, script, *args):
-    """Start a script, kill it with SIGKILL as soon as `ready()` is true, and wait for its workers to go too."""
-    process = subprocess.Popen(
-        command(script, *args), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.time() + 300
-    while not ready():
-        assert process.poll() is None, "the script ended before it could be killed"
-        assert time.time() < deadline, "the script never got to the point where it should be killed"
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert_none_left(args[args.index("--out") + 1])
+    """Kill a script with SIGKILL as soon as `ready()` is true, and wait for its workers to end too.
+
+    If the machine is so busy that the script ends before it is killed, it starts over.
+    """
+    outputs = [Path(args[args.index(f) + 1]) for f in ("--out", "--scores") if f in args]
+    for _ in range(10):
+        process = subprocess.Popen(
+            command(script, *args), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.time() + 600
+        while process.poll() is None and not ready():
+            assert time.time() < deadline, "the script does not get to where it should be killed"
+            time.sleep(0.002)
+        process.kill()
+        _, errors = process.communicate()
+        assert_none_left(outputs[0])
+        if process.returncode == -signal.SIGKILL:
+            return
+        assert process.returncode == 0, errors
+        for folder in outputs:
+            shutil.rmtree(folder, ignore_errors=True)
+    raise AssertionError("the script always ended before it could be killed")
 
 
 def processes_of(text):
-    """Command lines of the machine's processes, but this one, that hold a text."""
+    """Command lines of all other processes of this machine that contain a text."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -141,8 +133,8 @@ def processes_of(text):
     return found
 
 
-def assert_none_left(text, seconds=10):
-    """No process whose command line holds the text is there any more, or within some seconds."""
+def assert_none_left(text, seconds=60):
+    """Wait until no process has the text in its command line; fail after so many seconds."""
     deadline = time.time() + seconds
     while left := processes_of(text):
         assert time.time() < deadline, left
@@ -159,9 +151,37 @@ def tree(folder):
 
 
 def assert_same_tree(a, b):
-    a, b = tree(a), tree(b)
-    assert sorted(a) == sorted(b)
-    assert [name for name in a if a[name] != b[name]] == []
+    """Both folders contain the same files: checkpoints of equal content, all others bit for bit."""
+    files_a, files_b = tree(a), tree(b)
+    assert sorted(files_a) == sorted(files_b)
+    different = []
+    for name in files_a:
+        if files_a[name] != files_b[name]:
+            if not name.endswith(".pt") or not same_checkpoint(Path(a, name), Path(b, name)):
+                different.append(name)
+    assert different == []
+
+
+def same_checkpoint(a, b):
+    """Whether two files of torch.save have equal content: tensors bit for bit, all else too."""
+    import torch
+
+    return same(torch.load(a, weights_only=True), torch.load(b, weights_only=True))
+
+
+def same(a, b):
+    """Whether two nested structures of dicts, lists, tensors and numbers are equal."""
+    import torch
+
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b or (a != a and b != b)
 
 
 def shared(*parts):
@@ -169,112 +189,134 @@ def shared(*parts):
     path = SHARED.joinpath(*parts)
     if not path.exists():
         pytest.skip(
-            f"{path.name} is not there: set SHARED to the folder that holds {'/'.join(parts)}"
+            f"{path.name} is missing: set SHARED to the folder that contains {'/'.join(parts)}"
         )
     return path
 
 
+# ---------------------------------------------------------------- several test processes
+
+# Longest first, so that test processes side by side end at about the same time.
+LONGEST = (
+    "test_demo",
+    "test_recipes",
+    "test_killed",
+    "test_processes",
+    "test_02_03_extractor",
+    "test_05_train_clrnet",
+    "test_01_extract_faces",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """The longest files first, so that test processes side by side end at about the same time."""
-    longest = (
-        "test_demo.py",
-        "test_recipes.py",
-        "test_killed.py",
-        "test_processes.py",
-        "test_02_03_extractor.py",
-        "test_05_train_clrnet.py",
-        "test_01_extract_faces.py",
-    )
-    items.sort(
-        key=lambda item: (
-            longest.index(item.path.name) if item.path.name in longest else len(longest)
-        )
-    )
+    """One test process runs all tests of a file, unless they are marked to be of other groups."""
+
+    def position(item):
+        name = item.path.stem
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=position)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
-def small(tmp_path_factory):
+def make_once(tmp_path_factory):
+    """make_once(name, make) -> a folder that all test processes share, filled by make(folder).
+
+    The first process that needs it makes it, while the others wait. It goes with the folder of
+    the whole run, when the last process has ended.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    base = base / "shared"
+    base.mkdir(exist_ok=True)
+
+    def get(name, make):
+        folder, done = base / name, base / f"{name.replace('/', '-')}.done"
+        with FileLock(done.with_suffix(".lock")):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
+                make(folder)
+                done.touch()
+        return folder
+
+    return get
+
+
+def changes_below(*folders):
+    """{file: (size, time of its last change)}"""
+    files = [path for folder in folders for path in Path(folder).rglob("*") if path.is_file()]
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+# fmt: off
+@pytest.fixture(scope="session")
+def small(make_once):
     """A folder with videos/, faces/{frames,clips,clips-FS} of the studio condition, faces/phone."""
-    folder = tmp_path_factory.mktemp("small")
-    run("00_make_demo_videos.py", "--out", folder / "videos", "--identities", 6, "--frames", 10)
-    common = ("--layout", "ffpp", "--videos", folder / "videos" / "studio")
-    run(
-        "01_extract_faces.py",
-        *common,
-        "--method",
-        "Deepfakes",
-        "--num-frames",
-        4,
-        "--out",
-        folder / "faces/frames",
+
+    def make(folder):
+        def extract(condition, name, method, *flags):
+            run(
+                "01_extract_faces.py", "--layout", "ffpp", "--method", method, *flags,
+                "--videos", folder / "videos" / condition, "--out", folder / "faces" / name,
+            )
+
+        run("00_make_demo_videos.py", "--out", folder / "videos", "--identities", 6, "--frames", 10)
+        extract("studio", "frames", "Deepfakes", "--num-frames", 4)
+        extract("phone", "phone", "Deepfakes", "--num-frames", 4)
+        clips = ("--sampling", "clips", "--num-clips", 2, "--size", 48)
+        extract("studio", "clips", "Deepfakes", *clips)
+        extract("studio", "clips-FS", "FaceSwap", *clips)
+
+    folder = make_once("small", make)
+    before = changes_below(folder / "videos", folder / "faces")
+    yield folder
+    assert changes_below(folder / "videos", folder / "faces") == before, (
+        "a test has changed the data that all tests share: it should take a copy"
     )
-    run(
-        "01_extract_faces.py",
-        "--layout",
-        "ffpp",
-        "--videos",
-        folder / "videos/phone",
-        "--method",
-        "Deepfakes",
-        "--num-frames",
-        4,
-        "--out",
-        folder / "faces/phone",
-    )
-    for name, method in (("clips", "Deepfakes"), ("clips-FS", "FaceSwap")):
+
+
+@pytest.fixture(scope="session")
+def extractor(small, make_once):
+    """model.pt of a small extractor, trained for one epoch; its run is small/runs/extractor."""
+
+    def make(folder):
         run(
-            "01_extract_faces.py",
-            *common,
-            "--method",
-            method,
-            "--sampling",
-            "clips",
-            "--num-clips",
-            2,
-            "--size",
-            48,
-            "--out",
-            folder / "faces" / name,
+            "02_pretrain_extractor.py", "--faces", small / "faces/frames", "--epochs", 1,
+            *SMALL_EXTRACTOR, "--out", folder / "extractor",
         )
-    return folder
+
+    return make_once("small/runs", make) / "extractor/model.pt"
 
 
 @pytest.fixture(scope="session")
-def extractor(small):
-    """model.pt of a small extractor, trained for one epoch."""
-    run(
-        "02_pretrain_extractor.py",
-        "--faces",
-        small / "faces/frames",
-        "--out",
-        small / "runs/extractor",
-        "--epochs",
-        1,
-        *SMALL_EXTRACTOR,
-    )
-    return small / "runs/extractor/model.pt"
+def features(small, extractor, make_once):
+    """The features of faces/frames and faces/phone; their scores are small/scores/direct."""
+
+    def make(folder):
+        run(
+            "03_extract_features.py", "--checkpoint", extractor,
+            "--faces", small / "faces/frames", small / "faces/phone", "--device", "cpu",
+            "--precision", "fp32", "--out", folder, "--scores", small / "scores/direct",
+        )
+
+    return make_once("small/features", make)
 
 
 @pytest.fixture(scope="session")
-def features(small, extractor):
-    """Folder with the features of faces/frames and faces/phone."""
-    run(
-        "03_extract_features.py",
-        "--checkpoint",
-        extractor,
-        "--faces",
-        small / "faces/frames",
-        small / "faces/phone",
-        "--out",
-        small / "features",
-        "--scores",
-        small / "scores/direct",
-        "--device",
-        "cpu",
-        "--precision",
-        "fp32",
-    )
-    return small / "features"
+def small_data(make_once):
+    """The small data sets that the recipes are tried on, laid out as their authors ship them."""
+
+    def make(folder):
+        run("recipes/make_small_data.py", "--out", folder)
+
+    return make_once("small-data", make)
+# fmt: on
 
 
 @pytest.fixture

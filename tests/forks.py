@@ -1,7 +1,9 @@
-"""A Python that has imported what the scripts import, and forks a process for each run of one: that saves two seconds of imports a run.
+"""A Python that has imported the libraries, and forks a process for each run of a script.
 
-Reads requests from standard input, a line of JSON each: {"argv", "cwd", "env", "output", "errors"}; answers with the exit status on standard output.
-Nothing of the project is imported before the fork. Sets have one order in all forks: what must not depend on it is compared with runs of their own.
+That saves two seconds of imports per run. Requests come from standard input, one line of JSON
+each: {"argv", "cwd", "env", "output", "errors"}; the exit status goes to standard output. Nothing
+of the project is imported before the fork. The order of sets is the same in all forks: what must
+not depend on it is compared with a run in a Python of its own.
 """
 
 import json
@@ -12,11 +14,12 @@ import warnings
 
 
 def become(request):
-    """Turn this fork into a run of a script."""
+    """Turn this fork into the run of a script."""
+    write = os.O_WRONLY | os.O_CREAT
     for number, path, flags in (
         (0, os.devnull, os.O_RDONLY),
-        (1, request["output"], os.O_WRONLY | os.O_CREAT),
-        (2, request["errors"], os.O_WRONLY | os.O_CREAT),
+        (1, request["output"], write),
+        (2, request["errors"], write),
     ):
         file = os.open(path, flags)
         os.dup2(file, number)
@@ -26,14 +29,11 @@ def become(request):
     os.environ.clear()
     os.environ.update(request["env"])
     script = request["argv"][0]
-    sys.path[0:0] = [
-        os.path.dirname(script),
-        *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
-    ]
+    search_path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[0:0] = [os.path.dirname(script), *filter(None, search_path)]
     sys.argv = request["argv"]
-    module = sys.modules["__main__"] = types.ModuleType(
-        "__main__"
-    )  # and so it stays till the end: threads may still ask for it
+    # The module stays in sys.modules until the end: threads may still ask for it.
+    module = sys.modules["__main__"] = types.ModuleType("__main__")
     module.__file__ = script
     with open(script, "rb") as file:
         code = compile(file.read(), script, "exec")
@@ -41,14 +41,15 @@ def become(request):
 
 
 def main():
-    sys.path.pop(0)  # the tests' folder
+    # The folder of the tests, which a script would not see.
+    sys.path.pop(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import matplotlib.backends.backend_agg  # noqa: F401
         import scipy.sparse  # noqa: F401
         import sklearn.metrics  # noqa: F401
         import torch  # noqa: F401
-    # torchvision is left to the scripts: its import draws random numbers, after they have set the seed.
+    # torchvision is left to the scripts: its import draws random numbers, after they set the seed.
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         child = os.fork()

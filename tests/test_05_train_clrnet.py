@@ -16,8 +16,9 @@ from networks.clrnet import CLRNet, FrameNorm, frozen_layers, initialise
 from networks.convlstm import ConvLSTM, hard_sigmoid, pad_same
 from networks.keras_weights import load_keras_weights, read_keras_weights
 from training import loading
+from training.run import seed_of
 
-clrnet = stage("05_train_clrnet")
+script = stage("05_train_clrnet")
 
 
 # ---------------------------------------------------------------- the network
@@ -203,7 +204,7 @@ def test_adam_is_plain_adam_with_l2_in_the_loss():
     other = CLRNet(2, (1,)).eval()
     other.load_state_dict(model.state_dict())
     x, y = torch.rand(2, 3, 3, 16, 16), torch.tensor([0, 1])
-    ours = clrnet.adam(model, 1e-3, 0.01)
+    ours = script.adam(model, 1e-3, 0.01)
     plain = torch.optim.Adam(other.parameters(), lr=1e-3, eps=1e-7, fused=False, foreach=False)
     for _ in range(3):
         for network, optimizer, l2 in ((model, ours, 0), (other, plain, 0.01)):
@@ -410,29 +411,31 @@ def test_bad_weight_files_are_one_line(small, keras_file, tmp_path):
 # ---------------------------------------------------------------- augmentation (5.1.3)
 
 
+def draws(seed, n=4000):
+    return torch.rand(n, 5, generator=torch.Generator().manual_seed(seed))
+
+
 def test_augmentation_is_one_draw_a_clip():
     clip = torch.rand(3, 1, 3, 24, 24).expand(3, 5, 3, 24, 24)
-    out = clrnet.augment(clip, torch.Generator().manual_seed(0))
+    out = script.augment(clip, draws(0, 3))
     assert out.shape == clip.shape and 0 <= out.min() and out.max() <= 1
     assert torch.equal(out[:, :1].expand_as(out), out)
     assert not torch.allclose(out[0], out[1])
-    again = clrnet.augment(clip, torch.Generator().manual_seed(0))
-    assert torch.equal(out, again) and not torch.equal(
-        out, clrnet.augment(clip, torch.Generator().manual_seed(1))
-    )
+    again = script.augment(clip, draws(0, 3))
+    assert torch.equal(out, again) and not torch.equal(out, script.augment(clip, draws(1, 3)))
 
 
 def test_augmentation_ranges():
-    """On a flat gray clip only brightness and shift act: 0.5 * (0.7..1.3) + (-50..50) / 255, both ends nearly reached."""
-    out = clrnet.augment(torch.full((4000, 1, 3, 2, 2), 0.5), torch.Generator().manual_seed(0))[
-        :, 0, :, 0, 0
-    ]
+    """On a flat gray clip only brightness and shift act: 0.5 * (0.7..1.3) + (-50..50) / 255, both
+    ends nearly reached.
+    """
+    out = script.augment(torch.full((4000, 1, 3, 2, 2), 0.5), draws(0))[:, 0, :, 0, 0]
     assert torch.allclose(out.std(1), torch.zeros(4000), atol=1e-6)
     assert 0.35 - 50 / 255 <= out.min() < 0.20 and 0.80 < out.max() <= 0.65 + 50 / 255
 
-    theirs = clrnet.augment(
-        torch.full((4000, 1, 3, 2, 2), 0.5), torch.Generator().manual_seed(0), (0.7, 1.0)
-    )[:, 0, :, 0, 0]
+    theirs = script.augment(torch.full((4000, 1, 3, 2, 2), 0.5), draws(0), (0.7, 1.0))[
+        :, 0, :, 0, 0
+    ]
     assert theirs.max() <= 0.5 + 50 / 255 + 1e-6 < out.max()  # the authors' code never brightens
 
 
@@ -440,7 +443,7 @@ def test_augmentation_moves_by_30_degrees_and_20_percent_and_mirrors():
     size, n = 101, 600
     image = torch.zeros(n, 1, 3, size, size)
     image[..., 50 - 2 : 50 + 3, 80 - 2 : 80 + 3] = 1  # a spot 30 pixels right of the centre
-    out = clrnet.augment(image, torch.Generator().manual_seed(3))[:, 0, 0]
+    out = script.augment(image, draws(3, n))[:, 0, 0]
     out = out - out.amin((1, 2), keepdim=True)
     y, x = torch.meshgrid(torch.arange(size) - 50.0, torch.arange(size) - 50.0, indexing="ij")
     total = out.sum((1, 2))
@@ -497,7 +500,7 @@ def test_single(small, single):
     rows = list(csv.DictReader(open(single / "s/clips.csv")))
     assert len(rows) == 4 * 2 and {r["frame"] for r in rows} == {"0", "5"}
     # The scores are P(fake) of the stored network on those clips.
-    model = clrnet.CLRNet(**checkpoint["kwargs"]).eval()
+    model = CLRNet(**checkpoint["kwargs"]).eval()
     model.load_state_dict(checkpoint["model"])
     items, index, first, _ = loading.read_clips(small / "faces/clips", "test")
     with torch.no_grad():
@@ -567,11 +570,11 @@ def test_transfer_freezes_the_first_half(small, single, tmp_path):
     )
     before = torch.load(single / "r/model.pt", weights_only=True)["model"]
     content = torch.load(tmp_path / "r/model.pt", weights_only=True)
-    model = clrnet.CLRNet(4, (1, 1))
+    model = CLRNet(4, (1, 1))
     frozen = {
         name
         for name, module in model.named_modules()
-        if any(module is part for part in clrnet.frozen_layers(model, 0.5))
+        if any(module is part for part in frozen_layers(model, 0.5))
     }
     changed = {
         key.rsplit(".", 1)[0]
@@ -621,10 +624,12 @@ def test_few_shot_videos_are_in_args_json(small, single, tmp_path):
 
 
 def test_the_authors_cut_and_the_sources_own_samples(small, single, tmp_path):
-    """--freeze 0.4203 is their 87 of 207 layers; --source adds the source's few videos to the targets', as their code does."""
+    """--freeze 0.4203 is their 87 of 207 layers; --source adds the source's few videos to the
+    targets', as their code does.
+    """
     with torch.device("meta"):
-        model = clrnet.CLRNet()
-    assert clrnet.frozen_layers(model, 0.4203)[-1] is clrnet.frozen_layers(model, 87 / 207)[-1]
+        model = CLRNet()
+    assert frozen_layers(model, 0.4203)[-1] is frozen_layers(model, 87 / 207)[-1]
     output = run(
         "05_train_clrnet.py",
         "--strategy",
@@ -693,13 +698,15 @@ def test_merge_followed_by_transfer(small, tmp_path):
 
 
 def test_classes_are_weighted():
-    """Each sample counts n / (2 n of its class), as Keras weighs them: the mean over the batch is not divided by the weights' sum."""
+    """Each sample counts n / (2 n of its class), as Keras weighs them: the mean over the batch is
+    not divided by the weights' sum.
+    """
     logits, labels = torch.tensor([[0.0, 0.0], [1.0, -1.0], [0.5, 2.0]]), torch.tensor([0, 1, 1])
     weights = torch.tensor([2.0, 0.5])
     each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-    assert clrnet.weighted_loss(
-        clrnet.CLRNet(2, (1,)), logits, labels, weights
-    ).item() == pytest.approx(((2 * each[0] + 0.5 * each[1] + 0.5 * each[2]) / 3).item())
+    assert script.weighted_loss(CLRNet(2, (1,)), logits, labels, weights).item() == pytest.approx(
+        ((2 * each[0] + 0.5 * each[1] + 0.5 * each[2]) / 3).item()
+    )
 
 
 def test_class_weights_of_an_unbalanced_set(small, copy, tmp_path):
@@ -731,14 +738,15 @@ def test_class_weights_of_an_unbalanced_set(small, copy, tmp_path):
     items, _, _, y = loading.read_clips(faces, "train")
     assert sorted(y) == [0, 0, 1, 1, 1, 1]
     torch.manual_seed(0)
-    model = clrnet.CLRNet(4, (1, 1), 48).train()
-    clrnet.initialise(model)
+    model = CLRNet(4, (1, 1), 48).train()
+    initialise(model)
     order = loading.epoch_batches(6, 6, 0, 0)[0]
-    clips = clrnet.augment(
+    clips = script.augment(
         torch.stack([loading.Faces(items, 48)[k] for k in order]) / 255,
-        torch.Generator().manual_seed(0),
+        torch.rand(6, 5, generator=torch.Generator().manual_seed(seed_of(0, 0))),
     )
-    loss = clrnet.weighted_loss(
+    torch.manual_seed(seed_of(0, 0, 1))  # dropout's
+    loss = script.weighted_loss(
         model, model(clips), torch.from_numpy(y[order]), torch.tensor([1.5, 0.75])
     )
     assert float(row["train_loss"]) == pytest.approx(loss.item(), abs=1e-5)
@@ -787,7 +795,9 @@ def test_a_picture_of_activation_maps_for_each_set(small, single):
 
 
 def test_training_learns(small, copy, tmp_path):
-    """Stripes on every fake frame, which survive the augmentation: the loss falls, and the unseen videos are told apart."""
+    """Stripes on every fake frame, which survive the augmentation: the loss falls, and the unseen
+    videos are told apart.
+    """
     faces = copy(small / "faces/clips")
     for path in faces.glob("Deepfakes_*/*.png"):
         pixels = np.array(Image.open(path))

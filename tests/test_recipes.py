@@ -1,8 +1,12 @@
-"""The recipes as they stand, with SMALL=1: every command runs, every result is there, and a second run trains nothing."""
+"""The recipes with SMALL=1: all commands run, all results exist, second runs train nothing.
+
+Each recipe runs once at its smallest, CLRNet's tables with one model; the slow tests add others.
+"""
 
 import csv
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +15,9 @@ import pytest
 from conftest import ROOT
 
 from reporting import papers
+
+feature_transfer = pytest.mark.xdist_group("recipes-feature-transfer")
+clrnet = pytest.mark.xdist_group("recipes-clrnet")
 
 
 def recipe(name, out, *args, **variables):
@@ -28,78 +35,93 @@ def recipe(name, out, *args, **variables):
         text=True,
         env=env,
         cwd=out.parent,
-        timeout=1200,
+        timeout=3600,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
 
+def rows_of(file):
+    with open(file) as lines:
+        return list(csv.DictReader(lines))
+
+
+def times_of(out, *patterns):
+    """{file: the time of its last change} of what a second run should leave alone."""
+    times = {path: path.stat().st_mtime_ns for p in patterns for path in out.glob(p)}
+    assert times
+    return times
+
+
+def sets_of(scores):
+    """The names of the sets that a detector's folder has scores of."""
+    return {path.stem for path in scores.iterdir()}
+
+
+# ---------------------------------------------------------------- FeatureTransfer
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, small_data):
     """(OUT, output) of figure3.sh, which runs table3.sh, which runs table2.sh."""
     out = tmp_path_factory.mktemp("recipes") / "out"
+    shutil.copytree(small_data, out / "small-data")
     return out, recipe("figure3.sh", out)
 
 
+@feature_transfer
 def test_table_2(made):
     out, output = made
     table = (out / "results/table2.md").read_text()
     for name, split in papers.TABLE_2:
         assert f"| {name} | {split or 'all'} |" in table
     assert "differ from" in output or "warning" in output.lower(), (
-        "six people a data set are not what the data sets should hold, and 01 says so"
+        "six people per data set are not what the data sets should contain, and 01 says so"
     )
-    assert {p.name for p in (out / "faces").iterdir()} == {name for name, _ in papers.TABLE_2} | {
-        "FF-all"
-    }
+    assert sets_of(out / "faces") == {name for name, _ in papers.TABLE_2} | {"FF-all"}
 
 
+@feature_transfer
 def test_table_3(made):
     out, _ = made
     table = (out / "results/table3.md").read_text()
     for detector in ("Xception", "Se_Res", "FT"):
         assert f"| {detector} | ours |" in table
-        assert {p.stem for p in (out / "scores" / detector).iterdir()} - {"FF-DF"} == set(
-            papers.SETS
-        )
+        assert sets_of(out / "scores" / detector) - {"FF-DF"} == set(papers.SETS)
     # As in Table 2: the test split of FF-FS, all images of the other sets.
-    for name, split in (
-        ("FF-FS", "test"),
-        ("DFD", None),
-        ("DF-TIMIT", None),
-        ("DFDC-P", None),
-        ("Celeb-DF", None),
-    ):
-        images = [
-            r
-            for r in csv.DictReader(open(out / "faces" / name / "index.csv"))
-            if split in (None, r["split"])
-        ]
+    for name in ("FF-FS", "DFD", "DF-TIMIT", "DFDC-P", "Celeb-DF"):
+        images = rows_of(out / "faces" / name / "index.csv")
+        if name == "FF-FS":
+            images = [row for row in images if row["split"] == "test"]
         for detector in ("Xception", "Se_Res", "FT"):
-            assert [
-                (r["video"], r["frame"])
-                for r in csv.DictReader(open(out / "scores" / detector / f"{name}.csv"))
-            ] == [(r["video"], r["frame"]) for r in images]
+            scores = rows_of(out / "scores" / detector / f"{name}.csv")
+            assert [(row["video"], row["frame"]) for row in scores] == [
+                (row["video"], row["frame"]) for row in images
+            ]
 
 
+@feature_transfer
 def test_figures(made):
     out, _ = made
     for name in ("figure2.png", "figure3.png"):
         assert (out / "results" / name).read_bytes().startswith(b"\x89PNG")
     for detector in papers.FIGURE_3:
-        assert {p.stem for p in (out / "scores" / detector).iterdir()} == set(papers.SETS)
+        assert sets_of(out / "scores" / detector) == set(papers.SETS)
 
 
-def test_again_trains_nothing_and_a_set_of_ones_own_is_adapted_to(made):
-    """figure2.sh after figure3.sh extracts, trains and draws nothing anew; adapt.sh then takes a folder of real/ and fake/."""
+@feature_transfer
+def test_figure_2_after_figure_3_trains_nothing(made):
+    """figure2.sh extracts, trains and draws nothing that figure3.sh has made."""
     out, _ = made
-    before = {
-        p: p.stat().st_mtime_ns
-        for pattern in ("runs/**/last.pt", "faces/**/*.png")
-        for p in out.glob(pattern)
-    }
+    before = times_of(out, "runs/**/last.pt", "faces/**/*.png", "features*/**/features.npy")
     recipe("figure2.sh", out)
-    assert before and {p: p.stat().st_mtime_ns for p in before} == before
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@feature_transfer
+def test_a_data_set_of_your_own_is_adapted_to(made):
+    """adapt.sh takes a folder of real/ and fake/."""
+    out, _ = made
     mine = out / "mine"
     for label, source in (
         ("real", "original_sequences/youtube"),
@@ -109,83 +131,124 @@ def test_again_trains_nothing_and_a_set_of_ones_own_is_adapted_to(made):
         for path in sorted((out / "small-data/videos/phone" / source / "c23/videos").iterdir())[:3]:
             (mine / label / path.name).symlink_to(path)
     output = recipe("adapt.sh", out, mine, "Mine")
-    assert (out / "runs/FT/Mine/model.pt").exists() and "Mine" in output.split("AUC / EER")[1]
-    assert len(list(csv.DictReader(open(out / "scores/FT/Mine.csv")))) == 18
+    assert (out / "runs/FT/Mine/model.pt").exists()
+    assert "Mine" in output.split("AUC / EER")[1]
+    assert len(rows_of(out / "scores/FT/Mine.csv")) == 18
+
+
+def test_adapt_without_arguments_shows_its_usage():
     done = subprocess.run([ROOT / "recipes/adapt.sh"], capture_output=True, text=True)
     assert done.returncode == 2 and "usage: recipes/adapt.sh VIDEOS NAME" in done.stderr
 
 
 # ---------------------------------------------------------------- CLRNet
 
+STRATEGIES = ("merge", "transfer-FS")
+
 
 @pytest.fixture(scope="module")
-def clrnet(made):
-    """OUT after clrnet_table5.sh with a model of each kind of sample: every strategy but the search."""
-    out, _ = made
-    models = "CNN+LSTM MesoInception4 CLRNet"
-    recipe("clrnet_table5.sh", out, MODELS=models)
-    return out, models.split()
+def table_5(tmp_path_factory, small_data):
+    """OUT after clrnet_table5.sh with CLRNet alone: every strategy but the search."""
+    out = tmp_path_factory.mktemp("recipes-clrnet") / "out"
+    shutil.copytree(small_data, out / "small-data")
+    recipe("clrnet_table5.sh", out, MODELS="CLRNet")
+    return out
 
 
-def test_clrnet_table_5(clrnet):
-    out, models = clrnet
-    table = (out / "results/clrnet_table5.md").read_text()
-    assert table.count("| ours |") == 6
-    for model in models:
-        for strategy in ("merge", "transfer-FS"):
-            assert {p.stem for p in (out / f"scores/{model}-{strategy}").iterdir()} >= {
-                "FS",
-                "DF",
-                "DFD",
-                "F2F",
-                "NT",
-            }
-    # Each model sees 5.1.1's samples: single frames, clips of 5 (of 2 a video), clips of 20 (1 a video).
-    rows = {
-        model: len(list(csv.DictReader(open(out / f"scores/{model}-merge/DF.csv"))))
-        for model in models
+@clrnet
+def test_clrnet_table_5(table_5):
+    out = table_5
+    assert (out / "results/clrnet_table5.md").read_text().count("| ours |") == 2
+    for strategy in STRATEGIES:
+        assert sets_of(out / f"scores/CLRNet-{strategy}") == {"FS", "DF", "DFD", "F2F", "NT"}
+    assert len(rows_of(out / "scores/CLRNet-merge/DF.csv")) == 8
+
+
+def check_search(out, model, pairs):
+    """A search with so many pairs was chosen on one half of DFW and tested on the other."""
+    assert len(rows_of(out / f"runs/clrnet/{model}-search/search.csv")) == 2 * pairs
+    halves = {
+        row["video"]: row["split"] for row in rows_of(out / "faces/clips/halves/DFW/index.csv")
     }
-    assert rows == {"CLRNet": 8, "CNN+LSTM": 4, "MesoInception4": 40}
+    tested = {row["video"] for row in rows_of(out / f"scores/{model}-search/DFW.csv")}
+    assert tested == {video for video, split in halves.items() if split == "test"}
+    assert set(halves.values()) == {"val", "test"}
 
 
-def test_clrnet_table_6_and_its_search(clrnet):
-    out, _ = clrnet
-    trained = {p: p.stat().st_mtime_ns for p in out.glob("runs/clrnet/*/last.pt")}
-    output = recipe("clrnet_table6.sh", out)
-    assert {p: p.stat().st_mtime_ns for p in trained} == trained, (
-        "what Table 5 trained is not trained again"
+@clrnet
+def test_clrnet_table_6_and_its_search(table_5):
+    out = table_5
+    before = times_of(out, "runs/clrnet/*/last.pt")
+    output = recipe("clrnet_table6.sh", out, MODELS="CLRNet", SEARCH_SWAP="DF")
+    assert {path: path.stat().st_mtime_ns for path in before} == before, (
+        "what Table 5 has trained is not trained again"
     )
-    assert (out / "results/clrnet_table6.md").read_text().count("| ours |") == 2
-    assert output.count("9 pairs, 21 trainings (3 sources, 9 merge, 9 transfer)") == 2
-    for model in ("CLRNet", "MesoInception4"):
-        assert len(list(csv.DictReader(open(out / f"runs/clrnet/{model}-search/search.csv")))) == 18
-        # Chosen on one half of DFW, tested on the other.
-        halves = {
-            r["video"]: r["split"]
-            for r in csv.DictReader(open(out / "faces/clips/halves/DFW/index.csv"))
-        }
-        tested = {r["video"] for r in csv.DictReader(open(out / f"scores/{model}-search/DFW.csv"))}
-        assert tested == {video for video, split in halves.items() if split == "test"} and set(
-            halves.values()
-        ) == {"val", "test"}
+    assert (out / "results/clrnet_table6.md").read_text().count("| ours |") == 1
+    assert output.count("3 pairs, 9 trainings (3 sources, 3 merge, 3 transfer)") == 1
+    check_search(out, "CLRNet", 3)
 
 
-@pytest.mark.parametrize("number", [3, 4])
-def test_clrnet_tables_3_and_4(clrnet, number):
-    out, _ = clrnet
-    recipe(f"clrnet_table{number}.sh", out, MODELS="MesoInception4")
+def check_own_row(out, number, detector):
+    """A table has a row of ours for a detector, with a number in each column."""
     table = (out / f"results/clrnet_table{number}.md").read_text()
-    row = next(line for line in table.splitlines() if line.startswith("| MesoNet | ours |"))
+    row = next(line for line in table.splitlines() if line.startswith(f"| {detector} | ours |"))
     assert "| - |" not in row
 
 
-def test_figure_8(clrnet):
-    out, _ = clrnet
+@clrnet
+@pytest.mark.parametrize("number", [3, 4])
+def test_clrnet_tables_3_and_4(table_5, number):
+    recipe(f"clrnet_table{number}.sh", table_5, MODELS="CLRNet")
+    check_own_row(table_5, number, "CLRNet")
+
+
+@clrnet
+def test_figure_8(table_5):
+    out = table_5
     recipe("figure8.sh", out)
     for name in ("DF", "FS", "F2F", "NT", "DFD"):
-        assert (
-            (out / f"runs/clrnet/CLRNet-{name}/cam_{name}.png").read_bytes().startswith(b"\x89PNG")
-        )
+        picture = out / f"runs/clrnet/CLRNet-{name}/cam_{name}.png"
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@clrnet
+@pytest.mark.slow
+def test_table_5_with_a_model_of_each_kind_of_sample(table_5):
+    """Samples are those of 5.1.1: frames, clips of 5 (2 per video), clips of 20 (1 per video)."""
+    out, models = table_5, ("CNN+LSTM", "MesoInception4", "CLRNet")
+    before = times_of(out, "runs/clrnet/*/last.pt")
+    recipe("clrnet_table5.sh", out, MODELS=" ".join(models))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (out / "results/clrnet_table5.md").read_text().count("| ours |") == 6
+    for model in models:
+        for strategy in STRATEGIES:
+            sets = sets_of(out / f"scores/{model}-{strategy}")
+            assert sets >= {"FS", "DF", "DFD", "F2F", "NT"}
+    rows = {model: len(rows_of(out / f"scores/{model}-merge/DF.csv")) for model in models}
+    assert rows == {"CLRNet": 8, "CNN+LSTM": 4, "MesoInception4": 40}
+
+
+@clrnet
+@pytest.mark.slow
+def test_table_6_with_the_searches_of_two_models(table_5):
+    out = table_5
+    shutil.rmtree(out / "runs/clrnet/CLRNet-search", ignore_errors=True)
+    output = recipe("clrnet_table6.sh", out)
+    assert (out / "results/clrnet_table6.md").read_text().count("| ours |") == 2
+    assert output.count("9 pairs, 21 trainings (3 sources, 9 merge, 9 transfer)") == 2
+    for model in ("CLRNet", "MesoInception4"):
+        check_search(out, model, 9)
+
+
+@clrnet
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [3, 4])
+def test_tables_3_and_4_of_a_model_of_single_frames(table_5, number):
+    recipe(f"clrnet_table{number}.sh", table_5, MODELS="MesoInception4")
+    check_own_row(table_5, number, "MesoNet")
+
+
+# ---------------------------------------------------------------- all recipes
 
 
 def test_without_data_a_recipe_says_what_it_needs(tmp_path):
@@ -196,18 +259,17 @@ def test_without_data_a_recipe_says_what_it_needs(tmp_path):
         text=True,
         env={**env, "OUT": str(tmp_path)},
     )
-    assert done.returncode and "set DATA to the folder that holds FaceForensics++" in done.stderr
+    assert done.returncode != 0
+    assert "set DATA to the folder that contains FaceForensics++" in done.stderr
 
 
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "recipes").glob("*.sh")), ids=lambda path: path.name
 )
-def test_a_recipe_says_how_to_run_it_what_it_takes_and_what_it_needs(path):
+def test_a_recipe_says_how_to_run_it_and_what_it_takes(path):
+    if path.name.endswith("common.sh"):
+        return
     head = re.match(r"(#.*\n)+", path.read_text())[0]
-    if not path.name.endswith("common.sh"):
-        assert (
-            "SMALL=1" in head
-            and os.access(path, os.X_OK)
-            and f"recipes/{path.name}" in head
-            and re.search(r"minute|hour|seconds|days", head)
-        )
+    assert "SMALL=1" in head and f"recipes/{path.name}" in head
+    assert re.search(r"minute|hour|seconds|days", head)
+    assert os.access(path, os.X_OK)
