@@ -1,66 +1,72 @@
 #!/usr/bin/env python3
-"""Stage 01: find the face in the frames of every video of a data set and save the crops.
+"""Stage 01: find the face in frames of every video of a data set and save the crops.
 
-    python 01_extract_faces.py --layout ffpp --videos DIR --method Deepfakes --compression c23 --out faces/FF-DF
     python 01_extract_faces.py --layout celebdf --videos DIR --out faces/Celeb-DF
-    python 01_extract_faces.py --list videos.csv --random-split 60 20 20 --sampling clips --out faces/MINE-clips
-    python 01_extract_faces.py --layout celebdf --videos DIR --crf 23 40 --out faces/Celeb-DF        # faces/Celeb-DF-crf23 and -crf40
+    python 01_extract_faces.py --layout folders --videos DIR --num-frames 3 --out TRY    # cheap
+    python 01_extract_faces.py --layout ffpp --videos DIR --method Deepfakes --out faces/FF-DF
+    python 01_extract_faces.py --list videos.csv --random-split 60 20 20 --out faces/MINE
 
-What comes out, in OUT:
+What it writes to OUT (with --crf 23 40 to OUT-crf23 and OUT-crf40):
 
     VIDEO/FRAME.png   the crops of one video, and faces.json, what was found in it
-    index.csv         path, video, frame, clip, label, method, split, the crop's box in pixels of the frame, and how many warnings of
-                      damage ffmpeg gave while it decoded the video (it ends with success on damaged streams)
-    skipped.csv       video, frame, reason: frames without a face; frame is empty where the whole video is missing
-    videos.csv        one row a video: where it came from, its frames' size, how many faces it gave and how many were asked for,
-                      ffmpeg's warnings, their number and the first
+    index.csv         one row per crop: path, video, frame, clip, label, method, split, its box in
+                      pixels of the frame, and how many warnings of damage ffmpeg gave while it
+                      decoded the video (it reports success on damaged streams)
+    skipped.csv       video, frame, reason: frames without a face, or whole videos (frame is empty)
+    videos.csv        one row per video: its source, the size of its frames, how many faces were
+                      found and asked for, how many warnings ffmpeg gave, and the first of them
 
-Layouts (layouts.py has one function each; every layout prints what it found beside what the data set should hold):
+Layouts (media/layouts.py has a function for each; counts are printed beside the data set's own):
 
-    folders       [train|val|test/]real/**  and  [train|val|test/]fake/**; a folder inside fake/ names the method
+    folders       [train|val|test/]real/**, [train|val|test/]fake/**; folders in fake/ name methods
     ffpp          FaceForensics++; splits from train.json, val.json, test.json in DIR or DIR/splits
     dfd           DeepFakeDetection, in the same tree as FaceForensics++; no splits
     celebdf       Celeb-DF v1 or v2; List_of_testing_videos.txt is the test split, the rest train
-    dfdc          DFDC; all parts below DIR with their metadata.json, the public test set with its labels.csv
+    dfdc          DFDC; all parts below DIR with metadata.json, the public test set with labels.csv
     dfdc-preview  DFDC-Preview with its dataset.json
-    dftimit       DeepfakeTIMIT at --quality lq or hq, and --vidtimit for the originals' image folders; no splits
-    --list        a CSV with the columns path (relative to the CSV), label (0 = real, 1 = fake), and if you like method, split
+    dftimit       DeepfakeTIMIT at --quality lq or hq, with originals from --vidtimit; no splits
+    --list        a CSV with the columns path (relative to the CSV), label (0 = real, 1 = fake) and,
+                  if you like, method and split
 
-Splits never share a video, an original or a pair of swapped people: what would leak loses its split, with a warning.
+Splits share no video, original or pair of swapped people: what would leak is in no split, with a
+warning.
 
 Deviations from the papers (theirs -> ours):
 
-    detector            MTCNN (FeatureTransfer 3.3, CLRNet 5.1.3) -> dlib's HOG detector, as a wheel on every system; --detector mtcnn
-    alignment           CLRNet 5.1.3 aligns by landmarks -> the box is centred on the detected face; no rotation
-    box                 expanded 1.2 times (FeatureTransfer 3.3) -> the same, made square and moved into the frame
-    several faces       not said -> dlib: the largest of the first frame, then the one near where the last was found; MTCNN: the largest of each frame
-    fakes' boxes        detected as the originals' are -> the same; --boxes-from takes the originals' boxes, which is ours
-    "equal intervals"   not said where they start -> the middle of each of N equal parts of the video
-    compression         the sets' own; others are CLRNet's future work (7) -> --crf: H.264 by x264's constant rate factor, preset medium, 4:2:0
-    splits in order     750, 125, 125 of FF++ (CLRNet 5) -> the same; a fake whose pair of people is in two splits leaves the earlier one
-    pixels not square   not said -> the frame as a player shows it (OpenCV, which most code reads videos with, shows it squeezed)
-    clips of a video    16 x 5 (CLRNet 5.1.3), place not said -> the middle of each of 16 equal parts, never overlapping;
-                        one box a clip, so that the face does not jump where the detector does
+    detector            MTCNN (FeatureTransfer 3.3, CLRNet 5.1.3) -> dlib's HOG detector, which is a
+                        wheel on every system; --detector mtcnn
+    alignment           by landmarks (CLRNet 5.1.3) -> the box is centered on the face, not rotated
+    box                 expanded 1.2 times (FeatureTransfer 3.3) -> the same, made square and moved
+                        into the frame
+    several faces       not said -> dlib: the largest in the first frame, then the one near the last
+                        face; mtcnn: the largest in each frame
+    boxes of fakes      detected as in originals -> the same; --boxes-from: the originals' boxes
+    "equal intervals"   start not said -> the middle of each of N equal parts of the video
+    clips of a video    16 x 5, place not said (CLRNet 5.1.3) -> the middle of each of 16 equal
+                        parts, never overlapping; one box per clip, so that the face does not jump
+                        where the detector does
+    compression         the data sets' own, others are future work (CLRNet 7) -> --crf: H.264 by
+                        x264's constant rate factor, preset medium, 4:2:0
+    splits in order     750, 125, 125 of FF++ (CLRNet 5) -> the same; a fake whose pair of people is
+                        in two splits leaves the earlier one
+    non-square pixels   not said -> the frame as players show it (OpenCV shows it squeezed)
 """
 
 import copy
 import json
 import os
 import shutil
-import zlib
 from collections import Counter
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from PIL import Image
-
 from common import (
+    EXTRACTION,
     INDEX_COLUMNS,
     RANK,
     WORLD_SIZE,
     Parser,
-    add_system_arguments,
     choose_device,
     fail,
     progress,
@@ -70,237 +76,24 @@ from common import (
 )
 from media import layouts, splits
 from media.detectors import check_mtcnn, detect_mtcnn, largest_face
-from media.faces import clip_starts, equal_intervals, square_box
+from media.faces import clip_starts, crop_face, equal_intervals, save_crop, square_box
 from media.video import Unreadable, count_frames, ffmpeg_command, read_frames, recode
 from running.folder import start_run
 from running.script import barrier, run_script
 from running.workers import worker_pool
 
-
-def read_boxes(folder):
-    """The crops' boxes of the originals in a folder of stage 01: {original: (width, height, {frame: box or None})}.
-
-    None stands for a frame in which no face was found. Ends the script if the folder holds no originals.
-    """
-    sides = ("left", "top", "right", "bottom")
-    index = read_index(folder, also=sides)
-    table = read_table(
-        folder / "videos.csv",
-        ("video", "label", "original", "width", "height"),
-        {"width": (int, "0"), "height": (int, "0")},
-    )
-    boxes = {
-        video: (original, int(w), int(h), {})
-        for video, label, original, w, h in zip(
-            table["video"], table["label"], table["original"], table["width"], table["height"]
-        )
-        if label == "0" and original
-    }
-    for video, frame, *box in zip(
-        index["video"], index["frame"].tolist(), *(index[side].tolist() for side in sides)
-    ):
-        if video in boxes:
-            boxes[video][3][frame] = tuple(box)
-    skipped = read_table(folder / "skipped.csv", ("video", "frame"))
-    for video, frame in zip(skipped["video"], skipped["frame"]):
-        if video in boxes and frame.isdecimal():
-            boxes[video][3].setdefault(int(frame), None)
-    if not boxes:
-        fail(
-            f"{folder} holds no originals of FaceForensics++ or DFD: make it with --layout ffpp --method originals, or --layout dfd"
-        )
-    return {original: tuple(rest) for original, *rest in boxes.values()}
+BOX = ("left", "top", "right", "bottom")
+VIDEO_COLUMNS = (
+    *("video", "source", "label", "method", "split", "original", "width", "height"),
+    *("faces", "asked", "warnings", "first_warning"),
+)
 
 
-def extract_video(video, out, settings):
-    """Write the crops of one video to OUT/NAME, with faces.json: all at once, by renaming the finished folder."""
-    part, rows, skipped, damage, size, last = (
-        out / f".part-{video['name']}",
-        [],
-        [],
-        [],
-        (0, 0),
-        None,
-    )
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    frames_only, length = (
-        settings["sampling"] == "frames",
-        1 if settings["sampling"] == "frames" else settings["clip_length"],
-    )
-    middle_first = sorted(range(length), key=lambda k: (abs(k - length // 2), k))
-
-    def near(image):
-        """The face near the one that was found last in this video."""
-        nonlocal last
-        face = largest_face(image, last)
-        last = face or last
-        return face
-
-    def choose_boxes(group):
-        """One box for each clip (or frame: a clip of one) of a group, or None; the middle frame decides, then its neighbours."""
-        if "boxes" in video:  # of the original: its nearest sampled frame
-            width, height, known = video["boxes"]
-            if (width, height) != size:
-                raise Unreadable(
-                    f"its frames are {size[0]} x {size[1]}, its original's {width} x {height}: boxes do not carry over"
-                )
-            return [
-                known[min(known, key=lambda n: (abs(n - clip[length // 2][0]), n))]
-                if known
-                else None
-                for clip in group
-            ]
-        boxes = [None] * len(group)
-        for k in middle_first:
-            open_ = [c for c, box in enumerate(boxes) if box is None]
-            images = [group[c][k][1] for c in open_]
-            if settings["detector"] == "dlib":
-                found = [near(image) for image in images]
-            else:
-                found = (
-                    [
-                        faces[0] if faces else None
-                        for faces in detect_mtcnn(images, settings["device"])
-                    ]
-                    if images
-                    else ()
-                )
-            for c, face in zip(open_, found):
-                boxes[c] = face and square_box(
-                    face, settings["scale"], *group[c][k][1].shape[1::-1]
-                )
-        return boxes
-
-    def save(group):
-        for clip, box in zip(group, choose_boxes(group)):
-            for number, frame in clip:
-                if box is None:
-                    skipped.append(
-                        [
-                            number,
-                            "no face found"
-                            + (
-                                " in its original"
-                                if "boxes" in video
-                                else ""
-                                if frames_only
-                                else " in its clip"
-                            ),
-                        ]
-                    )
-                    continue
-                image = Image.fromarray(frame[box[1] : box[3], box[0] : box[2]])
-                image = (
-                    image
-                    if frames_only
-                    else image.resize((settings["size"],) * 2, Image.Resampling.BICUBIC)
-                )
-                name = f"{number:06d}.{settings['format']}"
-                image.save(
-                    part / name,
-                    **(
-                        dict(quality=settings["jpg_quality"], subsampling=0)
-                        if settings["format"] == "jpg"
-                        else dict(compress_level=1, compress_type=zlib.Z_RLE)
-                    ),
-                )
-                rows.append(
-                    [
-                        f"{video['name']}/{name}",
-                        number,
-                        "" if frames_only else starts.index(clip[0][0]),
-                        *box,
-                    ]
-                )
-
-    try:
-        if not os.path.isfile(video["path"]) and not os.path.isdir(video["path"]):
-            raise Unreadable("no such file")
-        if video.get("boxes", True) is None:
-            raise Unreadable(
-                f"its original {video['original']} is not in the folder of --boxes-from"
-            )
-        path = video["path"]
-        if settings["crf"] is not None:
-            path = part / "recoded.mp4"
-            recode(video["path"], settings["crf"], path, damage)
-        frames = count_frames(path)
-        starts = (
-            equal_intervals(frames, video["asked"])
-            if frames_only
-            else clip_starts(frames, video["asked"] // length, length)
-        )
-        wanted = [start + k for start in starts for k in range(length)]
-        if not wanted:
-            raise Unreadable(f"{frames} frames are too few for a clip of {length}")
-        seen, clip, group = set(), [], []
-        for number, frame in read_frames(path, wanted, damage):
-            size = size if seen else frame.shape[1::-1]
-            seen.add(number)
-            if clip and number != clip[-1][0] + 1:  # an image of the clip did not come
-                clip = []
-            if clip or number in starts:
-                clip.append((number, frame))
-            if len(clip) == length:
-                group.append(clip)
-                clip = []
-                # MTCNN takes as many frames at once as make 16 million pixels; dlib takes one.
-                if (
-                    settings["detector"] == "dlib"
-                    or (len(group) + 1) * frame.shape[0] * frame.shape[1] > 16e6
-                ):
-                    save(group)
-                    group = []
-        save(group)
-        done = {row[1] for row in rows} | {number for number, _ in skipped}
-        skipped += [
-            [
-                number,
-                "its clip could not be decoded whole" if number in seen else "could not be decoded",
-            ]
-            for number in wanted
-            if number not in done
-        ]
-        if not rows:
-            skipped = [["", f"no face found in {len(skipped)} frames"]]
-    except Unreadable as error:
-        skipped = [["", f"unreadable: {error}"]]
-    except (
-        ValueError,
-        RuntimeError,
-        MemoryError,
-    ) as error:  # of Pillow, dlib or MTCNN; one video never ends a run
-        for image in part.iterdir():
-            image.unlink()
-        rows, skipped = [], [["", ascii(f"failed: {type(error).__name__}: {error}")[1:-1]]]
-    (part / "recoded.mp4").unlink(missing_ok=True)
-    record = dict(
-        rows=rows,
-        skipped=sorted(skipped),
-        size=size,
-        warnings=len(damage),
-        first_warning=damage[0] if damage else "",
-    )
-    (part / "faces.json").write_text(json.dumps(record) + "\n")
-    shutil.rmtree(out / video["name"], ignore_errors=True)
-    os.rename(part, out / video["name"])
-
-
-def read_record(out, video):
-    """What an earlier run found in a video (faces.json), or None if it has to be done: it was not, or images of it have gone."""
-    try:
-        record = json.loads((out / video["name"] / "faces.json").read_text())
-        there = set(os.listdir(out / video["name"])) - {"faces.json"}
-        return record if there == {os.path.basename(row[0]) for row in record["rows"]} else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
-def main():
+def parse_args():
     parser = Parser(
         __doc__, usage="%(prog)s (--layout NAME --videos DIR | --list CSV) --out DIR [options]"
     )
+    parser.set_defaults(**EXTRACTION)
     data = parser.add_argument_group("data")
     data.add_argument(
         "--layout",
@@ -315,188 +108,205 @@ def main():
         "--method",
         nargs="+",
         metavar="NAME",
-        help="ffpp: manipulation methods to take beside the originals (default: all; originals: none)",
+        help="ffpp: manipulations to take beside the originals (default: all; originals: none)",
     )
     data.add_argument(
         "--compression",
         choices=("raw", "c23", "c40"),
         default="c23",
-        help="ffpp, dfd: compression (default c23)",
+        help="ffpp, dfd: compression (default %(default)s)",
     )
     data.add_argument(
         "--quality",
         choices=("lq", "hq"),
         default="lq",
-        help="dftimit: lower_quality or higher_quality (default lq)",
+        help="dftimit: lower_quality or higher_quality (default %(default)s)",
     )
     data.add_argument(
         "--vidtimit",
         type=Path,
         metavar="DIR",
-        help="dftimit: VidTIMIT's folder, searched for the originals (default: --videos)",
+        help="dftimit: folder that is searched for VidTIMIT's originals (default: --videos)",
     )
+    parts = ("TRAIN", "VAL", "TEST")
     data.add_argument(
         "--random-split",
         nargs=3,
         type=float,
-        metavar=("TRAIN", "VAL", "TEST"),
-        help="draw the splits by --seed in this proportion, over videos; what has the same original or people stays together",
+        metavar=parts,
+        help="draw splits of videos in this proportion by --seed; videos of the same original or "
+        "people stay together",
     )
     data.add_argument(
         "--split-in-order",
         nargs=3,
         type=int,
-        metavar=("TRAIN", "VAL", "TEST"),
-        help="the first TRAIN originals by name are train, and so on, fakes with their originals (CLRNet, FF++: 750 125 125)",
+        metavar=parts,
+        help="the first TRAIN originals by name are train, and so on, fakes with their originals "
+        "(CLRNet, FF++: 750 125 125)",
     )
     data.add_argument(
         "--split-draw",
         nargs=3,
         type=int,
-        metavar=("TRAIN", "VAL", "TEST"),
-        help="draw so many real and so many fake videos by --seed, and leave out the rest (CLRNet, DFD: 250 25 25)",
+        metavar=parts,
+        help="draw so many real and so many fake videos by --seed and leave out the rest "
+        "(CLRNet, DFD: 250 25 25)",
     )
     data.add_argument(
         "--boxes-from",
         type=Path,
         metavar="FACES",
-        help="ffpp, dfd: take the boxes of the originals in this folder of stage 01, for the originals and for the fakes made from "
-        "them: both are cropped alike, and nothing is detected twice (not in the paper)",
+        help="ffpp, dfd: take the boxes of the originals in this output folder of stage 01, also "
+        "for their fakes: both are cropped alike, nothing is detected twice (not in the paper)",
     )
-    data.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder to write to, e.g. faces/FF-DF",
-    )
-    what = parser.add_argument_group("sampling")
-    what.add_argument(
+    data.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    sampling = parser.add_argument_group("sampling")
+    sampling.add_argument(
         "--sampling",
         choices=("frames", "clips"),
-        default="frames",
-        help="frames: single frames at equal intervals (FeatureTransfer); clips: consecutive frames (CLRNet)",
+        help="frames: at equal intervals (FeatureTransfer, default); clips: of consecutive frames "
+        "(CLRNet)",
     )
-    what.add_argument(
-        "--num-frames", type=int, default=30, metavar="N", help="frames a video (default 30)"
+    sampling.add_argument(
+        "--num-frames", type=int, metavar="N", help="frames per video (default %(default)s)"
     )
-    what.add_argument(
+    sampling.add_argument(
         "--num-frames-real",
         type=int,
         metavar="N",
-        help="frames a real video, if other than --num-frames; 150 for the pretraining set DFDC-F",
+        help="frames per real video (default: --num-frames); 150 for the pretraining set DFDC-F",
     )
-    what.add_argument(
-        "--num-clips", type=int, default=16, metavar="N", help="clips a video (default 16)"
+    sampling.add_argument(
+        "--num-clips", type=int, metavar="N", help="clips per video (default %(default)s)"
     )
-    what.add_argument(
+    sampling.add_argument(
         "--clip-length",
         type=int,
-        default=5,
         metavar="T",
-        help="consecutive frames a clip (default 5)",
+        help="consecutive frames per clip (default %(default)s)",
     )
-    what.add_argument(
+    sampling.add_argument(
         "--crf",
         type=int,
         nargs="+",
         default=[],
         metavar="N",
-        help="encode every video anew first, once for each constant rate factor (0 to 51; 23 and 40 are FaceForensics++'s), into OUT-crfN",
+        help="re-encode every video first, once with each constant rate factor, 0 to 51 (23 and 40 "
+        "are those of FaceForensics++), and write to OUT-crfN",
     )
-    crop = parser.add_argument_group("crops")
-    crop.add_argument(
+    crops = parser.add_argument_group("crops")
+    crops.add_argument(
         "--detector",
         choices=("dlib", "mtcnn"),
-        default="dlib",
-        help="dlib: its HOG detector (default); mtcnn: the papers', through "
-        "facenet-pytorch, which is to be installed separately",
+        help="dlib: its HOG detector; mtcnn: the papers', through facenet-pytorch, which has to be "
+        "installed separately (default %(default)s)",
     )
-    crop.add_argument(
+    crops.add_argument(
         "--scale",
         type=float,
-        default=1.2,
         metavar="FACTOR",
-        help="side of the crop in sides of the detected box (default 1.2)",
+        help="side of the crop, in sides of the detected box (default %(default)s)",
     )
-    crop.add_argument(
+    crops.add_argument(
         "--size",
         type=int,
-        default=240,
         metavar="PIXELS",
-        help="clips: side to resize to (default 240); frames keep their own size",
+        help="clips: side of the resized crop (default %(default)s); frames keep their own size",
     )
-    crop.add_argument(
+    crops.add_argument(
         "--format",
         choices=("png", "jpg"),
-        default="png",
-        help="png adds no second compression (default)",
+        help="png adds no second compression (default %(default)s)",
     )
-    crop.add_argument(
+    crops.add_argument(
         "--jpg-quality",
         type=int,
-        default=95,
         metavar="N",
-        help="quality of jpg, 1 to 95 (default 95)",
+        help="quality of jpg, 1 to 95 (default %(default)s)",
     )
-    add_system_arguments(parser, workers="processes, one thread each", seed=True, device=True)
-    args = parser.parse_args()
+    args = parser.parse_args(workers="processes, one thread each", seed=True, device=True)
 
     if bool(args.list) == bool(args.layout) or bool(args.layout) != bool(args.videos):
         fail("give either --layout and --videos, or --list")
-    if (
-        min(
-            args.num_frames,
-            args.num_frames_real or 1,
-            args.num_clips,
-            args.clip_length,
-            args.size,
-            args.workers,
-        )
-        < 1
-        or not 0.1 <= args.scale <= 10
-        or not 1 <= args.jpg_quality <= 95
-    ):
-        fail(
-            "numbers of frames, clips, pixels and workers must be 1 or more, --scale 0.1 to 10, --jpg-quality 1 to 95"
-        )
+    counts = (args.num_frames, args.num_frames_real or 1, args.num_clips, args.clip_length)
+    if min(*counts, args.size, args.workers) < 1:
+        fail("numbers of frames, clips, pixels and workers must be 1 or more")
+    if not 0.1 <= args.scale <= 10 or not 1 <= args.jpg_quality <= 95:
+        fail("--scale must be 0.1 to 10, --jpg-quality 1 to 95")
     if any(not 0 <= crf <= 51 for crf in args.crf):
         fail("--crf takes 0 to 51")
     if args.random_split and (min(args.random_split) < 0 or sum(args.random_split) <= 0):
         fail("--random-split needs three proportions, 0 or more, e.g. 80 10 10")
-    drawn = [
-        flag for flag in ("random_split", "split_in_order", "split_draw") if getattr(args, flag)
-    ]
-    if len(drawn) > 1 or min(args.split_in_order or args.split_draw or (0,)) < 0:
+    given = [split for split in (args.random_split, args.split_in_order, args.split_draw) if split]
+    if len(given) > 1 or any(min(split) < 0 for split in given):
         fail(
-            "give one of --random-split, --split-in-order and --split-draw, with numbers of 0 or more"
+            "give one of --random-split, --split-in-order and --split-draw, with numbers of 0 or "
+            "more"
         )
-    for flag, folder in (
-        ("videos", args.videos),
-        ("vidtimit", args.vidtimit),
-        ("boxes-from", args.boxes_from),
-    ):
+    for flag in ("videos", "vidtimit", "boxes_from"):
+        folder = getattr(args, flag)
         if folder and not folder.is_dir():
-            fail(f"--{flag} {folder} is not a folder")
+            fail(f"--{flag.replace('_', '-')} {folder} is not a folder")
     if args.boxes_from and args.layout not in ("ffpp", "dfd"):
         fail(
-            "--boxes-from is for --layout ffpp and dfd: their fakes keep the geometry of their originals"
+            "--boxes-from is for --layout ffpp and dfd, whose fakes keep the geometry of their "
+            "originals"
         )
     if args.detector == "mtcnn":
         args.device = str(choose_device(args.device))
         check_mtcnn(args.device)
+    return args
 
-    if args.list:
-        videos, expected = layouts.layout_list(args.list)
-    elif args.layout == "ffpp":
-        videos, expected = layouts.layout_ffpp(args.videos, args.method, args.compression)
-    elif args.layout == "dfd":
-        videos, expected = layouts.layout_dfd(args.videos, args.compression)
-    elif args.layout == "dftimit":
-        videos, expected = layouts.layout_dftimit(args.videos, args.vidtimit, args.quality)
-    else:
-        videos, expected = getattr(layouts, f"layout_{args.layout.replace('-', '_')}")(args.videos)
+
+def main():
+    args = parse_args()
+    videos, expected = find_videos(args)
     splits.print_counts(videos, expected)
+    videos = split_videos(videos, args)
+    splits.name_videos(videos)
+    # Kept in args.json: what is trained on these faces says that it is a demonstration.
+    args.generated = splits.generated(videos)
+    boxes = read_boxes(args.boxes_from) if args.boxes_from else None
+    for video in videos:
+        if args.sampling == "clips":
+            video["asked"] = args.num_clips * args.clip_length
+        elif video["label"] == 0 and args.num_frames_real:
+            video["asked"] = args.num_frames_real
+        else:
+            video["asked"] = args.num_frames
+        if boxes:
+            video["boxes"] = boxes.get(ascii(video["original"])[1:-1])
+    try:
+        ffmpeg_command("")
+    except RuntimeError as error:
+        fail(
+            f"no ffmpeg: {error} Reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to an ffmpeg "
+            "of your own"
+        )
+    for crf in args.crf or [None]:
+        run = copy.copy(args)
+        run.crf = crf
+        if crf is not None:
+            run.out = Path(f"{args.out}-crf{crf}")
+        extract_all(videos, run)
+
+
+def find_videos(args):
+    """The videos of the data set, and how many it should have (see media/layouts.py)."""
+    if args.list:
+        return layouts.layout_list(args.list)
+    if args.layout == "ffpp":
+        return layouts.layout_ffpp(args.videos, args.method, args.compression)
+    if args.layout == "dfd":
+        return layouts.layout_dfd(args.videos, args.compression)
+    if args.layout == "dftimit":
+        return layouts.layout_dftimit(args.videos, args.vidtimit, args.quality)
+    return getattr(layouts, f"layout_{args.layout.replace('-', '_')}")(args.videos)
+
+
+def split_videos(videos, args):
+    """Draw the splits that the flags ask for, and drop leaks; returns the videos that are left."""
     if args.random_split:
         splits.random_split(videos, args.random_split, args.seed)
     elif args.split_in_order:
@@ -504,66 +314,61 @@ def main():
     elif args.split_draw:
         videos = splits.split_draw(videos, args.split_draw, args.seed)
     splits.drop_leaks(videos)
-    if drawn:
+    if args.random_split or args.split_in_order or args.split_draw:
         print("split:")
         splits.print_counts(videos, {})
-    splits.name_videos(videos)
-    args.generated = layouts.generated(
-        videos
-    )  # kept in args.json: what learns from them is a demonstration
-    boxes = read_boxes(args.boxes_from) if args.boxes_from else None
-    for video in videos:
-        frames = (
-            (args.num_frames_real or args.num_frames) if video["label"] == 0 else args.num_frames
-        )
-        video["asked"] = frames if args.sampling == "frames" else args.num_clips * args.clip_length
-        if boxes:
-            video["boxes"] = boxes.get(ascii(video["original"])[1:-1])
+    return videos
 
-    try:
-        ffmpeg_command("")
-    except RuntimeError as error:
+
+def read_boxes(folder):
+    """The boxes of the originals in an output folder of stage 01.
+
+    Returns {original: (width, height of its frames, {frame: box, or None if no face was found})}.
+    Exits with an error if the folder holds no originals.
+    """
+    index = read_index(folder, also=BOX)
+    columns = ("video", "label", "original", "width", "height")
+    table = read_table(folder / "videos.csv", columns, dict.fromkeys(columns[3:], (int, "0")))
+    boxes = {}
+    of_video = {}
+    for video, label, original, width, height in zip(*(table[name] for name in columns)):
+        if label == "0" and original:
+            of_video[video] = {}
+            boxes[original] = (int(width), int(height), of_video[video])
+    columns = [index[side].tolist() for side in BOX]
+    for video, frame, *box in zip(index["video"], index["frame"].tolist(), *columns):
+        if video in of_video:
+            of_video[video][frame] = tuple(box)
+    skipped = read_table(folder / "skipped.csv", ("video", "frame"))
+    for video, frame in zip(skipped["video"], skipped["frame"]):
+        if video in of_video and frame.isdecimal():
+            of_video[video].setdefault(int(frame), None)
+    if not boxes:
         fail(
-            f"no ffmpeg: {error} Reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to an ffmpeg of your own"
+            f"{folder} holds no originals of FaceForensics++ or DFD: make it with --layout ffpp "
+            "--method originals, or --layout dfd"
         )
-    for crf in args.crf or [None]:
-        one = copy.copy(args)
-        one.crf, one.out = crf, args.out if crf is None else Path(f"{args.out}-crf{crf}")
-        extract_all(videos, one)
+    return boxes
 
 
 def extract_all(videos, args):
-    """Extract the faces of all videos into args.out, and write its tables."""
+    """Extract the faces of all videos into args.out with a pool of workers; write its tables."""
     start_run(args.out, args, inputs=[args.boxes_from / "index.csv"] if args.boxes_from else [])
     todo = [video for video in videos if read_record(args.out, video) is None]
-    per = (
-        f"{args.num_frames} frames"
-        if args.sampling == "frames"
-        else f"{args.num_clips} clips of {args.clip_length} frames"
-    )
+    each = f"{args.num_frames} frames"
+    if args.sampling == "clips":
+        each = f"{args.num_clips} clips of {args.clip_length} frames"
+    processes = f"{WORLD_SIZE} times {args.workers}" if WORLD_SIZE > 1 else args.workers
     print(
-        f"{len(videos)} videos, {per} each; {len(videos) - len(todo)} done already; "
-        + (f"{WORLD_SIZE} times " if WORLD_SIZE > 1 else "")
-        + f"{args.workers} processes",
+        f"{len(videos)} videos, {each} each; {len(videos) - len(todo)} done already; {processes} "
+        "processes",
         flush=True,
     )
-    settings = {
-        name: getattr(args, name)
-        for name in (
-            "sampling",
-            "scale",
-            "size",
-            "format",
-            "jpg_quality",
-            "clip_length",
-            "detector",
-            "crf",
-        )
-    }
+    flags = "sampling clip_length scale size format jpg_quality detector crf device"
+    settings = {flag: getattr(args, flag) for flag in flags.split()}
     if args.detector == "mtcnn":
-        settings["device"] = args.device
         print(f"MTCNN on {args.device}")
-    barrier()  # each has read what is done before anybody does more
+    barrier()  # so that all processes see the same videos as done
     todo = todo[RANK::WORLD_SIZE]
     try:
         with worker_pool(args.workers) as pool:
@@ -572,13 +377,15 @@ def extract_all(videos, args):
                 future.result()
     except BrokenProcessPool:
         fail(
-            "a worker process died (out of memory?): run the same command again to go on, with fewer --workers"
+            "a worker process died (out of memory?): run the same command again with fewer "
+            "--workers; it resumes"
         )
     except OSError as error:
         for part in args.out.glob(".part-*"):
             shutil.rmtree(part, ignore_errors=True)
         fail(
-            f"cannot write to {args.out}: {error.strerror or error}. Run the same command again to go on"
+            f"cannot write to {args.out}: {error.strerror or error}. Run the same command again to "
+            "resume"
         )
     barrier()
     if RANK == 0:
@@ -586,104 +393,238 @@ def extract_all(videos, args):
     barrier()
 
 
+def extract_video(video, out, settings):
+    """Save the crops of one video in OUT/NAME, and in faces.json what was found; runs in a worker.
+
+    The folder appears when it is finished. A video that cannot be read gives a folder without
+    crops, and the reason. `settings`: flags of this script, see `extract_all`.
+    """
+    folder = out / f".part-{video['name']}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    # A single frame is treated as a clip of length 1.
+    single = settings["sampling"] == "frames"
+    length = 1 if single else settings["clip_length"]
+    rows = []
+    skipped = []
+    warnings = []
+    sizes = {}
+    last_face = None
+    try:
+        path = prepare_video(video, folder, settings, warnings)
+        frames = count_frames(path)
+        if single:
+            starts = equal_intervals(frames, video["asked"])
+        else:
+            starts = clip_starts(frames, video["asked"] // length, length)
+        if not starts:
+            raise Unreadable(f"{frames} frames are too few for a clip of {length}")
+        wanted = [start + k for start in starts for k in range(length)]
+        for clips in read_clips(path, wanted, length, settings["detector"], sizes, warnings):
+            if "boxes" in video:
+                boxes = boxes_of_original(clips, video["boxes"], sizes[min(sizes)])
+            else:
+                boxes, last_face = find_boxes(clips, last_face, settings)
+            for clip, box in zip(clips, boxes):
+                for number, frame in clip:
+                    if box is None:
+                        place = "" if single else " in its clip"
+                        place = " in its original" if "boxes" in video else place
+                        skipped.append([number, f"no face found{place}"])
+                        continue
+                    name = f"{number:06d}.{settings['format']}"
+                    image = crop_face(frame, box, None if single else settings["size"])
+                    save_crop(image, folder / name, settings["format"], settings["jpg_quality"])
+                    clip_number = "" if single else starts.index(clip[0][0])
+                    rows.append([f"{video['name']}/{name}", number, clip_number, *box])
+        done = {row[1] for row in rows} | {number for number, _ in skipped}
+        for number in wanted:
+            if number not in done:
+                lost = "its clip could not be decoded whole"
+                skipped.append([number, lost if number in sizes else "could not be decoded"])
+        if not rows:
+            skipped = [["", f"no face found in {len(skipped)} frames"]]
+    except Unreadable as error:
+        skipped = [["", f"unreadable: {error}"]]
+    except (ValueError, RuntimeError, MemoryError) as error:
+        # Of Pillow, dlib or MTCNN: one bad video does not end the run.
+        for file in folder.iterdir():
+            file.unlink()
+        rows = []
+        skipped = [["", ascii(f"failed: {type(error).__name__}: {error}")[1:-1]]]
+    (folder / "recoded.mp4").unlink(missing_ok=True)
+    record = dict(rows=rows, skipped=sorted(skipped))
+    record["size"] = sizes[min(sizes)] if sizes else (0, 0)
+    record["warnings"] = len(warnings)
+    record["first_warning"] = warnings[0] if warnings else ""
+    (folder / "faces.json").write_text(json.dumps(record) + "\n")
+    shutil.rmtree(out / video["name"], ignore_errors=True)
+    os.rename(folder, out / video["name"])
+
+
+def prepare_video(video, folder, settings, warnings):
+    """The file to take frames from: the video itself, or with --crf its re-encoding in `folder`."""
+    if not os.path.isfile(video["path"]) and not os.path.isdir(video["path"]):
+        raise Unreadable("no such file")
+    if video.get("boxes", True) is None:
+        raise Unreadable(f"its original {video['original']} is not in the folder of --boxes-from")
+    if settings["crf"] is None:
+        return video["path"]
+    recode(video["path"], settings["crf"], folder / "recoded.mp4", warnings)
+    return folder / "recoded.mp4"
+
+
+def read_clips(path, wanted, length, detector, sizes, warnings):
+    """Yield the clips of a video in groups: a clip is `length` pairs (number, frame).
+
+    dlib gets one clip at a time, to look where the last face was. MTCNN gets as many as have 16
+    million pixels. Clips that lack a frame are left out. `sizes` becomes {number: (width, height)}
+    of the frames that were decoded.
+    """
+    starts = set(wanted[::length])
+    clip = []
+    group = []
+    for number, frame in read_frames(path, wanted, warnings):
+        height, width = frame.shape[:2]
+        sizes[number] = (width, height)
+        if clip and number != clip[-1][0] + 1:
+            clip = []
+        if clip or number in starts:
+            clip.append((number, frame))
+        if len(clip) == length:
+            group.append(clip)
+            clip = []
+            if detector == "dlib" or (len(group) + 1) * height * width > 16e6:
+                yield group
+                group = []
+    if group:
+        yield group
+
+
+def find_boxes(clips, last_face, settings):
+    """One crop box per clip, or None where no face is found; and the last face, to follow it.
+
+    The middle frame of a clip decides; if it shows no face, its neighbors do, the nearest first.
+    """
+    boxes = [None] * len(clips)
+    middle = len(clips[0]) // 2
+    for k in sorted(range(len(clips[0])), key=lambda k: (abs(k - middle), k)):
+        missing = [c for c, box in enumerate(boxes) if box is None]
+        frames = [clips[c][k][1] for c in missing]
+        if settings["detector"] == "dlib":
+            faces = [largest_face(frame, last_face) for frame in frames]
+        else:
+            found = detect_mtcnn(frames, settings["device"])
+            faces = [faces_of_frame[0] if faces_of_frame else None for faces_of_frame in found]
+        for c, frame, face in zip(missing, frames, faces):
+            if face:
+                last_face = face
+                boxes[c] = square_box(face, settings["scale"], *frame.shape[1::-1])
+    return boxes, last_face
+
+
+def boxes_of_original(clips, boxes, size):
+    """One crop box per clip: that of the original in its sampled frame nearest to the middle.
+
+    boxes: as `read_boxes` gives them. Raises Unreadable if the original's frames differ in size.
+    """
+    width, height, box_of_frame = boxes
+    if (width, height) != size:
+        raise Unreadable(
+            f"its frames are {size[0]} x {size[1]}, its original's {width} x {height}: boxes do "
+            "not carry over"
+        )
+    if not box_of_frame:
+        return [None] * len(clips)
+    middles = [clip[len(clip) // 2][0] for clip in clips]
+    nearest = [min(box_of_frame, key=lambda n: (abs(n - middle), n)) for middle in middles]
+    return [box_of_frame[number] for number in nearest]
+
+
+def read_record(out, video):
+    """What an earlier run found in a video (faces.json), or None if it has to be done (again).
+
+    It has to be if crops are missing, or are there that do not belong to it.
+    """
+    folder = out / video["name"]
+    try:
+        record = json.loads((folder / "faces.json").read_text())
+        crops = {os.path.basename(row[0]) for row in record["rows"]}
+        return record if crops == set(os.listdir(folder)) - {"faces.json"} else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def read_records(out, videos):
+    """Yield each video and its record, so that only one is in memory at a time."""
+    for video in videos:
+        record = read_record(out, video)
+        if record is None:
+            fail(
+                f"{out / video['name']} was finished and is gone: do all machines see the same "
+                "folder, and does nothing else write to it?"
+            )
+        yield video, record
+
+
 def write_tables(videos, out):
-    """Write index.csv, videos.csv and skipped.csv from the records of all videos, one in memory at a time, and say how it adds up."""
-
-    def records():
-        for video in videos:
-            record = read_record(out, video)
-            if record is None:
-                fail(
-                    f"{out / video['name']} was done and is not there: do all machines see the same folder, and does nobody else write to it?"
-                )
-            yield video, record
-
+    """Write videos.csv, skipped.csv and index.csv from the records of all videos; print counts."""
     counts = Counter()
-
-    def of_videos():
-        for v, record in records():
-            faces = len(record["rows"])
-            lost = not faces and record["skipped"][0][1].startswith("failed: ")
-            counts["failed" if lost else "skipped" if not faces else "done"] += 1
-            counts.update(
-                images=faces, short=0 < faces < v["asked"], damaged=record["warnings"] > 0
-            )
-            yield (
-                v["name"],
-                ascii(v["source"])[1:-1],
-                v["label"],
-                v["method"],
-                v["split"],
-                ascii(v["original"])[1:-1],
-                *record["size"],
-                faces,
-                v["asked"],
-                record["warnings"],
-                record["first_warning"],
-            )
-
-    write_table(
-        out / "videos.csv",
-        (
-            "video",
-            "source",
-            "label",
-            "method",
-            "split",
-            "original",
-            "width",
-            "height",
-            "faces",
-            "asked",
-            "warnings",
-            "first_warning",
-        ),
-        of_videos(),
+    write_table(out / "videos.csv", VIDEO_COLUMNS, video_rows(out, videos, counts))
+    skipped = (
+        (video["name"], *row)
+        for video, record in read_records(out, videos)
+        for row in record["skipped"]
     )
-    write_table(
-        out / "skipped.csv",
-        ("video", "frame", "reason"),
-        ((v["name"], *row) for v, record in records() for row in record["skipped"]),
-    )
+    write_table(out / "skipped.csv", ("video", "frame", "reason"), skipped)
+    reasons = out / "skipped.csv"
     if not counts["images"]:
-        fail(
-            f"no face in any of the {len(videos)} videos: see {out / 'skipped.csv'} for the reasons"
-        )
-    write_table(
-        out / "index.csv",
-        (*INDEX_COLUMNS, "left", "top", "right", "bottom", "warnings"),
-        (
-            (
-                row[0],
-                v["name"],
-                row[1],
-                row[2],
-                v["label"],
-                v["method"],
-                v["split"],
-                *row[3:],
-                record["warnings"],
-            )
-            for v, record in records()
-            for row in record["rows"]
-        ),
-    )
-    strangers = {
-        entry.name for entry in os.scandir(out) if entry.is_dir() and not entry.name.startswith(".")
-    } - {v["name"] for v in videos}
-    if strangers:
+        fail(f"no face in any of the {len(videos)} videos: see {reasons} for the reasons")
+    write_table(out / "index.csv", (*INDEX_COLUMNS, *BOX, "warnings"), crop_rows(out, videos))
+    folders = {entry.name for entry in os.scandir(out) if entry.is_dir() and entry.name[0] != "."}
+    others = folders - {video["name"] for video in videos}
+    if others:
         print(
-            f"{len(strangers)} folders in {out} are of no video of this run and not in index.csv, {min(strangers)} among them"
+            f"{len(others)} folders in {out}, e.g. {min(others)}, belong to no video of this run "
+            "and are not in index.csv"
         )
-    print(
-        f"done: {len(videos)} videos = {counts['done']} with faces + {counts['skipped']} skipped + {counts['failed']} failed; {counts['short']} gave fewer "
-        f"faces than asked{f', {damaged} are damaged' if (damaged := counts['damaged']) else ''}; {counts['images']} images in {out}"
-        + (
-            f"; reasons in {out / 'skipped.csv'}"
-            if counts["short"] + counts["skipped"] + counts["failed"]
-            else ""
-        )
+    summary = (
+        f"done: {len(videos)} videos = {counts['done']} with faces + {counts['skipped']} skipped + "
+        f"{counts['failed']} failed; {counts['short']} gave fewer faces than asked"
     )
+    if counts["damaged"]:
+        summary += f", {counts['damaged']} are damaged"
+    summary += f"; {counts['images']} images in {out}"
+    if counts["short"] + counts["skipped"] + counts["failed"]:
+        summary += f"; reasons in {reasons}"
+    print(summary)
+
+
+def video_rows(out, videos, counts):
+    """Yield the rows of videos.csv, and count what became of the videos."""
+    for video, record in read_records(out, videos):
+        faces = len(record["rows"])
+        if faces:
+            counts["done"] += 1
+        elif record["skipped"][0][1].startswith("failed: "):
+            counts["failed"] += 1
+        else:
+            counts["skipped"] += 1
+        counts["images"] += faces
+        counts["short"] += 0 < faces < video["asked"]
+        counts["damaged"] += record["warnings"] > 0
+        source, original = (ascii(video[key])[1:-1] for key in ("source", "original"))
+        labels = (video["label"], video["method"], video["split"])
+        found = (faces, video["asked"], record["warnings"], record["first_warning"])
+        yield video["name"], source, *labels, original, *record["size"], *found
+
+
+def crop_rows(out, videos):
+    """Yield the rows of index.csv."""
+    for video, record in read_records(out, videos):
+        labels = (video["label"], video["method"], video["split"])
+        for path, frame, clip, *box in record["rows"]:
+            yield path, video["name"], frame, clip, *labels, *box, record["warnings"]
 
 
 if __name__ == "__main__":

@@ -1,34 +1,51 @@
 #!/usr/bin/env python3
-"""Stage 06: from scores to tables and figures. Needs no network, no GPU and no faces: only score files.
+"""Stage 06: from scores to tables and figures. Needs score files only, no network or GPU.
 
     python 06_evaluate.py --scores scores --out results
-    python 06_evaluate.py --scores scores --faces faces/* --runs runs --out results             # the report with counts and learning curves
-    python 06_evaluate.py --faces faces/FF-DF faces/Celeb-DF --out results                      # Table 2: how many face images
+    python 06_evaluate.py --scores scores --out results --resamples 20      # quick, rough intervals
+    python 06_evaluate.py --scores scores --faces faces/* --runs runs --out results
+    python 06_evaluate.py --faces faces/FF-DF faces/Celeb-DF --out results  # Table 2 only
 
-Reads every SCORES/DETECTOR/NAME.csv (video, frame, label, score: one row an image or clip, score = P(fake)). A detector of your
-own takes part by putting its CSV there. With a column `logit`, images are ranked by it: it tells apart what P(fake) rounds to 1. What comes out, in OUT:
+Reads every SCORES/DETECTOR/NAME.csv with the columns video, frame, label and score, P(fake), one
+row per image or clip. To compare a detector of your own, put its CSV files there. If there is a
+column `logit`, images are ranked by it: it still orders images whose P(fake) is rounded to 1. Extra
+columns are ignored. What it writes to OUT:
 
-    results.csv       one row a detector, data set and level: counts, every metric and its 95 % interval
-    tables.md         a table a metric and level, detectors as rows, data sets as columns
-    report.html       all of this on one page that needs nothing else: tables, figures, counts, settings, versions
-    table3.md         where detectors and data sets have the names of FeatureTransfer's Table 3 (papers.py): ours, the paper's, the difference
-    clrnet_table3.md  to clrnet_table6.md: the same for CLRNet's tables, F1 (macro) with our interval
-    table2.md         with --faces: face images a data set and split beside the paper's Table 2
+    results.csv       one row per detector, data set and level: counts, and all metrics with their
+                      95 % intervals
+    tables.md         one table per metric and level: detectors as rows, data sets as columns
+    report.html       all results on one self-contained page: tables, figures, counts, settings,
+                      versions; learning curves with --runs, counts of faces with --faces
+    table2.md         with --faces: numbers of face images beside FeatureTransfer's Table 2
+    table3.md         FeatureTransfer's Table 3: ours, the paper's, the difference, if detectors and
+                      data sets are named as in the paper (reporting/papers.py)
+    clrnet_table3.md  to clrnet_table6.md: the same for CLRNet's tables, F1 (macro)
 
-and as .png and .pdf, at the width of a paper's column or page:
+and these figures, as PNG and PDF, as wide as a paper's column or page:
 
     roc_NAME          ROC curves of all detectors on one data set, image or clip level
-    scores_NAME       how their scores of real and of fake lie
-    auc               AUC of all detectors on all data sets with their intervals, image or clip level beside video level
-    figure2           image level against video level, one panel a detector (FeatureTransfer, Figure 2)
-    figure3           two training strategies, where scores of FT-20epochs and DANN-20epochs are there (FeatureTransfer, Figure 3)
-    compression_NAME  AUC and mean scores against compression, where there are scores of NAME-crf23, NAME-crf40 ... (01 --crf)
-    learning          with --runs: losses and validation AUC of each run, epoch by epoch
+    scores_NAME       distributions of their scores of reals and fakes
+    auc               AUC of all detectors on all data sets with intervals, both levels
+    figure2           image level against video level, one panel per detector (FeatureTransfer,
+                      Figure 2)
+    figure3           two training strategies, if there are scores of FT-20epochs or DANN-20epochs
+                      (FeatureTransfer, Figure 3)
+    compression_NAME  AUC and mean scores against compression, if there are scores of NAME-crf23,
+                      NAME-crf40 ... (01 --crf)
+    learning          with --runs: losses and validation AUC of each run by epoch
 
-Levels: image (one row of the score file: an image or a clip) and video (FeatureTransfer 4.5: the mean of its rows' scores).
-Metrics: AUC, EER, average precision; at the threshold 0.5, accuracy, precision, recall and F1 of the fake class and their means over
-both classes ("macro"). What is not defined (one class only) says "undefined". Intervals: percentile bootstrap over videos, since
-the images of a video are not independent; resamples in which a metric is not defined are left out.
+Levels: image (one row of the score file, an image or a clip) and video (the mean of its rows'
+scores, FeatureTransfer 4.5). Metrics: AUC, EER, average precision; and at the threshold 0.5
+accuracy, and precision, recall and F1 of the fake class and as means over both classes (macro). A
+metric that is not defined, as with one class only, is shown as "undefined".
+
+Choices that the papers do not describe:
+
+                      papers       here
+    intervals         none         95 %, percentile bootstrap over videos, as the images of a video
+                                   are not independent; resamples in which a metric is undefined
+                                   are left out
+    CLRNet's F1       not said     mean over both classes
 """
 
 import json
@@ -40,95 +57,38 @@ import numpy as np
 
 from common import (
     Parser,
-    add_system_arguments,
     fail,
-    folder_names,
     progress,
     read_index,
     read_scores,
     read_table,
     write_table,
 )
-from reporting import figures, papers, report
-from reporting.metrics import METRICS, evaluate, roc
-from reporting.tables import paper_table, print_and_write, table_2, write_tables
+from reporting import charts, papers
+from reporting.metrics import LEVELS, METRICS, evaluate, roc
+from reporting.report import versions, write_report
+from reporting.tables import (
+    paper_table,
+    print_and_write,
+    print_auc_and_eer,
+    table_2,
+    write_tables,
+)
+from running.folder import folder_names
 from running.script import run_script
 
-HISTOGRAM = 40  # parts of 0..1 in which scores are counted to be drawn
+# Bins of 0..1 in the figures of scores.
+BINS = 40
 
 
-def read_args(folder):
-    """The flags in a folder's args.json as a dict; empty where there are none."""
-    try:
-        flags = json.loads((folder / "args.json").read_text(encoding="utf-8"))["flags"]
-        return flags if isinstance(flags, dict) else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def count_faces(name, folder):
-    """What became of the videos of a folder of stage 01, for the report; reasons that differ in numbers alone are counted as one."""
-    index, has = read_index(folder), (folder / "videos.csv").exists()
-    reasons = (
-        Counter(
-            re.sub(r"[0-9]+", "N", reason)
-            for reason in read_table(folder / "skipped.csv", ("reason",))["reason"]
-        )
-        if (folder / "skipped.csv").exists()
-        else Counter()
-    )
-    return dict(
-        set=name,
-        videos=len(read_table(folder / "videos.csv", ("video",))["video"])
-        if has
-        else len(set(index["video"])),
-        with_faces=len(set(index["video"])),
-        real=int((index["label"] == 0).sum()),
-        fake=int((index["label"] == 1).sum()),
-        reasons=reasons,
-    )
-
-
-def read_runs(folder):
-    """{run: {column: array}} of every log.csv below a folder, for the learning curves."""
-    runs = {}
-    for path in sorted(folder.rglob("log.csv")):
-        table = read_table(path, ("epoch",))
-        numbers = {
-            column: (float, "nan")
-            for column in table
-            if column == "epoch" or column.endswith(("loss", "auc", "accuracy"))
-        }
-        if table["epoch"]:
-            runs[str(path.parent.relative_to(folder))] = {
-                column: values
-                for column, values in read_table(path, ("epoch",), numbers).items()
-                if column in numbers
-            }
-    return runs
-
-
-def compressions(sets):
-    """{NAME: [(crf or None, set)], in order} of the sets that are NAME re-encoded by `01 --crf`, and NAME itself."""
-    found = {}
-    for name in sets:
-        match = re.fullmatch(r"(.+)-crf([0-9]+)", name)
-        if match:
-            found.setdefault(match[1], []).append((int(match[2]), name))
-    return {
-        base: [*([(None, base)] if base in sets else []), *sorted(levels)]
-        for base, levels in found.items()
-    }
-
-
-def main():
+def parse_args():
     parser = Parser(__doc__)
-    data = parser.add_argument_group("data")
+    data = parser.add_argument_group("data (--scores, --faces or both)")
     data.add_argument(
         "--scores",
         type=Path,
         metavar="DIR",
-        help="folder of folders of score files: SCORES/DETECTOR/NAME.csv",
+        help="folder of score files: DIR/DETECTOR/NAME.csv",
     )
     data.add_argument(
         "--faces",
@@ -136,7 +96,7 @@ def main():
         nargs="+",
         default=[],
         metavar="DIR",
-        help="folders of stage 01 whose images and skipped videos to count",
+        help="folders of stage 01 whose images and skipped videos are counted",
     )
     data.add_argument(
         "--runs",
@@ -145,7 +105,11 @@ def main():
         help="folder of the runs of 02, 04 and 05, for learning curves",
     )
     data.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for tables and figures"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for tables and figures; files of an earlier run are overwritten",
     )
     data.add_argument(
         "--resamples",
@@ -154,159 +118,192 @@ def main():
         metavar="N",
         help="bootstrap resamples for the intervals (default 1000)",
     )
-    add_system_arguments(parser, seed=True, go_on=False)
-    args = parser.parse_args()
+    args = parser.parse_args(seed=True, go_on=False)
     if args.resamples < 1:
         fail("--resamples must be 1 or more")
     if not args.scores and not args.faces:
         fail("give --scores, --faces or both")
-    folders = folder_names(args.faces)
-    paper_tables = []
-    if args.faces:
-        rows = table_2(folders)
-        title = "Number of face images" + (
-            ", FeatureTransfer, Table 2" if any(row[3] != "-" for row in rows[1:]) else ""
-        )
-        print_and_write(args.out / "table2.md", title, rows)
-        if not args.scores:
-            return
-        paper_tables += [(title, rows)] if "Table 2" in title else []
     for flag, folder in (("scores", args.scores), ("runs", args.runs)):
         if folder and not folder.is_dir():
             fail(f"--{flag} {folder} is not a folder")
-    files = sorted(path for path in args.scores.glob("*/*.csv") if not path.name.startswith("."))
-    if not files:
-        fail(f"no score files in {args.scores}: it should hold DETECTOR/NAME.csv")
+    return args
+
+
+def read_flags(folder):
+    """The flags in a folder's args.json as a dict, empty if there are none."""
+    try:
+        flags = json.loads((folder / "args.json").read_text(encoding="utf-8"))["flags"]
+        return flags if isinstance(flags, dict) else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def count_faces(name, folder):
+    """What became of the videos in a folder of stage 01, for the report.
+
+    Reasons for skipping that differ only in numbers are counted as one.
+    """
+    index = read_index(folder)
+    with_faces = len(set(index["video"]))
+    videos, reasons = with_faces, []
+    if (folder / "videos.csv").exists():
+        videos = len(read_table(folder / "videos.csv", ("video",))["video"])
+    if (folder / "skipped.csv").exists():
+        reasons = read_table(folder / "skipped.csv", ("reason",))["reason"]
+    return dict(
+        set=name,
+        videos=videos,
+        with_faces=with_faces,
+        real=int((index["label"] == 0).sum()),
+        fake=int((index["label"] == 1).sum()),
+        reasons=Counter(re.sub(r"[0-9]+", "N", reason) for reason in reasons),
+    )
+
+
+def read_runs(folder):
+    """{run: {column: array}} of every log.csv below a folder, for the learning curves."""
+    runs = {}
+    for path in sorted(folder.rglob("log.csv")):
+        columns = list(read_table(path, ("epoch",)))
+        drawn = [name for name in columns if name.endswith(("loss", "auc", "accuracy"))]
+        kinds = {name: (float, "nan") for name in ("epoch", *drawn)}
+        log = read_table(path, ("epoch",), kinds)
+        if len(log["epoch"]):
+            name = str(path.parent.relative_to(folder))
+            runs[name] = {column: log[column] for column in columns if column in kinds}
+    return runs
+
+
+def compressions(sets):
+    """Sets re-encoded by 01 --crf, in order: {NAME: [(crf, or None for NAME itself; set)]}."""
+    found = {}
+    for name in sets:
+        match = re.fullmatch(r"(.+)-crf([0-9]+)", name)
+        if match:
+            found.setdefault(match[1], []).append((int(match[2]), name))
+    for base, levels in found.items():
+        levels.sort()
+        if base in sets:
+            levels.insert(0, (None, base))
+    return found
+
+
+def measure_file(path, resamples, seed):
+    """What tables and figures need of one score file: its metrics, ROC curve and histograms."""
+    videos, labels, scores, ranks = read_scores(path)
+    if not len(labels):
+        fail(f"{path} has no rows: delete it, or write it again")
+    of_class = [scores[labels == label] for label in (0, 1)]
+    return dict(
+        metrics=evaluate(videos, labels, scores, ranks, resamples, seed),
+        roc=roc(labels, ranks),
+        histograms=[np.histogram(part, BINS, (0, 1))[0] for part in of_class],
+        means=[part.mean() if len(part) else np.nan for part in of_class],
+    )
+
+
+def write_results(path, results):
+    """Write results.csv: one row per detector, data set and level."""
+    header = ["detector", "set", "level", "rows", "real", "fake"]
+    for name in METRICS:
+        header += [name, f"{name}_low", f"{name}_high"]
+    rows = []
+    for key, result in results.items():
+        counts = [result[name] for name in ("rows", "real", "fake")]
+        values = [f"{value:.6f}" for name in METRICS for value in result[name]]
+        rows.append([*key, *counts, *values])
+    try:
+        write_table(path, header, rows)
+    except OSError as error:
+        fail(f"cannot write {path} ({error.strerror}): give another --out")
+
+
+def draw_figures(out, files, results, detectors, sets, runs):
+    """Draw all figures; returns {name: SVG text} for the report. files: {(detector, set): dict}."""
+    svgs = {}
+    for name in sets:
+        of_set = {d: file for (d, of), file in files.items() if of == name}
+        curves = {d: (results[d, name, "image"]["auc"][0], of_set[d]["roc"]) for d in of_set}
+        histograms = {d: file["histograms"] for d, file in of_set.items()}
+        charts.draw_roc(out / f"roc_{name}", name, curves, detectors, svgs)
+        charts.draw_scores(out / f"scores_{name}", name, histograms, svgs)
+    charts.draw_auc(out / "auc", results, detectors, sets, svgs)
+
+    panels = [
+        (detector, [(title, detector, level) for level, title in LEVELS.items()])
+        for detector in detectors
+    ]
+    title = "Image level against video level (FeatureTransfer, Figure 2)"
+    charts.draw_bars(out / "figure2", panels, sets, results, title, svgs)
+    bars = [(title, d, "image") for d, title in papers.FIGURE_3.items() if d in detectors]
+    if bars:
+        scored = [name for name in sets if any((d, name) in files for _, d, _ in bars)]
+        title = "Two training strategies (FeatureTransfer, Figure 3)"
+        charts.draw_bars(out / "figure3", [("image level", bars)], scored, results, title, svgs)
+
+    means = {key: file["means"] for key, file in files.items()}
+    for base, levels in compressions(sets).items():
+        scored = [d for d in detectors if any((d, name) in files for _, name in levels)]
+        path = out / f"compression_{base}"
+        charts.draw_compression(path, base, levels, scored, results, means, svgs)
+    if runs:
+        charts.draw_learning(out / "learning", runs, svgs)
+    return svgs
+
+
+def main():
+    args = parse_args()
+    folders = folder_names(args.faces)
+    paper_tables = []
+    if args.faces:
+        title, rows = table_2(folders)
+        print_and_write(args.out / "table2.md", title, rows)
+        if "Table 2" in title:
+            paper_tables.append((title, rows))
+    if not args.scores:
+        return
+    paths = sorted(path for path in args.scores.glob("*/*.csv") if not path.name.startswith("."))
+    if not paths:
+        fail(f"no score files in {args.scores}: it should contain DETECTOR/NAME.csv")
     runs = read_runs(args.runs) if args.runs else {}
     faces = [count_faces(name, folder) for name, folder in folders.items()]
 
-    lines, results, curves, histograms, means = [], {}, {}, {}, {}
-    print(f"{len(files)} score files, {args.resamples} resamples each", flush=True)
-    for path in progress(files, unit="file"):
-        videos, labels, scores, ranks = read_scores(path)
-        if not len(labels):
-            fail(f"{path} has no rows")
+    print(f"{len(paths)} score files, {args.resamples} resamples each", flush=True)
+    files, results = {}, {}
+    for path in progress(paths, unit="file"):
         detector, name = path.parent.name, path.stem
-        results[detector, name] = evaluate(videos, labels, scores, ranks, args.resamples, args.seed)
-        curves.setdefault(name, {})[detector] = (
-            results[detector, name][0][2]["auc"][0],
-            roc(labels, ranks),
-        )
-        of_class = [scores[labels == label] for label in (0, 1)]
-        histograms.setdefault(name, {})[detector] = [
-            np.histogram(part, HISTOGRAM, (0, 1))[0] for part in of_class
-        ]
-        means[detector, name] = [part.mean() if len(part) else np.nan for part in of_class]
-        for level, counts, values in results[detector, name]:
-            lines.append(
-                (
-                    detector,
-                    name,
-                    level,
-                    *counts.values(),
-                    *(f"{v:.6f}" for m in METRICS for v in values[m]),
-                )
-            )
-    detectors, sets = sorted({d for d, _ in results}), sorted({s for _, s in results})
-    header = (
-        "detector",
-        "set",
-        "level",
-        "rows",
-        "real",
-        "fake",
-        *(column for m in METRICS for column in (m, f"{m}_low", f"{m}_high")),
-    )
-    try:
-        write_table(args.out / "results.csv", header, lines)
-    except OSError as error:
-        fail(f"cannot write to {args.out}: {error.strerror}")
+        file = files[detector, name] = measure_file(path, args.resamples, args.seed)
+        for level, result in file["metrics"].items():
+            results[detector, name, level] = result
+    detectors = sorted({detector for detector, _ in files})
+    sets = sorted({name for _, name in files})
+
+    write_results(args.out / "results.csv", results)
     write_tables(args.out / "tables.md", results, detectors, sets)
-
-    svgs = {}  # of the figures, for the report
-    for name in sets:
-        figures.draw_roc(args.out / f"roc_{name}", name, curves[name], detectors, svgs)
-        figures.draw_scores(args.out / f"scores_{name}", name, histograms[name], svgs)
-    figures.draw_auc(args.out / "auc", results, detectors, sets, svgs)
-    figures.draw_bars(
-        args.out / "figure2",
-        [(d, [("image or clip level", d, 0), ("video level", d, 1)]) for d in detectors],
-        sets,
-        results,
-        "Image level against video level (FeatureTransfer, Figure 2)",
-        svgs,
-    )
-    strategies = [(title, d, 0) for d, title in papers.FIGURE_3.items() if d in detectors]
-    if strategies:
-        figures.draw_bars(
-            args.out / "figure3",
-            [("image level", strategies)],
-            [s for s in sets if any((d, s) in results for _, d, _ in strategies)],
-            results,
-            "Two training strategies (FeatureTransfer, Figure 3)",
-            svgs,
-        )
-    for base, levels in compressions(sets).items():
-        figures.draw_compression(
-            args.out / f"compression_{base}",
-            base,
-            levels,
-            [d for d in detectors if any((d, s) in results for _, s in levels)],
-            results,
-            means,
-            svgs,
-        )
-    if runs:
-        figures.draw_learning(args.out / "learning", runs, svgs)
-
-    for k, level in enumerate(report.LEVELS):
-        print(f"\nAUC / EER in percent, {level}\n")
-        width = max(map(len, detectors))
-        columns = {name: max(len(name), 15) for name in sets}
-        print(" " * width + "".join(f"  {name:>{w}}" for name, w in columns.items()))
-        for detector in detectors:
-            cells = []
-            for name, w in columns.items():
-                values = results[detector, name][k][2] if (detector, name) in results else None
-                cell = (
-                    ""
-                    if values is None
-                    else "undefined"
-                    if np.isnan(values["auc"][0])
-                    else f"{100 * values['auc'][0]:.2f} / {100 * values['eer'][0]:.2f}"
-                )
-                cells.append(f"  {cell:>{w}}")
-            print(f"{detector:<{width}}" + "".join(cells))
+    svgs = draw_figures(args.out, files, results, detectors, sets, runs)
+    print_auc_and_eer(results, detectors, sets)
     for table in papers.TABLES:
         rows = paper_table(results, table)
         if rows:
             print_and_write(args.out / table["file"], table["title"], rows)
             paper_tables.append((table["title"], rows))
-    flags = {name: read_args(folder) for name, folder in folders.items()}
-    flags |= {f"run {name}": read_args(args.runs / name) for name in runs}
+
+    flags = {name: read_flags(folder) for name, folder in folders.items()}
+    flags |= {f"run {name}": read_flags(args.runs / name) for name in runs}
     settings = {
-        "This report": f"{len(files)} score files of {args.scores}, {args.resamples} resamples, seed {args.seed}",
-        "Versions": report.versions(),
-        **{
-            name: "\n".join(f"{key}: {value}" for key, value in of.items())
-            for name, of in flags.items()
-            if of
-        },
+        "This report": f"{len(paths)} score files of {args.scores}, {args.resamples} resamples, "
+        f"seed {args.seed}",
+        "Versions": versions(),
     }
-    report.write_report(
-        args.out / "report.html",
-        results,
-        detectors,
-        sets,
-        METRICS,
-        svgs,
-        faces,
-        paper_tables,
-        settings,
-        any(of.get("generated") for of in flags.values()),
-    )
+    for name, of_folder in flags.items():
+        if of_folder:
+            settings[name] = "\n".join(f"{key}: {value}" for key, value in of_folder.items())
+    demonstration = any(of_folder.get("generated") for of_folder in flags.values())
+    path = args.out / "report.html"
+    write_report(path, results, detectors, sets, svgs, faces, paper_tables, settings, demonstration)
     print(
-        f"\nthe report: {args.out / 'report.html'}; all metrics with intervals: {args.out / 'tables.md'}, {args.out / 'results.csv'}; figures: {args.out}/*.png, *.pdf"
+        f"\nreport: {path}; all metrics with intervals: {args.out / 'tables.md'}, "
+        f"{args.out / 'results.csv'}; figures: {args.out}/*.png, *.pdf"
     )
 
 

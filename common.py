@@ -1,24 +1,26 @@
-"""What the stages must agree on, and nothing else: file formats, face data, metrics, checkpoints, device and seed.
+"""What all stages agree on, and nothing else: labels, file formats, flags, the device, errors.
 
-Formats (every CSV has a header line, is UTF-8, and may carry more columns than these):
+Every CSV file is UTF-8 and has a header line. Columns that a stage does not know are ignored:
 
-    faces/NAME/index.csv      path, video, frame, clip, label, method, split     one row a face image
+    faces/NAME/index.csv      path, video, frame, clip, label, method, split; one row per image
     features/NAME/index.csv   the same rows, in the order of features.npy (N x D, float32)
-    scores/DETECTOR/NAME.csv  video, frame, label, score, logit                  one row an image or clip
+    scores/DETECTOR/NAME.csv  video, frame, label, score, logit; a row per image or clip
 
-Labels: 0 = real, 1 = fake. A score is always P(fake), the sigmoid of `logit`, the logit of fake minus that of real. Images are ranked by the
-logit: P(fake) of a confident network is the same 1.0 for images that its logits tell apart. A detector without logits leaves that column out. A `video` is one video of one method: its name is unique in its
-file. `clip` is empty where single frames were sampled. `split` is train, val, test, or empty where there are no splits.
+Labels: 0 is real, 1 is fake. `score` is always P(fake), the sigmoid of `logit`, which is the logit
+of fake minus the logit of real. Images are ranked by the logit, because P(fake) of a confident
+network rounds to the same 1.0 for images that its logits tell apart. A detector without logits
+leaves that column out. A `video` is one video of one manipulation method; its name is unique within
+its file. `clip` is empty where single frames were sampled. `split` is train, val, test, or empty.
 
-torch is imported inside the functions that need it: stages 00, 01 and 06 run without it.
+torch is imported inside the functions that need it, so that stages 00, 01 and 06 run without it.
 """
 
 import argparse
 import contextlib
 import csv
-import hashlib
 import os
 import sys
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -26,115 +28,110 @@ import numpy as np
 
 INDEX_COLUMNS = ("path", "video", "frame", "clip", "label", "method", "split")
 SCORE_COLUMNS = ("video", "frame", "label", "score", "logit")
-WORLD_SIZE = int(
-    os.environ.get("WORLD_SIZE") or 1
-)  # processes of this run, where torchrun started several (processes.py)
-RANK = (
-    int(os.environ.get("RANK") or 0) if WORLD_SIZE > 1 else 0
-)  # this one's number; 0 alone prints, and writes what all have a part in
+
+# How stage 01 takes faces from a video: its flags and their defaults. A checkpoint keeps those of
+# its training data, so that stage 07 treats a new video in the same way.
+EXTRACTION = dict(
+    sampling="frames",
+    num_frames=30,
+    num_frames_real=None,
+    num_clips=16,
+    clip_length=5,
+    scale=1.2,
+    size=240,
+    format="png",
+    jpg_quality=95,
+    detector="dlib",
+)
+
+# Where torchrun started several processes: how many, and which one this is. Only rank 0 prints and
+# writes shared files.
+WORLD_SIZE = int(os.environ.get("WORLD_SIZE") or 1)
+RANK = int(os.environ.get("RANK") or 0) if WORLD_SIZE > 1 else 0
 
 
 def fail(message):
-    """End the script with one line on standard error and exit status 1."""
-    raise SystemExit(
-        f"{Path(sys.argv[0]).name}: error: {message}"
-        + (f" (process {RANK} of {WORLD_SIZE})" if RANK else "")
-    )
+    """Exit with status 1 and one line on standard error."""
+    process = f" (process {RANK} of {WORLD_SIZE})" if RANK else ""
+    raise SystemExit(f"{Path(sys.argv[0]).name}: error: {message}{process}")
 
 
-def progress(iterable, **options):
-    """A tqdm bar on a terminal, nothing in a log file."""
+def progress(iterable=None, **options):
+    """A tqdm progress bar on a terminal; nothing in a log file."""
     from tqdm import tqdm
 
-    return tqdm(
-        iterable, disable=True if RANK else None, dynamic_ncols=True, leave=False, **options
-    )
+    return tqdm(iterable, disable=RANK > 0 or None, dynamic_ncols=True, leave=False, **options)
+
+
+# ---------------------------------------------------------------- flags
 
 
 class Parser(argparse.ArgumentParser):
-    """The command line of a script: its docstring is the help text."""
+    """The command line of a script. The script's docstring is its help text."""
 
     def __init__(self, doc, usage=None):
         description, epilog = doc.split("\n\n", 1)
-        super().__init__(
-            description=description,
-            epilog=epilog,
-            usage=usage,
-            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=110),
-        )
+        wide = partial(argparse.RawDescriptionHelpFormatter, width=100)
+        super().__init__(usage=usage, description=description, epilog=epilog, formatter_class=wide)
 
-    def parse_args(self, *given):
-        """The flags as a namespace; --workers becomes the number of cores where it was not given."""
-        args = super().parse_args(*given)
-        if getattr(args, "workers", 0) is None:
-            from joblib import cpu_count  # respects affinity and container limits; slow to import
+    def parse_args(self, workers=None, seed=False, device=False, precision=None, go_on=True):
+        """Add the flags that the stages share, and return all flags as a namespace.
 
-            args.workers = min(
-                16, max(1, cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
+        Args:
+            workers: help text that says what the worker processes do, or None for no --workers.
+            precision: default of --precision, or None for no such flag.
+        """
+        add = self.add_argument_group("system").add_argument
+        if device:
+            text = "auto (a GPU if there is one), cpu, cuda, cuda:1 ... (default auto)"
+            add("--device", default="auto", metavar="NAME", help=text)
+        if precision:
+            text = (
+                "bf16: convolutions and matrix products in bfloat16 (autocast), weights and sums "
+                "in float32; auto: bf16 on a CPU with bfloat16 instructions, where it was measured "
+                f"to be faster, else fp32 (default {precision})"
             )
+            choices = ("auto", "fp32", "bf16")
+            add("--precision", choices=choices, default=precision, help=text)
+        if workers:
+            text = f"{workers} (default: one per CPU core that this process may use, at most 16)"
+            add("--workers", type=int, metavar="N", help=text)
+        if seed:
+            text = (
+                "random seed; the same seed gives the same result on a CPU with the same number of "
+                "threads (default 0)"
+            )
+            add("--seed", type=seed_number, default=0, metavar="N", help=text)
+        if go_on:
+            text = "resume in an output folder that was made with other flags or inputs"
+            add("--go-on", action="store_true", help=text)
+        args = super().parse_args()
+        if getattr(args, "workers", 0) is None:
+            # joblib respects CPU affinity and container limits. It is slow to import.
+            from joblib import cpu_count
+
+            processes = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+            args.workers = min(16, max(1, cpu_count() // processes))
         return args
 
 
 def seed_number(text):
-    """The value of --seed: what every random generator here takes."""
+    """The value of --seed: a number that every random generator in use accepts."""
     if not text.isdecimal() or int(text) >= 1 << 31:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a whole number from 0 to {(1 << 31) - 1}"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2147483647")
     return int(text)
 
 
-def add_system_arguments(
-    parser, workers=None, seed=False, device=False, precision=None, go_on=True
-):
-    """The flags every stage shares; `workers` says in the help what the workers are, `precision` is its default."""
-    group = parser.add_argument_group("system")
-    if device:
-        group.add_argument(
-            "--device",
-            default="auto",
-            metavar="NAME",
-            help="auto (a GPU if there is one), cpu, cuda, cuda:1 ... (default auto)",
-        )
-    if precision:
-        group.add_argument(
-            "--precision",
-            choices=("auto", "fp32", "bf16"),
-            default=precision,
-            help="bf16: convolutions and matrix products in bfloat16 (autocast), weights and sums in float32; auto: bf16 where it was "
-            f"measured to win, on a CPU that has it (avx512_bf16, amx_bf16), else fp32 (default {precision})",
-        )
-    if workers:
-        group.add_argument(
-            "--workers",
-            type=int,
-            metavar="N",
-            help=f"{workers} (default: one per CPU core that this process may use, 16 at most)",
-        )
-    if seed:
-        group.add_argument(
-            "--seed",
-            type=seed_number,
-            default=0,
-            metavar="N",
-            help="seed of everything random; the same seed gives the same "
-            "result on a CPU with as many threads (default 0)",
-        )
-    if go_on:
-        group.add_argument(
-            "--go-on",
-            action="store_true",
-            help="go on in an output folder whose run had other flags or inputs; args.json keeps both",
-        )
+# ---------------------------------------------------------------- device
 
 
 def choose_device(name):
-    """The torch.device that --device asks for; ends the script if there is no such device."""
+    """The torch.device that --device names. Exits with an error if it cannot be used."""
     import torch
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and WORLD_SIZE > 1:  # a GPU a process
+    if name == "cuda" and WORLD_SIZE > 1:
         name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     try:
         device = torch.device(name)
@@ -150,8 +147,8 @@ def choose_precision(name, device):
 
     if name != "auto":
         return name
-    has = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-    return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") else "fp32"
+    known = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return "bf16" if known.get("avx512_bf16") or known.get("amx_bf16") else "fp32"
 
 
 def autocast(device, precision):
@@ -161,11 +158,15 @@ def autocast(device, precision):
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
+# ---------------------------------------------------------------- files
+
+
 @contextlib.contextmanager
 def write_whole(path):
-    """Yield a path beside `path` to write to; rename it to `path` at the end: the file appears whole or not at all.
+    """Yield a temporary path beside `path` and rename it to `path` at the end.
 
-    The name of the part is always the same, so that a run that goes on after a kill writes over what the kill left.
+    The file appears whole or not at all. The temporary name is always the same, so that a resumed
+    run overwrites what a killed one left behind.
     """
     path = Path(path)
     part = path.with_name(f".part-{path.name}")
@@ -176,43 +177,8 @@ def write_whole(path):
         part.unlink(missing_ok=True)
 
 
-def sha256(path):
-    """SHA-256 of a file as hex digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# How stage 01 takes faces from a video, with its defaults. A checkpoint keeps these flags of its
-# training data, so that 07_detect.py does the same to a new video.
-EXTRACTION = dict(
-    sampling="frames",
-    num_frames=30,
-    num_frames_real=None,
-    num_clips=16,
-    clip_length=5,
-    scale=1.2,
-    size=240,
-    format="png",
-    jpg_quality=95,
-    detector="dlib",
-)
-
-
-def folder_names(folders):
-    """{NAME: folder} for folders given on the command line; ends the script if two have the same name."""
-    named = {}
-    for folder in folders:
-        name = Path(folder).resolve().name
-        if name in named:
-            fail(
-                f"{named[name]} and {folder} have the same name, and results are kept by name: rename one"
-            )
-        named[name] = Path(folder)
-    return named
-
-
 def write_table(path, columns, rows):
-    """Write a CSV file with a header, whole or not at all; makes its folder. Of several processes the first alone writes."""
+    """Write a CSV file with a header, whole or not at all. Makes its folder; only rank 0 writes."""
     if RANK:
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -222,14 +188,18 @@ def write_table(path, columns, rows):
         writer.writerows(rows)
 
 
-def read_table(path, required, kinds={}, others=True):
-    """Read a CSV file with a header as {column: values}; ends the script if a required column is missing or a value is none of its kind.
+def read_table(path, required, kinds=None, optional=None):
+    """Read a CSV file as {column: values}. Exits with an error that names the row it cannot read.
 
-    kinds: {column: (int or float, what an empty value stands for)}; these columns become int64 or float64 arrays, the others lists of str, in
-    which equal values are one object where they often repeat. `others`: also the columns that are not required. 65,536 lines at a time: beside
-    its result it needs no memory to speak of.
+    Args:
+        required: columns that must be there.
+        kinds: {column: (int or float, what an empty value stands for)}. These columns become int64
+            or float64 arrays, the others lists of str, in which equal values share one object.
+        optional: columns that are read if they are there; None for all.
     """
+    kinds = kinds or {}
     columns = {}
+    rows_read = 0
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -237,77 +207,58 @@ def read_table(path, required, kinds={}, others=True):
             missing = [name for name in required if name not in header]
             if missing:
                 fail(
-                    f"{path}: no column {', '.join(missing)} (needed: {', '.join(required)}; found: {', '.join(header) or 'nothing'})"
+                    f"{path}: no column {', '.join(missing)} (needed: {', '.join(required)}; "
+                    f"found: {', '.join(header) or 'nothing'})"
                 )
-            place = {name: k for k, name in enumerate(header) if others or name in required}
-            columns = {name: [] for name in place}
-            done = 0
+            wanted = header if optional is None else (*required, *optional)
+            places = {name: k for k, name in enumerate(header) if name in wanted}
+            columns = {name: [] for name in places}
+            # A few lines at a time: the result is all that has to fit into memory.
             while lines := list(islice(reader, 512)):
-                wrong = next((k for k, line in enumerate(lines) if len(line) != len(header)), None)
-                if wrong is not None:
-                    lines = [line for line in lines if line]  # empty lines say nothing
-                    wrong = next(
-                        (k for k, line in enumerate(lines) if len(line) != len(header)), None
-                    )
-                    if wrong is not None:
-                        fail(
-                            f"{path}, data row {done + wrong + 1}: {len(lines[wrong])} values under {len(header)} columns"
-                        )
-                turned = list(zip(*lines))
-                for name, k in place.items() if lines else ():
+                lines = [line for line in lines if line]
+                for row, line in enumerate(lines, rows_read + 1):
+                    if len(line) != len(header):
+                        counts = f"{len(line)} values under {len(header)} columns"
+                        fail(f"{path}, data row {row}: {counts}")
+                transposed = list(zip(*lines)) or [()] * len(header)
+                for name, k in places.items():
+                    values = transposed[k]
                     if name in kinds:
-                        columns[name].append(numbers(path, name, turned[k], *kinds[name], done))
+                        where = f"{path}, data row", rows_read, name
+                        columns[name].append(parse_numbers(values, *kinds[name], *where))
                     else:
-                        columns[name].extend(
-                            turned[k] if name in ("path", "source") else map(sys.intern, turned[k])
-                        )
-                done += len(lines)
+                        unique = name in ("path", "source")
+                        columns[name].extend(values if unique else map(sys.intern, values))
+                rows_read += len(lines)
     except FileNotFoundError:
         fail(f"{path} does not exist")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         fail(f"{path} cannot be read as CSV: {error}")
-    for name, (kind, _) in kinds.items():
-        columns[name] = np.concatenate(
-            [np.zeros(0, np.int64 if kind is int else np.float64), *columns[name]]
-        )
+    for name in kinds.keys() & columns.keys():
+        empty = np.zeros(0, np.int64 if kinds[name][0] is int else np.float64)
+        columns[name] = np.concatenate([empty, *columns[name]])
     return columns
 
 
-def read_header(path):
-    """The column names of a CSV file; none where it cannot be read."""
+def parse_numbers(values, kind, empty, where, rows_before, name):
+    """A column of texts as an array. Exits with an error at the first that is not a number."""
+    numbers = []
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            return next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return []
-
-
-def numbers(path, name, values, kind, empty="", before=0):
-    """Texts as a numpy array of `kind` (int or float), empty ones as `empty`; ends the script at the first that is none.
-
-    `before`: how many data rows come before these.
-    """
-    values = [value or empty for value in values]
-    try:
-        return np.array(list(map(kind, values)), dtype=np.int64 if kind is int else np.float64)
+        # `extend` keeps what it has read when a value raises.
+        numbers.extend(kind(value or empty) for value in values)
+        return np.array(numbers, np.int64 if kind is int else np.float64)
     except (ValueError, OverflowError):
-        for row, value in enumerate(values, before + 1):
-            try:
-                np.int64(int(value)) if kind is int else float(value)
-            except (ValueError, OverflowError):
-                fail(
-                    f"{path}, data row {row}: {name} is {value[:40]!r}, not {'a whole number' if kind is int else 'a number'}"
-                )
-        raise
+        k = next((k for k, n in enumerate(numbers) if kind is int and abs(n) >> 63), len(numbers))
+        wanted = "a whole number" if kind is int else "a number"
+        fail(f"{where} {rows_before + k + 1}: {name} is {values[k][:40]!r}, not {wanted}")
 
 
 def check_labels(path, videos, labels):
-    """End the script unless every label is 0 or 1 and no video has both."""
+    """Exit with an error unless every label is 0 or 1 and no video has both."""
     bad = np.flatnonzero((labels != 0) & (labels != 1))
     if len(bad):
-        fail(
-            f"{path}, data row {bad[0] + 1}: label is {labels[bad[0]]}; 0 is real, 1 is fake, nothing else is allowed"
-        )
+        row = bad[0]
+        fail(f"{path}, data row {row + 1}: label is {labels[row]}; it can be 0 (real) or 1 (fake)")
     seen = {}
     for video, label in zip(videos, labels.tolist()):
         if seen.setdefault(video, label) != label:
@@ -315,45 +266,42 @@ def check_labels(path, videos, labels):
 
 
 def check_duplicates(path, columns):
-    """End the script if two rows of a table agree in all of the columns (of text), the first of which is not empty."""
+    """Exit with an error if two rows agree in all of these columns and the first is not empty."""
     hashes = np.fromiter(map(hash, zip(*columns)), np.int64, len(columns[0]))
     ordered = np.sort(hashes)
-    if (ordered[1:] != ordered[:-1]).all():
-        return
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     seen = {}
-    for row in np.flatnonzero(np.isin(hashes, ordered[1:][ordered[1:] == ordered[:-1]])).tolist():
+    for row in np.flatnonzero(np.isin(hashes, repeated)).tolist():
         key = tuple(column[row] for column in columns)
         if seen.setdefault(key, row) != row and key[0]:
-            fail(
-                f"{path}, data rows {seen[key] + 1} and {row + 1} are the same {' '.join(key)!r}: it would count twice"
-            )
+            rows = f"data rows {seen[key] + 1} and {row + 1}"
+            fail(f"{path}, {rows} are the same {' '.join(key)!r}: it would count twice")
+
+
+# ---------------------------------------------------------------- face data
 
 
 def read_index(folder, one_label=True, also=()):
-    """Read FOLDER/index.csv: {column: list or array}; `frame`, `clip` (-1 = none), `label` and the columns of `also` are integer arrays.
+    """Read FOLDER/index.csv as {column: values}; `frame`, `clip` (-1: none) and `label` are int64.
 
-    With `one_label`, two labels for one video end the script; a target set is read without, for its labels say nothing.
+    Args:
+        one_label: exit if a video has both labels. Target sets are read without this check,
+            because their labels must not matter.
+        also: further integer columns to read.
     """
     folder, path = Path(folder), Path(folder) / "index.csv"
     if not folder.is_dir():
         fail(f"{folder} is not a folder")
     if not path.exists():
         fail(f"{folder} holds no index.csv: it is not the finished output of an earlier stage")
-    kinds = {
-        "frame": (int, ""),
-        "clip": (int, "-1"),
-        "label": (int, ""),
-        **{name: (int, "") for name in also},
-    }
-    index = read_table(path, (*INDEX_COLUMNS, *also), kinds, others=False)
+    kinds = {"frame": (int, ""), "clip": (int, "-1"), "label": (int, "")}
+    kinds |= {name: (int, "") for name in also}
+    index = read_table(path, (*INDEX_COLUMNS, *also), kinds, optional=())
     if not index["path"]:
         fail(f"{path} has no rows")
     for name in index["path"]:
-        if (
-            name.startswith(("/", "\\"))
-            or ":" in name[:2]
-            or (".." in name and ".." in name.replace("\\", "/").split("/"))
-        ):
+        outside = ".." in name and ".." in name.replace("\\", "/").split("/")
+        if outside or name.startswith(("/", "\\")) or ":" in name[:2]:
             fail(f"{path}: {name!r} leads out of its folder")
         if "\0" in name:
             fail(f"{path}: {name!r} holds a zero byte")
@@ -363,94 +311,80 @@ def read_index(folder, one_label=True, also=()):
 
 
 def rows_of_split(index, split, folder):
-    """Row numbers of a split ("train", "val", "test" or "all"). An index without any split belongs to "test" as a whole.
+    """Row numbers of a split, int64: "train", "val", "test" or "all".
 
-    Returns an int64 array, empty only for "val"; ends the script if there is nothing to train or test on.
+    All rows of an index without splits are its test split. Exits with an error if a split is empty,
+    unless it is "val".
     """
     if split == "all" or (split == "test" and not any(index["split"])):
         return np.arange(len(index["split"]))
-    splits = np.array(index["split"])
-    rows = np.flatnonzero(splits == split)
+    rows = np.flatnonzero(np.array(index["split"]) == split)
     if not len(rows) and split != "val":
-        found = sorted(set(index["split"]) - {""})
+        found = ", ".join(sorted(set(index["split"]) - {""})) or "none at all"
         fail(
-            f"{folder} has no {split} split ({'it has ' + ', '.join(found) if found else 'it has none at all'}): "
-            f"give 01_extract_faces.py the data set's split files, or --random-split"
+            f"{folder} has no {split} split (it has: {found}): give 01_extract_faces.py the data "
+            "set's split files, or --random-split"
         )
     return rows
 
 
+def margin(logits):
+    """(N, 2) logits of real and fake on the CPU -> (N,) fake minus real, float64, not rounded."""
+    logits = np.asarray(logits, np.float64)
+    return logits[:, 1] - logits[:, 0]
+
+
 def sigmoid(logits):
-    """P(fake) of the logits of fake minus real: float64, never an overflow."""
+    """P(fake) of logits of fake minus real: a float64 array; never overflows."""
     return np.exp(-np.logaddexp(0, -np.asarray(logits, np.float64)))
 
 
 def read_scores(path):
-    """Read a score file: (videos: list of str, labels: int array, scores: P(fake), ranks: what to order by), one entry an image or clip.
+    """Read a score file: (videos, labels, scores, ranks), one entry per image or clip.
 
-    ranks are the file's logits, or where it has none its scores; both are float64.
+    `scores` are P(fake). `ranks` are what orders the images: the file's logits, or its scores where
+    it has none. Exits with an error if a score is not in 0..1 or does not belong to its logit.
     """
-    with_logit = "logit" in read_header(path)
-    kinds = {
-        "label": (int, ""),
-        "score": (float, ""),
-        **({"logit": (float, "")} if with_logit else {}),
-    }
-    table = read_table(
-        path, (*SCORE_COLUMNS[:4], *(["logit"] if with_logit else [])), kinds, others=False
-    )
-    labels, scores, ranks = (
-        table["label"],
-        table["score"],
-        table["logit" if with_logit else "score"],
-    )
+    kinds = {"label": (int, ""), "score": (float, ""), "logit": (float, "")}
+    table = read_table(path, SCORE_COLUMNS[:4], kinds, optional=("logit",))
+    labels, scores = table["label"], table["score"]
+    ranks = table.get("logit", scores)
     check_labels(path, table["video"], labels)
-    check_duplicates(
-        path, [table["frame"], table["video"]]
-    )  # where no frame is named, rows cannot be told apart
+    # Rows without a frame cannot be told apart.
+    check_duplicates(path, [table["frame"], table["video"]])
     bad = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
     if len(bad):
-        fail(
-            f"{path}, data row {bad[0] + 1}: score is {scores[bad[0]]}; a score is P(fake), from 0 to 1"
-        )
-    if with_logit:
+        row = bad[0]
+        fail(f"{path}, data row {row + 1}: score is {scores[row]}; a score is P(fake), from 0 to 1")
+    if "logit" in table:
         finite = np.isfinite(ranks)
-        bad = np.flatnonzero(
-            ~finite | (np.abs(sigmoid(np.where(finite, ranks, 0)) - scores) > 0.01)
-        )
+        wrong = np.abs(sigmoid(np.where(finite, ranks, 0)) - scores) > 0.01
+        bad = np.flatnonzero(~finite | wrong)
         if len(bad):
+            row = bad[0]
             fail(
-                f"{path}, data row {bad[0] + 1}: logit is {ranks[bad[0]]} and score {scores[bad[0]]}; the score is the sigmoid of the logit of fake minus that "
-                "of real. Correct the column, or leave it out"
+                f"{path}, data row {row + 1}: logit is {ranks[row]} and score {scores[row]}; the "
+                "score is the sigmoid of the logit of fake minus that of real. Correct the column, "
+                "or leave it out"
             )
     return table["video"], labels, scores, ranks
 
 
 def write_scores(path, index, rows, logits):
-    """Write scores/DETECTOR/NAME.csv for index rows `rows` from their logits of fake minus real: (n,) float64, all digits of it and of its sigmoid."""
+    """Write a score file for the index rows `rows` from their logits of fake minus real, (n,).
+
+    The logit and its sigmoid are written with all digits of a float64.
+    """
     logits = np.asarray(logits, np.float64)
-    write_table(
-        path,
-        SCORE_COLUMNS,
+    values = zip(rows.tolist(), sigmoid(logits).tolist(), logits.tolist())
+    lines = (
         (
-            (
-                index["video"][r],
-                int(index["frame"][r]),
-                int(index["label"][r]),
-                repr(score),
-                repr(logit),
-            )
-            for r, score, logit in zip(rows.tolist(), sigmoid(logits).tolist(), logits.tolist())
-        ),
+            index["video"][r],
+            int(index["frame"][r]),
+            int(index["label"][r]),
+            repr(score),
+            repr(logit),
+        )
+        for r, score, logit in values
     )
-
-
-def margin(logits):
-    """(N, 2) logits of real and fake -> (N,) logits of fake minus real as a float64 tensor, in which the difference is not rounded away."""
-    logits = logits.double()
-    return logits[:, 1] - logits[:, 0]
-
-
-def percent(value):
-    """A rate for the terminal: 0.5 -> "50.0 %", nan -> "undefined"."""
-    return "undefined" if np.isnan(value) else f"{100 * value:.1f} %"
+    write_table(path, SCORE_COLUMNS, lines)

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""Stage 06 on 6 million image scores of 128,000 videos beside scikit-learn on the arrays; and an index of 6 million rows.
+"""Stage 06 on 6 million image scores of 128,000 videos, beside scikit-learn on the arrays.
 
     python bench/06_evaluate.py
 
-    scikit-learn        the ten metrics at image and at video level, on arrays: without reading, grouping and intervals
-    ours                the script: reading, grouping, metrics, tables and figures, with one resample
-    ours, 1,000         the same with intervals from 1,000 resamples, as it is by default
-    index               common.read_index on an index.csv of 6 million rows
+    scikit-learn            the ten metrics at image and video level, on arrays: no reading, no
+                            grouping, no intervals
+    ours                    the script: reading, grouping, metrics, tables and figures, with one
+                            resample
+    ours, 1,000 resamples   the same with the intervals of the default
+    index                   common.read_index on an index.csv of 6 million rows
 
-Each of ours is a process of its own, whose peak of memory is in the table; the process that runs scikit-learn holds nothing but the arrays.
+Each of ours runs in a process of its own, whose peak memory is in the table. The process that runs
+scikit-learn holds only the arrays.
 """
 
 import json
@@ -21,24 +24,23 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-from side_by_side import ROOT, arguments, in_turn, ratio, record, seconds, show, table
+from side_by_side import ROOT, arguments, in_turn, ratio, record, seconds, show
 
 from reporting import metrics
+from reporting.tables import markdown_table
 
 
 def make(videos, images):
-    """Scores as a detector of medium strength has them: (video of each image, label of each video, scores)."""
+    """Scores of a mediocre detector: (video of each image, label of each video, scores)."""
     rng = np.random.default_rng(0)
-    groups, labels = (
-        np.sort(rng.integers(videos, size=images)),
-        (rng.random(videos) < 0.83).astype(int),
-    )
+    groups = np.sort(rng.integers(videos, size=images))
+    labels = (rng.random(videos) < 0.83).astype(int)
     logits = 0.6 * labels[groups] + rng.normal(0, 1, videos)[groups] + rng.normal(0, 1, images)
     return groups, labels, 1 / (1 + np.exp(-logits))
 
 
 def write(folder, groups, labels, scores):
-    """The scores as a score file, and an index of as many face images."""
+    """Write the scores as a score file, and an index of as many face images."""
     (folder / "scores/A").mkdir(parents=True)
     (folder / "faces").mkdir()
     with (
@@ -47,7 +49,8 @@ def write(folder, groups, labels, scores):
     ):
         file.write("video,frame,label,score\n")
         index.write("path,video,frame,clip,label,method,split,left,top,right,bottom\n")
-        starts = np.searchsorted(groups, groups)  # where the video of each image begins
+        # Where the video of each image begins.
+        starts = np.searchsorted(groups, groups)
         for k, (v, s) in enumerate(zip(groups.tolist(), scores.tolist())):
             name, frame, y = f"dfdc_{v:06d}abcd", int(3 * (k - starts[k])), labels[v]
             file.write(f"{name},{frame},{y},{s:.8f}\n")
@@ -86,16 +89,18 @@ def main():
         y = labels[groups]
 
         def sklearn():
-            return seconds(metrics.measure, y, scores) + seconds(
-                metrics.measure, labels[there], video_scores
-            )
+            images = seconds(metrics.measure, y, scores, scores)
+            of_videos = labels[there], video_scores, video_scores
+            return images + seconds(metrics.measure, *of_videos)
 
         def process(name, *command):
-            # A process of its own between, so that what it reports as its children's peak is this one's.
+            # A wrapper process has one child, so the peak of its children is that of the command.
             wrapper = (
                 "import json, resource, subprocess, sys, time; start = time.perf_counter(); "
                 "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
-                "print(json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9]))"
+                "taken = time.perf_counter() - start; "
+                "peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9; "
+                "print(json.dumps([taken, peak]))"
             )
             done = subprocess.run(
                 [sys.executable, "-c", wrapper, *map(str, command)],
@@ -132,24 +137,20 @@ def main():
             },
             args.rounds,
         )
-        rows = [
-            (
-                name,
-                show(v),
-                f"{max(peaks[name]):.2f}" if name in peaks else "",
-                ratio(v, found["scikit-learn"]),
-            )
-            for name, v in found.items()
-        ]
+        rows = [["", "seconds", "peak memory, GB", "ratio to scikit-learn"]]
+        for name, values in found.items():
+            peak = f"{max(peaks[name]):.2f}" if name in peaks else ""
+            rows.append([name, show(values), peak, ratio(values, found["scikit-learn"])])
         size = sum(path.stat().st_size for path in folder.rglob("*.csv")) / 1e6
     finally:
         shutil.rmtree(folder)
     record(
         args,
         [
-            f"{args.images} scores of {args.videos} videos; score file and index together {size:.0f} MB.",
+            f"{args.images} scores of {args.videos} videos; score file and index together "
+            f"{size:.0f} MB.",
             "",
-            *table(("", "seconds", "peak memory, GB", "in scikit-learn's"), rows),
+            *markdown_table(rows),
         ],
     )
 

@@ -1,7 +1,12 @@
-"""Face detectors."""
+"""Face detectors: dlib's HOG detector, and MTCNN of facenet-pytorch.
+
+A face is a box (left, top, right, bottom) in pixels of the frame, a frame a (height, width, 3)
+uint8 array. Both libraries are imported when a detector is first used.
+"""
 
 import math
 import warnings
+from functools import cache
 from itertools import groupby
 
 import numpy as np
@@ -9,117 +14,111 @@ from PIL import Image
 
 from common import fail
 
-_detector = _mtcnn = None  # one a process, made at first use
 
-
-def detect(frame, scale, window=None, enlarge=0):
-    """The faces that dlib's HOG detector finds in a frame reduced to `scale`, the largest first: (left, top, right, bottom) in pixels of the frame.
-
-    `window`: what to look at, in whole pixels of the reduced frame. `enlarge`: dlib doubles it so many times. A face has 80 pixels or more.
-    """
-    global _detector
+@cache
+def hog_detector():
+    """dlib's detector of frontal faces of 80 pixels or more."""
     import dlib
 
-    _detector = _detector or dlib.get_frontal_face_detector()
-    height, width = frame.shape[:2]
-    x0, y0, x1, y1 = window or (0, 0, max(1, int(width * scale)), max(1, int(height * scale)))
-    if scale < 1:  # only the piece of the frame under the window becomes an image
-        left, top, right, bottom = (
-            x0 / scale,
-            y0 / scale,
-            min(width, x1 / scale),
-            min(height, y1 / scale),
-        )
-        x, y = int(left), int(top)
-        piece = Image.fromarray(frame[y : math.ceil(bottom), x : math.ceil(right)])
-        piece = np.asarray(
-            piece.resize(
-                (x1 - x0, y1 - y0),
-                Image.Resampling.BILINEAR,
-                box=(left - x, top - y, right - x, bottom - y),
-            )
-        )
-    else:
-        piece = np.ascontiguousarray(frame[y0:y1, x0:x1])
-    boxes = sorted(_detector(piece, enlarge), key=lambda b: -b.area())
-    return [
-        tuple(
-            (v + origin) / scale
-            for v, origin in (
-                (box.left(), x0),
-                (box.top(), y0),
-                (box.right() + 1, x0),
-                (box.bottom() + 1, y0),
-            )
-        )
-        for box in boxes
-    ]
+    return dlib.get_frontal_face_detector()
 
 
 def largest_face(frame, last=None):
-    """The largest face in a frame by dlib's HOG detector, or the one near the box `last`: (left, top, right, bottom) in its pixels, or None.
+    """The largest face that dlib finds in a frame, or the one near the box `last`; None if none.
 
-    With `last`, the box in the frame before, it looks there first (`face_near`). Otherwise, or where nothing is there, it looks at the whole frame:
-    with a long side of at most 700 pixels, of 1920, and of twice that, ten times dearer each and needed for few frames.
+    With `last`, the face in the frame before, it looks there first (`face_near`). Without, or if
+    nothing is there, it searches the whole frame: first reduced to a long side of at most 700
+    pixels, then of 1920, then of twice that. Each step costs ten times the one before, and few
+    frames need it.
     """
-    box = last and face_near(frame, last)
-    if box:
-        return box
-    small, large = whole_scales(frame)
-    boxes = (
-        detect(frame, small)
-        or (detect(frame, large) if large > small else None)
-        or detect(frame, large, enlarge=1)
-    )
-    return boxes[0] if boxes else None
+    face = last and face_near(frame, last)
+    if face:
+        return face
+    small, large = search_scales(frame)
+    faces = detect(frame, small)
+    if not faces and large > small:
+        faces = detect(frame, large)
+    faces = faces or detect(frame, large, doublings=1)
+    return faces[0] if faces else None
 
 
 def face_near(frame, last):
-    """The largest face in a window around the box `last`, at a scale where that face had about 95 pixels, or None.
+    """The largest face in a window around the box `last`, or None.
 
-    Scales are powers of 5/6, the detector's own steps, and windows begin at multiples of 48 pixels, where its cells lie as in the whole frame
-    (8 pixels on its first level, 9.6 on the second): so it finds the boxes that it would find there.
+    The window is two faces wide, and searched at a scale at which that face had about 95 pixels.
+    Scales are powers of 5/6, the detector's own steps, and windows begin at multiples of 48 pixels,
+    where its cells lie as in the whole frame (8 pixels on its first level, 9.6 on the second): so
+    it finds the boxes that it would find there.
     """
-    (left, top, right, bottom), (height, width) = last, frame.shape[:2]
+    left, top, right, bottom = last
+    height, width = frame.shape[:2]
     side = max(right - left, bottom - top)
     scale = (5 / 6) ** max(0, round(math.log(side / 95, 1.2)))
-    half = side * scale  # the window is two faces wide
-    x0, y0 = (
-        max(0, int(((a + b) / 2 * scale - half) / 48) * 48)
-        for a, b in ((left, right), (top, bottom))
-    )
-    x1, y1 = (
-        min(int(size * scale), start + math.ceil(2 * half) + 48)
-        for size, start in ((width, x0), (height, y0))
-    )
-    boxes = detect(frame, scale, (x0, y0, x1, y1)) if x1 > x0 and y1 > y0 else None
-    return boxes[0] if boxes else None
+    half = side * scale
 
+    def extent(low, high, size):
+        start = max(0, int(((low + high) / 2 * scale - half) / 48) * 48)
+        return start, min(int(size * scale), start + math.ceil(2 * half) + 48)
 
-def whole_scales(frame):
-    """The two scales at which a whole frame is searched: those where its long side has at most 700 and at most 1920 pixels."""
-    return [
-        (5 / 6) ** max(0, math.ceil(math.log(max(frame.shape[:2]) / side, 1.2) - 1e-9))
-        for side in (700, 1920)
-    ]
+    x0, x1 = extent(left, right, width)
+    y0, y1 = extent(top, bottom, height)
+    if x1 <= x0 or y1 <= y0:
+        return None
+    faces = detect(frame, scale, (x0, y0, x1, y1))
+    return faces[0] if faces else None
 
 
 def all_faces(frame):
-    """All faces in a frame by dlib's HOG detector, the largest first, for 07: where the smaller scale shows a face the larger one adds those of others."""
-    small, large = whole_scales(frame)
-    boxes = detect(frame, small)
-    for box in detect(frame, large) if large > small else ():
-        # The same face has its centre inside the other box.
-        if not any(
-            b[0] < (box[0] + box[2]) / 2 < b[2] and b[1] < (box[1] + box[3]) / 2 < b[3]
-            for b in boxes
-        ):
-            boxes.append(box)
-    return boxes or detect(frame, large, enlarge=1)
+    """All faces that dlib finds in a frame, the largest first; used by stage 07.
+
+    Unlike in `largest_face`, the larger scale is searched even if the smaller one shows a face: it
+    adds the smaller faces of others.
+    """
+    small, large = search_scales(frame)
+    faces = detect(frame, small)
+    smaller_faces = detect(frame, large) if large > small else []
+    for face in smaller_faces:
+        x = (face[0] + face[2]) / 2
+        y = (face[1] + face[3]) / 2
+        # A face whose center lies inside a known box is the same face.
+        if not any(left < x < right and top < y < bottom for left, top, right, bottom in faces):
+            faces.append(face)
+    return faces or detect(frame, large, doublings=1)
 
 
+def search_scales(frame):
+    """The scales at which a frame's long side has at most 700, and at most 1920 pixels."""
+    steps = [math.log(max(frame.shape[:2]) / side, 1.2) for side in (700, 1920)]
+    return [(5 / 6) ** max(0, math.ceil(step - 1e-9)) for step in steps]
+
+
+def detect(frame, scale, window=None, doublings=0):
+    """The faces that dlib finds in a frame reduced to `scale`, the largest first.
+
+    `window` limits the search: (left, top, right, bottom) in whole pixels of the reduced frame,
+    which dlib doubles `doublings` times. Faces of 80 pixels or more in the result are found.
+    """
+    height, width = frame.shape[:2]
+    x0, y0, x1, y1 = window or (0, 0, max(1, int(width * scale)), max(1, int(height * scale)))
+    if scale < 1:
+        # Only the piece of the frame under the window is resized.
+        left, top = x0 / scale, y0 / scale
+        right, bottom = min(width, x1 / scale), min(height, y1 / scale)
+        x, y = int(left), int(top)
+        image = Image.fromarray(frame[y : math.ceil(bottom), x : math.ceil(right)])
+        inner = (left - x, top - y, right - x, bottom - y)
+        image = image.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box=inner)
+        piece = np.asarray(image)
+    else:
+        piece = np.ascontiguousarray(frame[y0:y1, x0:x1])
+    found = sorted(hog_detector()(piece, doublings), key=lambda box: -box.area())
+    edges = [(b.left() + x0, b.top() + y0, b.right() + 1 + x0, b.bottom() + 1 + y0) for b in found]
+    return [tuple(edge / scale for edge in box) for box in edges]
+
+
+@cache
 def load_mtcnn(device):
-    """facenet-pytorch's MTCNN (its weights come with the package) on a device."""
+    """MTCNN on a device; its weights come with the package. Raises ImportError."""
     import torch
     from facenet_pytorch import MTCNN
 
@@ -128,30 +127,26 @@ def load_mtcnn(device):
 
 
 def check_mtcnn(device):
-    """End the script unless MTCNN is there."""
+    """Exit with an error unless MTCNN can be used."""
     try:
         load_mtcnn(device)
     except ImportError as error:
         fail(
-            f"the detector MTCNN: {error}. Install it with: pip install requests && pip install --no-deps facenet-pytorch==2.6.0  (without "
-            "--no-deps it would replace torch)"
+            f"the detector MTCNN is not there: {error}. Install it with: pip install requests && "
+            "pip install --no-deps facenet-pytorch==2.6.0  (without --no-deps it replaces torch)"
         )
 
 
 def detect_mtcnn(frames, device):
-    """The faces that MTCNN finds in each of the frames, in batches: a list of lists of boxes, the largest first."""
-    global _mtcnn
-    _mtcnn = _mtcnn or load_mtcnn(device)
+    """The faces that MTCNN finds in each of the frames: a list of lists, the largest face first."""
     found = []
-    for _, same in groupby(frames, key=lambda frame: frame.shape):  # a batch has one size
-        with warnings.catch_warnings():  # numpy's, about how facenet-pytorch builds its arrays
+    # A batch takes frames of one size.
+    for _, batch in groupby(frames, key=lambda frame: frame.shape):
+        with warnings.catch_warnings():
+            # numpy warns about how facenet-pytorch builds its arrays.
             warnings.simplefilter("ignore")
-            boxes, _ = _mtcnn.detect(np.stack(list(same)))
+            boxes, _ = load_mtcnn(device).detect(np.stack(list(batch)))
         for of_frame in boxes:
-            found.append(
-                sorted(
-                    (tuple(map(float, box)) for box in (() if of_frame is None else of_frame)),
-                    key=lambda b: (b[0] - b[2]) * (b[3] - b[1]),
-                )
-            )
+            faces = [] if of_frame is None else [tuple(map(float, box)) for box in of_frame]
+            found.append(sorted(faces, key=lambda b: (b[0] - b[2]) * (b[3] - b[1])))
     return found

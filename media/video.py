@@ -1,5 +1,9 @@
-"""Videos by ffmpeg."""
+"""Video files: find them, and through ffmpeg count their frames, decode and encode.
 
+A folder of images counts as a video.
+"""
+
+import contextlib
 import errno
 import os
 import re
@@ -11,54 +15,56 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# What ffmpeg may take a file for. Playlists and scripts are left out: they would make it open other files.
-MAX_PIXELS = 1 << 27  # a frame; 16384 x 8192. Larger ones are refused, not held
+from common import write_whole
 
-
-MAX_WARNINGS = 1000  # of a video that are counted
-
-
-CONTAINERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,gif,h264,hevc,m4v,mjpeg,mxf,ivf,dv,rm,nut,wtv"
+# How the names of video files end.
+ENDINGS = set(".mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv .flv .ts .3gp .gif".split())
+# The formats ffmpeg may recognize. Playlists and scripts are not among them, because they would
+# make it open other files.
+CONTAINERS = (
+    "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,gif,h264,hevc,m4v,mjpeg,mxf,ivf,dv"
+    ",rm,nut,wtv"
+)
+# Frames with more pixels (16384 x 8192) are refused, so that they cannot exhaust the memory.
+MAX_PIXELS = 1 << 27
+# At most so many of ffmpeg's warnings about a video are kept and counted.
+MAX_WARNINGS = 1000
+# The first bytes of JPEG, PNG and BMP files.
+IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM")
 
 
 class Unreadable(Exception):
-    """A video that ffmpeg cannot read; the message is the reason."""
+    """Raised for a video that cannot be read; the message is the reason."""
 
 
 def ffmpeg_command(path, *options):
-    """ffmpeg on one local file: one thread, errors only, no other file and no network, whatever the name looks like."""
+    """The ffmpeg command that reads the first picture stream of one local file, on one thread.
+
+    It prints errors only, and opens no other file and no network connection, whatever the file is
+    called or contains. Raises RuntimeError if there is no ffmpeg.
+    """
     import imageio_ffmpeg
 
     return [
         imageio_ffmpeg.get_ffmpeg_exe(),
-        "-hide_banner",
-        "-nostdin",
-        "-v",
-        "error",
-        "-threads",
-        "1",
-        "-protocol_whitelist",
-        "file",
-        "-format_whitelist",
-        CONTAINERS,
-        "-max_pixels",
-        str(MAX_PIXELS),
-        "-i",
-        f"file:{os.path.abspath(path)}",
-        "-map",
-        "0:V:0",
+        *"-hide_banner -nostdin -v error -threads 1 -protocol_whitelist file".split(),
+        *("-format_whitelist", CONTAINERS, "-max_pixels", str(MAX_PIXELS)),
+        *("-i", f"file:{os.path.abspath(path)}", "-map", "0:V:0"),
         *options,
     ]
 
 
 def plain(message):
-    """A message of ffmpeg's (bytes) as one line of plain text, without the addresses that differ from run to run."""
+    """A message of ffmpeg (bytes) as one line of ASCII text of up to 200 characters.
+
+    The memory addresses in it, which differ from run to run, and the folders are removed.
+    """
     text = re.sub(rb"\[[^\]]* @ 0x[0-9a-f]+\] ", b"", message).decode("utf-8", "replace").strip()
     return ascii(re.sub(r"file:.*/", "", text))[1:-1][:200]
 
 
 def reason(messages):
-    """Why a video cannot be read, from ffmpeg's messages (a list of bytes): its first, with what it means where that is not plain."""
+    """Why a video cannot be read: what the first of ffmpeg's messages (list of bytes) means."""
     first = next((text for text in map(plain, messages) if text), "ffmpeg gave no reason")
     if "matches no streams" in first:
         return "no picture stream in it"
@@ -70,94 +76,168 @@ def reason(messages):
 
 
 def count_frames(path, with_seconds=False):
-    """Number of frames (packets, without decoding them) of a video's first picture stream, or images in a folder. Raises Unreadable.
+    """The number of frames of a video, or of images in a folder. Raises Unreadable.
 
-    `with_seconds`: (frames, the video's length in seconds, 0 where it is not known).
+    Counts the packets of the first picture stream without decoding them. `with_seconds`: returns
+    (frames, length in seconds), the length 0 if it is not known.
     """
     try:
         if path.is_dir():
-            if not image_files(path):
+            frames = len(image_files(path))
+            if not frames:
                 raise Unreadable("a folder without images")
-            return (len(image_files(path)), 0.0) if with_seconds else len(image_files(path))
-        if not os.path.getsize(path):
-            raise Unreadable("an empty file")
-        limit = 60 + os.path.getsize(path) / 5e6  # seconds
+            return (frames, 0.0) if with_seconds else frames
+        size = os.path.getsize(path)
     except OSError as error:
         raise Unreadable(error.strerror)
+    if not size:
+        raise Unreadable("an empty file")
+    limit = 60 + size / 5e6  # seconds
+    command = ffmpeg_command(path, *"-c copy -f null -progress pipe:1 -".split())
     try:
-        done = subprocess.run(
-            ffmpeg_command(path, "-c", "copy", "-f", "null", "-progress", "pipe:1", "-"),
-            capture_output=True,
-            timeout=limit,
-        )
+        done = subprocess.run(command, capture_output=True, timeout=limit)
     except subprocess.TimeoutExpired:
         raise Unreadable(f"counting its frames took longer than {limit:.0f} s")
     counts = re.findall(rb"^frame=\s*(\d+)", done.stdout, re.MULTILINE)
-    if not counts or not int(counts[-1]):
-        raise Unreadable(
-            reason(done.stderr.splitlines())
-            if done.stderr
-            else "no picture stream with frames in it"
-        )
-    seconds = re.findall(rb"^out_time_us=(\d+)", done.stdout, re.MULTILINE)
-    return (
-        (int(counts[-1]), int(seconds[-1]) / 1e6 if seconds else 0.0)
-        if with_seconds
-        else int(counts[-1])
-    )
+    frames = int(counts[-1]) if counts else 0
+    if not frames:
+        if done.stderr:
+            raise Unreadable(reason(done.stderr.splitlines()))
+        raise Unreadable("no picture stream with frames in it")
+    if not with_seconds:
+        return frames
+    microseconds = re.findall(rb"^out_time_us=(\d+)", done.stdout, re.MULTILINE)
+    return frames, int(microseconds[-1]) / 1e6 if microseconds else 0.0
 
 
 def recode(path, crf, file, warnings):
-    """Encode a video anew as H.264 with constant rate factor `crf` into `file`, frame by frame as it is shown. Raises Unreadable.
+    """Re-encode a video into `file` as H.264 with constant rate factor `crf`. Raises Unreadable.
 
-    ffmpeg's warnings are appended to `warnings`. Sides become even, colour 4:2:0, which is what players and platforms take.
+    Each frame is kept, turned as a player shows it. Sides become even and chroma is halved (4:2:0),
+    which is what players and platforms take. ffmpeg's warnings are appended to `warnings`. Raises
+    OSError if the disk is full.
     """
     if path.is_dir():
         raise Unreadable("a folder of images is not re-encoded")
     limit = 60 + 2 * count_frames(path)  # seconds
+    filters = "scale=trunc(iw/2)*2:trunc(ih/2)*2"
+    encoder = f"-c:v libx264 -crf {crf} -preset medium -pix_fmt yuv420p -threads 1".split()
+    output = "-filter_threads 1 -fps_mode passthrough -an -y".split()
+    command = ffmpeg_command(path, "-vf", filters, *encoder, *output, file)
     try:
         done = subprocess.run(
-            ffmpeg_command(
-                path,
-                "-vf",
-                "scale=trunc(iw/2)*2:trunc(ih/2)*2",
-                "-c:v",
-                "libx264",
-                "-crf",
-                str(crf),
-                "-preset",
-                "medium",
-                "-pix_fmt",
-                "yuv420p",
-                "-threads",
-                "1",
-                "-filter_threads",
-                "1",
-                "-fps_mode",
-                "passthrough",
-                "-an",
-                "-y",
-                file,
-            ),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            timeout=limit,
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=limit
         )
     except subprocess.TimeoutExpired:
         raise Unreadable(f"encoding it took longer than {limit} s")
     messages = done.stderr.splitlines()
-    if any(b"No space left" in message for message in messages) or (
-        done.returncode and shutil.disk_usage(file.parent).free < 1 << 20
-    ):
+    disk_full = any(b"No space left" in line for line in messages)
+    if disk_full or (done.returncode and shutil.disk_usage(file.parent).free < 1 << 20):
         raise OSError(errno.ENOSPC, "No space left on device", str(file))
     if done.returncode or not os.path.exists(file):
         raise Unreadable(reason(messages))
-    warnings += list(filter(None, map(plain, messages[:MAX_WARNINGS])))
+    warnings += filter(None, map(plain, messages[:MAX_WARNINGS]))
+
+
+def read_frames(path, wanted, warnings=None):
+    """Decode a video and yield (number, frame) for the frame numbers in `wanted`, which rise.
+
+    A frame is (height, width, 3) uint8 RGB. Frames that cannot be decoded are left out. Only wanted
+    frames are converted and leave ffmpeg, as PPM images, each of which carries its own size: videos
+    from rotated phones come out upright, and nothing has to be read from ffmpeg's messages. Those,
+    MAX_WARNINGS at most, are appended to the list `warnings` as text. Raises Unreadable if not a
+    single frame can be decoded.
+    """
+    if path.is_dir():
+        yield from read_images(path, wanted)
+        return
+    output = "-filter_threads 1 -sws_flags bilinear -f image2pipe -c:v ppm -pix_fmt rgb24".split()
+    frames = ("-fps_mode", "passthrough", "-frames:v", str(len(wanted)))
+    command = ffmpeg_command(path, "-vf", frame_filters(wanted), *frames, *output, "pipe:1")
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pipesize=1 << 20
+    )
+    messages = []
+    listener = threading.Thread(target=collect, args=(process.stderr, messages), daemon=True)
+    listener.start()
+    late = threading.Event()
+
+    def give_up():
+        late.set()
+        process.kill()
+
+    came = 0
+    try:
+        for before, number in zip([0, *wanted], wanted):
+            # Seconds that ffmpeg is given to decode up to this frame.
+            limit = 60 + 0.5 * (number - before)
+            timer = threading.Timer(limit, give_up)
+            timer.start()
+            try:
+                frame = read_ppm(process.stdout)
+            finally:
+                timer.cancel()
+            if frame is None:
+                break
+            came += 1
+            yield number, frame
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+        listener.join()
+        process.stderr.close()
+        if warnings is not None:
+            warnings += filter(None, map(plain, messages))
+    if not came:
+        raise Unreadable(f"no frame within {limit:.0f} s" if late.is_set() else reason(messages))
+
+
+def frame_filters(wanted):
+    """ffmpeg's filters that let the frame numbers in `wanted` pass and make pixels square."""
+    runs = []  # 7, 8, 9, 20 -> [7, 9], [20, 20]
+    for number in wanted:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+
+    # A balanced tree of sums, because ffmpeg takes 100 levels of brackets, but not 150 terms.
+    def any_of(runs):
+        half = len(runs) // 2
+        if not half:
+            return f"between(n,{runs[0][0]},{runs[0][1]})"
+        return f"({any_of(runs[:half])}+{any_of(runs[half:])})"
+
+    # Pixels up to 4 times as wide as high, or the other way round, become square. Bilinear, because
+    # ffmpeg's default costs twice as much for the same pixels where chroma is not halved.
+    width = "trunc(iw*if(between(sar,0.25,4),sar,1)+0.5)"
+    return f"select='{any_of(runs)}',scale=w='{width}':h=ih:flags=bilinear"
+
+
+def collect(pipe, messages):
+    """Append the lines that come from a pipe to a list, up to MAX_WARNINGS; runs in a thread."""
+    for line in iter(lambda: pipe.readline(1000), b""):
+        if len(messages) < MAX_WARNINGS:
+            messages.append(line)
+
+
+def read_ppm(pipe):
+    """The next PPM image from a pipe, (height, width, 3) uint8, or None if no whole one comes."""
+    if pipe.readline() != b"P6\n":
+        return None
+    width, height = map(int, pipe.readline().split())
+    pipe.readline()  # the largest value, 255
+    data = pipe.read(width * height * 3)
+    if len(data) < width * height * 3:
+        return None
+    return np.frombuffer(data, np.uint8).reshape(height, width, 3)
 
 
 def read_images(folder, wanted):
-    """The same as `read_frames` for a folder of images; one that cannot be read does not come."""
-    files, came = image_files(folder), 0
+    """As `read_frames`, for a folder of images; those that cannot be read are left out."""
+    files = image_files(folder)
+    came = 0
     for number in wanted:
         try:
             with Image.open(files[number]) as image:
@@ -170,122 +250,80 @@ def read_images(folder, wanted):
         raise Unreadable("none of its images can be read")
 
 
-def read_frames(path, wanted, warnings=None):
-    """Decode a video and yield (number, frame) for the frame numbers in `wanted` (rising): (height, width, 3) uint8 RGB.
+def walk(folder):
+    """os.walk in the order of names, following links but entering no folder twice.
 
-    Only the wanted frames are converted and leave ffmpeg, as PPM, which carries its own size: rotated phone videos
-    come the right way up, and nothing has to be read from ffmpeg's messages. Those, the first MAX_WARNINGS of them, are
-    appended to the list `warnings` as text. Raises Unreadable if no frame comes.
+    Yields (Path, names of its files). Prints a warning for folders that cannot be read.
     """
-    if path.is_dir():
-        yield from read_images(path, wanted)
-        return
-    runs = []  # 7, 8, 9, 20 -> [7, 9], [20, 20]
-    for n in wanted:
-        if runs and n == runs[-1][1] + 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
 
-    def any_of(runs):  # a balanced tree: ffmpeg takes 100 levels, not 150 terms
-        half = len(runs) // 2
-        return (
-            f"({any_of(runs[:half])}+{any_of(runs[half:])})"
-            if half
-            else f"between(n,{runs[0][0]},{runs[0][1]})"
-        )
+    def warn(error):
+        if os.path.isdir(error.filename):
+            name = ascii(error.filename)
+            print(f"warning: {name} is left out: {error.strerror}", flush=True)
 
-    # Pixels that are not square, up to 4 times as wide as high or the other way round, become square.
-    # bilinear: where chroma is not halved, ffmpeg's default costs twice as much for the same pixels.
-    filters = f"select='{any_of(runs)}',scale=w='trunc(iw*if(between(sar,0.25,4),sar,1)+0.5)':h=ih:flags=bilinear"
-    command = ffmpeg_command(
-        path,
-        "-vf",
-        filters,
-        "-fps_mode",
-        "passthrough",
-        "-frames:v",
-        str(len(wanted)),
-        "-filter_threads",
-        "1",
-        "-sws_flags",
-        "bilinear",
-        "-f",
-        "image2pipe",
-        "-c:v",
-        "ppm",
-        "-pix_fmt",
-        "rgb24",
-        "pipe:1",
-    )
-    came, late, messages = 0, False, []
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pipesize=1 << 20
-    )
-
-    def listen():
-        for line in iter(lambda: process.stderr.readline(1000), b""):
-            if len(messages) < MAX_WARNINGS:
-                messages.append(line)
-
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
-    try:
-        for k, number in enumerate(wanted):
-            limit = 60 + 0.5 * (
-                number - (wanted[k - 1] if k else 0)
-            )  # seconds to decode up to the next wanted frame
-
-            def give_up():
-                nonlocal late
-                late = True
-                process.kill()
-
-            timer = threading.Timer(limit, give_up)
-            timer.start()
-            try:
-                if process.stdout.readline() != b"P6\n":
-                    break
-                width, height = (int(v) for v in process.stdout.readline().split())
-                process.stdout.readline()
-                data = process.stdout.read(width * height * 3)
-            finally:
-                timer.cancel()
-            if len(data) < width * height * 3:
-                break
-            came += 1
-            yield number, np.frombuffer(data, np.uint8).reshape(height, width, 3)
-    finally:
-        process.kill()
-        process.stdout.close()
-        process.wait()
-        listener.join()
-        process.stderr.close()
-        if warnings is not None:
-            warnings += filter(None, map(plain, messages))
-    if not came:
-        raise Unreadable(f"no frame within {limit:.0f} s" if late else reason(messages))
+    seen = set()
+    for root, folders, files in os.walk(folder, onerror=warn, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield Path(root), sorted(files)
 
 
-IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM")  # first bytes of JPEG, PNG, BMP
+def find_videos(folder):
+    """Video files below a folder, in the order of their paths; hidden files are left out."""
+    paths = (root / name for root, names in walk(folder) for name in names if name[0] != ".")
+    paths = (path for path in paths if path.suffix.lower() in ENDINGS)
+    # Path.is_file raises an error for files that may not be looked at; os.path.isfile does not.
+    return sorted(path for path in paths if os.path.isfile(path))
 
 
 def image_files(folder):
-    """The images directly in a folder by their content, whatever their names end in: paths in the order of the numbers in their names."""
+    """The images directly in a folder, recognized by their content: paths, 2 before 10.
+
+    VidTIMIT's images have no file ending.
+    """
 
     def is_image(path):
         try:
             with open(path, "rb") as file:
-                return file.read(8).startswith(IMAGES)
+                return file.read(8).startswith(IMAGE_SIGNATURES)
         except OSError:
             return False
 
-    def natural(path):  # 2 before 10
-        return [
-            int(part) if k % 2 else part for k, part in enumerate(re.split("([0-9]+)", path.name))
-        ]
+    def natural_order(path):
+        parts = re.split("([0-9]+)", path.name)
+        return [int(part) if k % 2 else part for k, part in enumerate(parts)]
 
-    return sorted(
-        (path for path in Path(folder).iterdir() if os.path.isfile(path) and is_image(path)),
-        key=natural,
-    )
+    files = (path for path in Path(folder).iterdir() if os.path.isfile(path) and is_image(path))
+    return sorted(files, key=natural_order)
+
+
+def write_video(path, frames, size, crf):
+    """Encode uint8 RGB frames of `size` (width, height) as H.264, 4:2:0, 25 frames per second.
+
+    The file appears whole or not at all. Raises OSError if ffmpeg fails.
+    """
+    import imageio_ffmpeg
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source = "-v error -y -f rawvideo -pix_fmt rgb24 -r 25 -s {}x{} -i -".format(*size).split()
+    encoder = f"-c:v libx264 -pix_fmt yuv420p -crf {crf} -preset veryfast -threads 1".split()
+    with write_whole(path) as part:
+        # imageio_ffmpeg.write_frames does not notice if ffmpeg cannot finish the file.
+        process = subprocess.Popen(
+            [imageio_ffmpeg.get_ffmpeg_exe(), *source, *encoder, str(part)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        # If the pipe breaks, ffmpeg's exit status and message say why.
+        with contextlib.suppress(BrokenPipeError):
+            for frame in frames:
+                process.stdin.write(np.ascontiguousarray(frame).data)
+        _, errors = process.communicate()
+        if process.returncode:
+            lines = errors.decode("utf-8", "replace").strip().splitlines()
+            message = lines[-1] if lines else f"ffmpeg ended with {process.returncode}"
+            raise OSError(f"{message} (is the disk full?)")

@@ -1,6 +1,5 @@
-"""The authors' Keras weights."""
+"""The authors' published Keras weights of CLRNet: reading the file, and loading them."""
 
-from itertools import count, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -11,66 +10,67 @@ from networks.convlstm import ConvLSTM
 
 
 def read_keras_weights(path):
-    """The arrays of a Keras weight file in Keras' order: .hdf5 or .h5 of `save_weights` or `save`, or .npz with w000, w001, ...
+    """Return the arrays of a weight file in Keras' order.
 
-    Raises ValueError or OSError where it is no such file; nothing in it is run, and no other file is opened.
+    The file is .hdf5 or .h5 as written by Keras' `save_weights` or `save`, or .npz with arrays
+    w000, w001, ... Raises ValueError or OSError if it is not; nothing in the file is executed, and
+    no other file is opened.
     """
     path = Path(path)
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
-            names = sorted(
-                (name for name in file.files if name[0] == "w" and name[1:].isdigit()),
-                key=lambda name: int(name[1:]),
-            )
+            names = [name for name in file.files if name[0] == "w" and name[1:].isdigit()]
             if not names:
                 raise ValueError("it holds no arrays w000, w001, ...")
-            return [file[name] for name in names]
+            return [file[name] for name in sorted(names, key=lambda name: int(name[1:]))]
     import h5py
-
-    def attribute(group, name):  # Keras cuts a long list into name0, name1, ...
-        parts = (
-            [group.attrs[name]]
-            if name in group.attrs
-            else [
-                group.attrs[k]
-                for k in takewhile(group.attrs.__contains__, (f"{name}{k}" for k in count()))
-            ]
-        )
-        return [
-            value.decode() if isinstance(value, bytes) else str(value)
-            for part in parts
-            for value in part
-        ]
-
-    def inside(group, name):  # a link could lead to another file
-        for part in name.split("/"):
-            if not isinstance(group, h5py.Group) or not isinstance(
-                group.get(part, getlink=True), h5py.HardLink
-            ):
-                raise ValueError(f"{name} is not in it")
-            group = group[part]
-        return group
 
     arrays = []
     with h5py.File(path, "r") as file:
-        root = inside(file, "model_weights") if "model_weights" in file else file
-        for layer in attribute(root, "layer_names"):
-            group = inside(root, layer)
-            for name in attribute(group, "weight_names"):
-                array = inside(group, name)
+        root = find_in_group(file, "model_weights") if "model_weights" in file else file
+        for layer in read_names(root, "layer_names"):
+            group = find_in_group(root, layer)
+            for name in read_names(group, "weight_names"):
+                array = find_in_group(group, name)
                 if not isinstance(array, h5py.Dataset) or array.external:
-                    raise ValueError(f"{layer}: {name} is not an array in it")
+                    raise ValueError(f"{layer}: {name} is not an array stored in the file")
                 arrays.append(array[()])
     if not arrays:
         raise ValueError("it holds no weights in Keras' layout (layer_names, weight_names)")
     return arrays
 
 
-def load_keras_weights(model, arrays):
-    """Copy weights in Keras' order into a CLRNet, in place; the head's columns are swapped (theirs: fake, real).
+def read_names(group, attribute):
+    """A list of names among a group's attributes; Keras splits a long one into name0, name1, ..."""
+    if attribute in group.attrs:
+        parts = [group.attrs[attribute]]
+    else:
+        parts = []
+        while f"{attribute}{len(parts)}" in group.attrs:
+            parts.append(group.attrs[f"{attribute}{len(parts)}"])
+    names = [name for part in parts for name in part]
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
-    arrays: kernels height x width x in x 4F, biases, batch norms as gamma, beta, mean, variance. Raises ValueError
-    where number or shape do not fit.
+
+def find_in_group(group, path):
+    """What lies at a path inside a group. No link is followed: it could lead to another file."""
+    import h5py
+
+    for name in path.split("/"):
+        is_group = isinstance(group, h5py.Group)
+        if not is_group or not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{path} is missing, or is a link")
+        group = group[name]
+    return group
+
+
+def load_keras_weights(model, arrays):
+    """Copy weights in Keras' order into a CLRNet, in place.
+
+    arrays: for each ConvLSTM kernel, recurrent kernel (both height x width x in x 4 F) and bias;
+    for each batch norm gamma, beta, moving mean and moving variance; the head's kernel (D x 2) and
+    bias, whose columns are swapped: theirs are fake, real. Raises ValueError if their number or a
+    shape does not fit.
     """
     targets = []
     for layer in model.layers():
@@ -82,13 +82,14 @@ def load_keras_weights(model, arrays):
     arrays = [np.asarray(array) for array in arrays]
     if len(arrays) != len(targets):
         raise ValueError(f"{len(arrays)} arrays do not fit this network: it takes {len(targets)}")
+    arrays[-2:] = [array[..., ::-1] for array in arrays[-2:]]
     for k, (target, array) in enumerate(zip(targets, arrays)):
-        if k >= len(targets) - 2:
-            array = array[..., ::-1]  # fake, real -> real, fake
+        # height, width, in, out -> out, in, height, width; in, out -> out, in
         array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
         if array.shape != tuple(target.shape):
             raise ValueError(
-                f"array {k} has shape {array.shape} in torch's order, this network needs {tuple(target.shape)}"
+                f"array {k} has shape {array.shape} in torch's order, but this network needs "
+                f"{tuple(target.shape)}"
             )
         with torch.no_grad():
             target.copy_(torch.from_numpy(np.ascontiguousarray(array)))

@@ -1,7 +1,7 @@
-"""Figures and report.html of stage 06: pictures for a paper (PNG and PDF, at a column's width), and one page with all of it. Nothing is computed here.
+"""report.html of stage 06: one page, without anything from outside, that shows all results.
 
-Widths: 3.4 inches, a column of a two-column page, and 7 inches, both columns. Colours are those of Okabe and Ito, which the colour-blind tell apart;
-in black and white line styles and markers do.
+`results` is {(detector, set, level): what `metrics.evaluate` returns for the level}; `svgs` is
+{name: SVG text} of the figures. Nothing is computed here.
 """
 
 import html
@@ -11,237 +11,183 @@ from pathlib import Path
 import numpy as np
 
 from common import write_whole
+from reporting.metrics import LEVELS, METRICS
+from reporting.tables import NOTE, count_scored, metric_table
 
-LEVELS = ("image or clip level", "video level")
-HEADLINE = ("auc", "eer")  # the metrics that the report begins with
-
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --line: #d0d0d0; --soft: #f4f4f4; --warn: #a00000 }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e4e4; --paper: #16181a; --line: #44484c; --soft: #22262a; --warn: #ff8a80 } }
-body { margin: 0 auto; padding: 1rem; max-width: 60rem; color: var(--ink); background: var(--paper); font: 16px/1.5 system-ui, sans-serif }
-h1, h2, h3 { line-height: 1.2; margin: 2em 0 .5em } h1 { margin-top: .5em }
-nav { display: flex; flex-wrap: wrap; gap: .2em 1em } a { color: inherit }
-.wide { overflow-x: auto; margin: 0 0 1em } table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
-th, td { padding: .25em .7em; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--paper) } thead th { background: var(--soft); white-space: normal; vertical-align: bottom }
-td.text { text-align: left; white-space: normal; min-width: 12em } .small { font-size: .75rem; opacity: .75; display: block }
-figure { margin: 1em 0 } figure svg { width: 100%; height: auto; color: var(--ink) } .columns { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 0 1rem }
-pre { overflow-x: auto; background: var(--soft); padding: .7em; font-size: .75rem } .warn { color: var(--warn); font-weight: bold }
-@media print {
-  :root { --ink: #000; --paper: #fff; --line: #bbb; --soft: #f4f4f4; --warn: #a00000 }
-  body { font-size: 11px; padding: 0; max-width: none } nav { display: none } .columns { grid-template-columns: 1fr 1fr }
-  h1, h2, h3 { break-after: avoid; margin: 1em 0 .4em } figure, .wide { break-inside: avoid } pre { white-space: pre-wrap }
+# The metrics that the report begins with.
+HEADLINE = ("auc", "eer")
+SECTIONS = {
+    "tables": "Tables",
+    "roc": "ROC curves",
+    "scores": "Scores",
+    "levels": "Image level against video level",
+    "learning": "Learning curves",
+    "data": "Data",
+    "more": "All metrics",
+    "settings": "Settings",
 }
-"""
-
-
-def table(head, rows, text=()):
-    """An HTML table that scrolls by itself on a narrow screen; cells are HTML; `text`: columns of running text."""
-    cells = (
-        "".join(
-            f"<td{' class=text' if k in text else ''}>{cell}</td>" for k, cell in enumerate(row)
-        )
-        for row in rows
-    )
-    return (
-        "<div class=wide><table><thead><tr>"
-        + "".join(f"<th>{cell}</th>" for cell in head)
-        + "</tr></thead><tbody>"
-        + "".join(f"<tr>{row}</tr>\n" for row in cells)
-        + "</tbody></table></div>"
-    )
-
-
-def best(results, detectors, sets, metric, level):
-    """{set: the best value, to the two decimals that are shown} where at least two detectors have one."""
-    found = {}
-    for name in sets:
-        values = [
-            round(100 * v, 2)
-            for d in detectors
-            if (d, name) in results and not np.isnan(v := results[d, name][level][2][metric][0])
-        ]
-        if len(values) > 1:
-            found[name] = min(values) if metric == "eer" else max(values)
-    return found
-
-
-def metric_tables(results, detectors, sets, metrics):
-    """HTML: a heading and a table for each metric and level."""
-    parts = []
-    for metric, title in metrics.items():
-        for k, level in enumerate(LEVELS):
-            top, rows = best(results, detectors, sets, metric, k), []
-            for detector in detectors:
-                cells = [html.escape(detector)]
-                for name in sets:
-                    value, low, high = (
-                        results[detector, name][k][2][metric]
-                        if (detector, name) in results
-                        else (None, 0, 0)
-                    )
-                    shown = (
-                        ""
-                        if value is None
-                        else "undefined"
-                        if np.isnan(value)
-                        else f"{100 * value:.2f}"
-                    )
-                    shown = (
-                        f"<b>{shown}</b>"
-                        if value is not None and name in top and round(100 * value, 2) == top[name]
-                        else shown
-                    )
-                    cells.append(
-                        shown
-                        + (
-                            ""
-                            if value is None or np.isnan(value)
-                            else f"<span class=small>{100 * low:.1f} to {100 * high:.1f}</span>"
-                        )
-                    )
-                rows.append(cells)
-            parts += [f"<h3>{title}, {level}</h3>", table(["", *map(html.escape, sets)], rows)]
-    return parts
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "matplotlib",
+    "torch",
+    "torchvision",
+    "pretrainedmodels",
+    "dlib-bin",
+    "imageio-ffmpeg",
+)
 
 
 def write_report(
-    path, results, detectors, sets, metrics, svgs, faces, tables, settings, demonstration
+    path, results, detectors, sets, svgs, faces, paper_tables, settings, demonstration
 ):
-    """The page: a single file without anything from outside.
+    """Write the page.
 
-    results: {(detector, set): rows of 06's `evaluate`}; metrics: {name: title}; faces: [{"set", "videos", "with_faces", "real", "fake", "reasons": Counter}];
-    tables: [(title, rows of text)], the papers'; settings: {title: text}; demonstration: whether the data are known to be generated.
+    faces: [{"set", "videos", "with_faces", "real", "fake", "reasons": Counter}]; paper_tables:
+    [(title, rows of text)]; settings: {title: text}; demonstration: whether there are generated
+    videos among the data.
     """
-    esc = html.escape
+    headline = {name: METRICS[name] for name in HEADLINE}
+    others = {name: title for name, title in METRICS.items() if name not in HEADLINE}
+    body = [
+        *introduction(demonstration),
+        heading("tables"),
+        *metric_tables(results, detectors, sets, headline),
+        *papers_section(paper_tables),
+        *figures_section(svgs),
+        *data_section(results, sets, faces),
+        heading("more"),
+        *metric_tables(results, detectors, sets, others),
+        heading("settings"),
+        *(f"<h3>{escape(title)}</h3><pre>{escape(text)}</pre>" for title, text in settings.items()),
+    ]
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    page = [
+        "<!doctype html>",
+        "<html lang=en><meta charset=utf-8>",
+        "<meta name=viewport content='width=device-width, initial-scale=1'>",
+        f"<title>Results</title><style>\n{style}</style>",
+        *body,
+        "</html>\n",
+    ]
+    with write_whole(path) as part:
+        part.write_text("\n".join(page), encoding="utf-8", errors="backslashreplace")
+
+
+def escape(text):
+    """Text as HTML."""
+    return html.escape(str(text))
+
+
+def heading(key):
+    """The heading of one of the SECTIONS, which the links at the top lead to."""
+    return f"<h2 id={key}>{SECTIONS[key]}</h2>"
+
+
+def table(rows, text_columns=()):
+    """An HTML table with its own scroll bar. rows: lists of HTML, of which the first is the header.
+
+    text_columns: numbers of the columns that hold sentences.
+    """
+    head = "".join(f"<th>{cell}</th>" for cell in rows[0])
+    lines = [f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>"]
+    for row in rows[1:]:
+        cells = [
+            f"<td class=text>{cell}</td>" if k in text_columns else f"<td>{cell}</td>"
+            for k, cell in enumerate(row)
+        ]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    lines.append("</tbody></table></div>")
+    return "\n".join(lines)
+
+
+def introduction(demonstration):
+    """The title, a warning if videos were generated, links to the sections, how to read tables."""
+    yield "<h1>Results</h1>"
+    if demonstration:
+        yield (
+            "<p class=warn>DEMONSTRATION: there are generated videos among the data. "
+            "No number here says anything about real videos.</p>"
+        )
+    links = "".join(f'<a href="#{key}">{title}</a>' for key, title in SECTIONS.items())
+    yield f"<nav>{links}</nav>"
+    yield f"<p>{NOTE}</p>"
+
+
+def metric_tables(results, detectors, sets, metrics):
+    """A heading and a table for each metric and level. metrics: {name: title}."""
+
+    def show(interval, bold):
+        value, low, high = interval
+        if np.isnan(value):
+            return "undefined"
+        text = f"<b>{100 * value:.2f}</b>" if bold else f"{100 * value:.2f}"
+        return f"{text}<span class=small>{100 * low:.1f} to {100 * high:.1f}</span>"
+
+    for metric, title in metrics.items():
+        for level, level_title in LEVELS.items():
+            head, *rows = metric_table(results, detectors, sets, metric, level, show)
+            rows = [[escape(detector), *cells] for detector, *cells in rows]
+            yield f"<h3>{title}, {level_title}</h3>"
+            yield table([map(escape, head), *rows])
+
+
+def papers_section(paper_tables):
+    """The tables in the form of the papers, if there are any."""
+    if paper_tables:
+        yield "<h2>The papers' tables</h2>"
+    for title, rows in paper_tables:
+        yield f"<h3>{escape(title)}</h3>"
+        yield table([list(map(escape, row)) for row in rows])
+
+
+def figures_section(svgs):
+    """All figures, under their headings."""
 
     def figures(prefix):
-        return "".join(
-            f"<figure>{svg}</figure>" for name, svg in svgs.items() if name.startswith(prefix)
-        )
+        chosen = [svg for name, svg in svgs.items() if name.startswith(prefix)]
+        return "".join(f"<figure>{svg}</figure>" for svg in chosen)
 
-    body = ["<h1>Results</h1>"]
-    if demonstration:
-        body.append(
-            "<p class=warn>DEMONSTRATION: generated videos are among the data. No number here says anything about real videos.</p>"
-        )
-    body.append(
-        "<nav>"
-        + "".join(
-            f'<a href="#{key}">{title}</a>'
-            for key, title in (
-                ("tables", "Tables"),
-                ("roc", "ROC curves"),
-                ("scores", "Scores"),
-                ("levels", "Image against video level"),
-                ("learning", "Learning curves"),
-                ("data", "Data"),
-                ("more", "All metrics"),
-                ("settings", "Settings"),
-            )
-        )
-        + "</nav>"
-    )
-    body.append(
-        "<p>Percent, with the 95 % interval from resampling videos; the best of a column in bold. A score is P(fake); accuracy, precision, recall and F1 are "
-        "at the threshold 0.5.</p><h2 id=tables>Tables</h2>"
-    )
-    body += metric_tables(results, detectors, sets, {name: metrics[name] for name in HEADLINE})
-    if tables:
-        body.append("<h2>The papers' tables</h2>")
-        for title, rows in tables:
-            body += [
-                f"<h3>{esc(title)}</h3>",
-                table(list(map(esc, rows[0])), [list(map(esc, row)) for row in rows[1:]]),
-            ]
-    body += [
-        "<h2 id=roc>ROC curves</h2>",
-        f"<div class=columns>{figures('roc_')}</div>",
-        "<h2 id=scores>Scores</h2>",
-        figures("scores_"),
-        "<h2 id=levels>Image level against video level</h2>",
-        figures("auc"),
-        figures("figure"),
-    ]
-    if any(name.startswith("compression_") for name in svgs):
-        body += ["<h2>Compression</h2>", figures("compression_")]
-    body += [
-        "<h2 id=learning>Learning curves</h2>",
-        figures("learning") or "<p>No runs were given (<code>--runs</code>).</p>",
-        "<h2 id=data>Data</h2>",
-    ]
-    rows = [
-        [
-            esc(name),
-            *(
-                str(next(rows for (_, s), rows in results.items() if s == name)[k][1][c])
-                for k in (0, 1)
-                for c in ("real", "fake")
-            ),
-        ]
-        for name in sets
-    ]
-    body += [
-        "<h3>What was scored</h3>",
-        table(["", "real images or clips", "fake", "real videos", "fake"], rows),
-    ]
-    if faces:
-        rows = [
-            [
-                esc(f["set"]),
-                str(f["videos"]),
-                str(f["with_faces"]),
-                str(f["real"]),
-                str(f["fake"]),
-                "; ".join(f"{esc(reason)}: {n}" for reason, n in f["reasons"].most_common(8))
-                or "none",
-            ]
-            for f in faces
-        ]
-        body += [
-            "<h3>Faces</h3>",
-            table(
-                ["", "videos", "with faces", "real images", "fake images", "skipped"],
-                rows,
-                text=(5,),
-            ),
-        ]
-    else:
-        body.append("<p>No face folders were given (<code>--faces</code>).</p>")
-    body.append("<h2 id=more>All metrics</h2>")
-    body += metric_tables(
-        results,
-        detectors,
-        sets,
-        {name: title for name, title in metrics.items() if name not in HEADLINE},
-    )
-    body.append("<h2 id=settings>Settings</h2>")
-    body += [f"<h3>{esc(title)}</h3><pre>{esc(text)}</pre>" for title, text in settings.items()]
-    page = (
-        "<!doctype html>\n<html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width, initial-scale=1'><title>Results</title>"
-        f"<style>{STYLE}</style>\n" + "\n".join(body) + "\n</html>\n"
-    )
-    with write_whole(Path(path)) as part:
-        part.write_text(page, encoding="utf-8", errors="backslashreplace")
+    yield heading("roc")
+    yield f"<div class=columns>{figures('roc_')}</div>"
+    yield heading("scores")
+    yield figures("scores_")
+    yield heading("levels")
+    yield figures("auc")
+    yield figures("figure")
+    if compression := figures("compression_"):
+        yield "<h2>Compression</h2>"
+        yield compression
+    yield heading("learning")
+    yield figures("learning") or "<p>No runs were given (<code>--runs</code>).</p>"
+
+
+def data_section(results, sets, faces):
+    """How many images and videos were scored, and what became of the videos in stage 01."""
+    yield heading("data")
+    yield "<h3>What was scored</h3>"
+    rows = [["", "real images or clips", "fake", "real videos", "fake"]]
+    rows += [[escape(name), *count_scored(results, name)[0]] for name in sets]
+    yield table(rows)
+    if not faces:
+        yield "<p>No face folders were given (<code>--faces</code>).</p>"
+        return
+    yield "<h3>Faces</h3>"
+    rows = [["", "videos", "with faces", "real images", "fake images", "skipped"]]
+    for entry in faces:
+        counts = [entry[key] for key in ("videos", "with_faces", "real", "fake")]
+        reasons = [f"{escape(reason)}: {n}" for reason, n in entry["reasons"].most_common(8)]
+        rows.append([escape(entry["set"]), *counts, "; ".join(reasons) or "none"])
+    yield table(rows, text_columns=(5,))
 
 
 def versions():
-    """The versions of what computed the results, as text."""
+    """The versions of what computed the results, one per line."""
     from importlib.metadata import PackageNotFoundError, version
 
     lines = [f"python {platform.python_version()}, {platform.system()} {platform.machine()}"]
-    for package in (
-        "numpy",
-        "scipy",
-        "scikit-learn",
-        "matplotlib",
-        "torch",
-        "torchvision",
-        "pretrainedmodels",
-        "dlib-bin",
-        "imageio-ffmpeg",
-    ):
+    for package in PACKAGES:
         try:
             lines.append(f"{package} {version(package)}")
         except PackageNotFoundError:

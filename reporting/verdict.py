@@ -1,146 +1,228 @@
-"""The picture of a verdict."""
+"""Verdicts of stage 07 as people read them: lines, tables and pictures.
 
+A result is an entry of verdicts.json, as `judge_video` of 07_detect.py returns it.
+"""
+
+import json
 import os
 from pathlib import Path
 
 import numpy as np
 
-from common import write_whole
-from reporting import figures
+from common import write_table, write_whole
+from reporting.figures import COLORS, PAGE, overlay, pyplot
 
 DEMONSTRATION = "DEMONSTRATION: trained on generated videos, it says nothing about real ones"
+# People in a picture; the others are only in verdicts.csv.
+MAX_PEOPLE = 4
+COLUMNS = (
+    "video",
+    "person",
+    "checkpoint",
+    "verdict",
+    "score",
+    "threshold",
+    "faces",
+    "reason",
+    "demonstration",
+)
 
 
-def short(path):
-    """A checkpoint's name in a legend: the last two folders of runs/RUN/model.pt."""
-    parts = Path(path).parts
-    return ascii(
-        "/".join(parts[-3:-1] if parts[-1] == "model.pt" and len(parts) > 1 else parts[-2:])
-    )[1:-1][-40:]
-
-
-def draw(path, video, people, detectors, plans):
-    """The picture of a verdict: for each person (four at most) the scores over time, and the faces with the highest and the lowest."""
-    import torch
-
-    plt = figures.pyplot()
-    rows = video["people"][:4]
-    able = [
-        d
-        for d in detectors
-        if any(one["checkpoint"] == str(d.path) for person in rows for one in person["by"])
-    ]
-    chief = next((d for d in able if d.maps), able[0])  # whose faces to show
-    step, unit = (
-        (video["seconds"] / video["frames"], "s") if video["seconds"] else (1, "frame")
-    )  # of the time axis
-    height = 2.1 if chief.maps else 1.75
-    figure = plt.figure(figsize=(figures.PAGE, 0.85 + height * len(rows)), layout="constrained")
-    outer = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
-    for part, person, samples in zip(outer, rows, people):
-        left, right = part.subfigures(1, 2, width_ratios=(1, 1.15))
-        axes = left.subplots()
-        for k, one in enumerate(person["by"]):
-            x, y = zip(*((s["frame"] * step, s["score"]) for s in one["samples"]))
-            axes.plot(
-                x,
-                y,
-                "o-",
-                color=figures.COLOURS[k % len(figures.COLOURS)],
-                markersize=3,
-                linewidth=1,
-                label=short(one["checkpoint"]),
-            )
-        axes.axhline(person["threshold"], color="0.3", linewidth=1, linestyle="--")
-        axes.axhspan(person["threshold"], 1.03, color="#D55E00", alpha=0.08, linewidth=0)
-        axes.text(
-            0.99,
-            person["threshold"],
-            "threshold ",
-            fontsize=6,
-            ha="right",
-            va="bottom",
-            transform=axes.get_yaxis_transform(),
-        )
-        axes.set(
-            ylim=(-0.03, 1.03),
-            xlim=(0, video["frames"] * step),
-            xlabel={"s": "seconds", "frame": "frame"}[unit],
-            ylabel="P(fake)",
-        )
-        who = f"person {person['person']}: " if len(video["people"]) > 1 else ""
-        axes.set_title(
-            f"{who}{person['verdict'].upper()}, P(fake) {shown(person['score'])}, {faces(person)}",
-            fontsize=8,
-            loc="left",
-            fontweight="bold",
-        )
-        if len(person["by"]) > 1:
-            axes.legend(fontsize=6, frameon=False)
-        scored = next((one for one in person["by"] if one["checkpoint"] == str(chief.path)), None)
-        if scored is None:
-            continue
-        crops = [c for k, _, _, c in samples if plans[k] == chief.plan]
-        order = np.argsort([-s["score"] for s in scored["samples"]], kind="stable")
-        chosen = [*order[:3], *order[-3:]] if len(order) > 5 else list(order)
-        grid = right.subplots(2 if chief.maps else 1, len(chosen), squeeze=False)
-        images = [crops[k][chief.frames // 2] for k in chosen]
-        if chief.maps:
-            with torch.inference_mode():
-                clips = (
-                    torch.from_numpy(np.stack([crops[k][: chief.frames] for k in chosen]))
-                    .permute(0, 1, 4, 2, 3)
-                    .to(chief.device)
-                    / 255
-                )
-                maps = torch.nn.functional.interpolate(
-                    torch.cat([chief.maps(clip[None]) for clip in clips]),
-                    size=clips.shape[-2:],
-                    mode="bilinear",
-                )
-            maps = maps[:, chief.frames // 2].cpu().numpy()
-            top = np.abs(maps).max() or 1.0
-        for column, (k, face) in enumerate(zip(chosen, images)):
-            grid[0, column].imshow(face)
-            sample = scored["samples"][k]
-            grid[0, column].set_title(
-                f"{sample['score']:.2f}\n{sample['frame'] * step:{'.1f' if unit == 's' else ''}} {unit}",
-                fontsize=6,
-                pad=2,
-            )
-            if chief.maps:
-                grid[1, column].imshow(face.mean(-1), cmap="gray", vmin=0, vmax=255)
-                grid[1, column].imshow(maps[column], cmap="RdBu_r", vmin=-top, vmax=top, alpha=0.55)
-        for panel in grid.flat:
-            panel.set_axis_off()
-        right.suptitle(
-            "highest and lowest scores"
-            + (f" of {short(chief.path)}" if len(detectors) > 1 else "")
-            + ("\nmaps: red speaks for fake, blue for real" if chief.maps else ""),
-            fontsize=7,
-        )
-    name = ascii(os.path.basename(video["path"]))[1:-1]
-    more = (
-        f"; {len(video['people']) - 4} more people in verdicts.csv"
-        if len(video["people"]) > 4
-        else ""
-    )
-    figure.suptitle(
-        f"{name if len(name) < 70 else name[:67] + '...'}: {video['verdict'].upper()}{more}"
-        + ("\n" + DEMONSTRATION if video["demonstration"] else ""),
-        fontsize=9,
-        color="#A00000" if video["demonstration"] else "black",
-    )
-    with write_whole(path) as part:
-        figure.savefig(part, dpi=200, format="png", metadata={"Software": None})
-    plt.close(figure)
-
-
-def shown(value):
-    """A score for people: 3 decimals, 6 near 0 and 1."""
+def score_text(value):
+    """A score with 3 decimals, or 6 close to 0 and 1."""
     return f"{value:.3f}" if 0.001 <= value <= 0.999 else f"{value:.6f}"
 
 
-def faces(person):
-    """On how much a verdict rests: "30 faces"."""
-    return f"{person['faces']} face{'s' * (person['faces'] != 1)}"
+def faces_text(person):
+    """What a verdict is based on: "30 faces"."""
+    return "1 face" if person["faces"] == 1 else f"{person['faces']} faces"
+
+
+def short_name(path):
+    """A checkpoint in a legend: the last two folders of runs/RUN/model.pt."""
+    parts = Path(path).parts
+    if parts[-1] == "model.pt" and len(parts) > 1:
+        parts = parts[:-1]
+    return ascii("/".join(parts[-2:]))[1:-1][-40:]
+
+
+def printable(text):
+    """Text that any terminal can show: characters that cannot be printed are escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
+def verdict_lines(result):
+    """The lines that are printed for a video."""
+    name, people = printable(result["path"]), result["people"]
+    if not people:
+        yield f"{name}: {result['verdict'].upper()} ({result['reason']})"
+    for person in people:
+        who = f", person {person['person']} of {len(people)}" if len(people) > 1 else ""
+        warning = f"  [{DEMONSTRATION}]" if result["demonstration"] else ""
+        yield (
+            f"{name}{who}: {person['verdict'].upper()}, P(fake) {score_text(person['score'])} at "
+            f"threshold {score_text(person['threshold'])}, from {faces_text(person)}{warning}"
+        )
+        if len(person["by"]) + len(person["without"]) > 1:
+            for one in person["by"]:
+                yield (
+                    f"    {one['verdict']}, P(fake) {score_text(one['score'])} at threshold "
+                    f"{score_text(one['threshold'])}: {one['checkpoint']}"
+                )
+        for path in person["without"]:
+            yield f"    no score, as there is no whole clip with this face: {path}"
+
+
+def write_verdicts(out, results, detectors):
+    """Write verdicts.csv and verdicts.json."""
+    checkpoints = []
+    for detector in detectors:
+        validation = detector.validation
+        if validation:
+            # JSON has no nan.
+            validation = {k: None if v != v else v for k, v in validation.items()}
+        trained_on = [{key: entry[key] for key in ("set", "role")} for entry in detector.data]
+        checkpoints.append(
+            dict(
+                checkpoint=str(detector.path),
+                trained_on=trained_on,
+                demonstration=detector.demonstration,
+                threshold=detector.threshold,
+                calibrated=detector.calibrated,
+                validation=validation,
+            )
+        )
+    content = dict(checkpoints=checkpoints, videos=results)
+    with write_whole(out / "verdicts.json") as part:
+        text = json.dumps(content, indent=1, allow_nan=False)
+        part.write_text(text + "\n", encoding="utf-8")
+
+    rows = []
+    for result in results:
+        path, demonstration = printable(result["path"]), int(result["demonstration"])
+        if not result["people"]:
+            verdict, reason = result["verdict"], result["reason"]
+            rows.append((path, "", "", verdict, "", "", 0, reason, demonstration))
+        for person in result["people"]:
+            scored = list(person["by"])
+            if len(scored) > 1:
+                scored.append(dict(person, checkpoint="mean"))
+            for one in scored:
+                row = [path, person["person"], one["checkpoint"], one["verdict"]]
+                row += [repr(one["score"]), repr(one["threshold"]), person["faces"]]
+                rows.append([*row, "", demonstration])
+    write_table(out / "verdicts.csv", COLUMNS, rows)
+
+
+def draw_verdict(path, video, people, detectors, extractions):
+    """Write the picture of a video, one row for each of the first four people.
+
+    video: the result; people, extractions: samples of each person, and how they were taken, as in
+    `media.tracking.follow`; detectors: 07's.
+    """
+    rows = video["people"][:MAX_PEOPLE]
+    scored = {one["checkpoint"] for person in rows for one in person["by"]}
+    able = [detector for detector in detectors if str(detector.path) in scored]
+    # The detector whose faces are shown: the first with activation maps.
+    shown = next((detector for detector in able if detector.has_maps), able[0])
+    per_frame, unit = 1, "frame"
+    if video["seconds"]:
+        per_frame, unit = video["seconds"] / video["frames"], "s"
+    height = 2.1 if shown.has_maps else 1.75
+    figure = pyplot().figure(figsize=(PAGE, 0.85 + height * len(rows)), layout="constrained")
+    parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    for part, person, samples in zip(parts, rows, people):
+        left, right = part.subfigures(1, 2, width_ratios=(1, 1.15))
+        who = f"person {person['person']}: " if len(video["people"]) > 1 else ""
+        draw_scores(left.subplots(), person, who, video["frames"], per_frame, unit)
+        of_shown = [one for one in person["by"] if one["checkpoint"] == str(shown.path)]
+        if not of_shown:
+            continue
+        crops = [c for k, _, _, c in samples if extractions[k] == shown.extraction]
+        draw_faces(right, shown, of_shown[0]["samples"], crops, per_frame, unit)
+        title = "highest and lowest scores"
+        if len(detectors) > 1:
+            title += f" of {short_name(shown.path)}"
+        if shown.has_maps:
+            title += "\nmaps: red speaks for fake, blue for real"
+        right.suptitle(title, fontsize=7)
+
+    name = ascii(os.path.basename(video["path"]))[1:-1]
+    if len(name) >= 70:
+        name = name[:67] + "..."
+    title = f"{name}: {video['verdict'].upper()}"
+    if len(video["people"]) > MAX_PEOPLE:
+        title += f"; {len(video['people']) - MAX_PEOPLE} more people in verdicts.csv"
+    color = "black"
+    if video["demonstration"]:
+        title += f"\n{DEMONSTRATION}"
+        color = "#A00000"
+    figure.suptitle(title, fontsize=9, color=color)
+    with write_whole(path) as part:
+        figure.savefig(part, dpi=200, format="png", metadata={"Software": None})
+    pyplot().close(figure)
+
+
+def draw_scores(axes, person, who, frames, per_frame, unit):
+    """Scores of a person over time, one line per checkpoint, and the threshold.
+
+    per_frame, unit: the length of a frame on the time axis, in seconds ("s") or frames ("frame").
+    """
+    for k, one in enumerate(person["by"]):
+        axes.plot(
+            [sample["frame"] * per_frame for sample in one["samples"]],
+            [sample["score"] for sample in one["samples"]],
+            "o-",
+            color=COLORS[k % len(COLORS)],
+            markersize=3,
+            linewidth=1,
+            label=short_name(one["checkpoint"]),
+        )
+    threshold = person["threshold"]
+    axes.axhline(threshold, color="0.3", linewidth=1, linestyle="--")
+    axes.axhspan(threshold, 1.03, color="#D55E00", alpha=0.08, linewidth=0)
+    axes.text(
+        0.99,
+        threshold,
+        "threshold ",
+        fontsize=6,
+        ha="right",
+        va="bottom",
+        transform=axes.get_yaxis_transform(),
+    )
+    axes.set(
+        ylim=(-0.03, 1.03),
+        xlim=(0, frames * per_frame),
+        xlabel="seconds" if unit == "s" else "frame",
+        ylabel="P(fake)",
+    )
+    verdict = f"{person['verdict'].upper()}, P(fake) {score_text(person['score'])}"
+    title = f"{who}{verdict}, {faces_text(person)}"
+    axes.set_title(title, fontsize=8, loc="left", fontweight="bold")
+    if len(person["by"]) > 1:
+        axes.legend(fontsize=6, frameon=False)
+
+
+def draw_faces(figure, detector, samples, crops, per_frame, unit):
+    """The faces with the three highest and three lowest scores, above their activation maps.
+
+    crops: uint8 (T, S, S, 3) of each of the samples, whose middle frame is shown.
+    """
+    order = np.argsort([-sample["score"] for sample in samples], kind="stable")
+    chosen = [*order[:3], *order[-3:]] if len(order) > 5 else list(order)
+    middle = detector.frames // 2
+    grid = figure.subplots(2 if detector.has_maps else 1, len(chosen), squeeze=False)
+    if detector.has_maps:
+        clips = np.stack([crops[k][: detector.frames] for k in chosen])
+        maps = detector.activation_maps(clips)[:, middle]
+        top = np.abs(maps).max() or 1.0
+    for column, k in enumerate(chosen):
+        face, sample = crops[k][middle], samples[k]
+        time = sample["frame"] * per_frame
+        time = f"{time:.1f}" if unit == "s" else f"{time}"
+        grid[0, column].imshow(face)
+        grid[0, column].set_title(f"{sample['score']:.2f}\n{time} {unit}", fontsize=6, pad=2)
+        if detector.has_maps:
+            overlay(grid[1, column], face / 255, maps[column], top)
+    for panel in grid.flat:
+        panel.set_axis_off()

@@ -1,84 +1,56 @@
-"""The output folder of a run: one process at a time, one command, args.json."""
+"""The output folder of a run: one command and one process at a time, and args.json."""
 
+import hashlib
 import json
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from common import EXTRACTION, RANK, fail, sha256
+from common import EXTRACTION, RANK, fail
 from running.script import barrier
 
 
 def start_run(out, args, inputs=(), free=("out", "workers", "device")):
-    """Make the output folder and write its args.json, or check that it belongs to the same command.
+    """Make the output folder and write its args.json, or check that it belongs to this command.
 
-    A stage that is run again takes up what lies in its output folder. That is right only if flags and inputs are the
-    same, so both are compared (`inputs` by the SHA-256 of each file); a difference ends the script and names it, or with --go-on
-    is said and kept in args.json. `free` flags may differ. A folder that holds nothing but args.json and parts of files binds nobody; what
-    parts another command left in it are deleted, so that nobody goes on from them. While this process lives no other one can start
-    a run in the folder. Of several processes the first does all this and the others wait.
+    A stage that is run again uses what lies in its output folder. That is right only if flags and
+    inputs are the same, so both are compared. A difference is an error that names it; with --go-on
+    it is printed and kept in args.json. A folder without results can be used by any command;
+    unfinished files of another command are deleted, so that no run continues from them. While this
+    process lives, no other one can start a run in the folder. Rank 0 does all this and the others
+    wait.
+
+    Args:
+        out: the folder.
+        args: namespace of flags.
+        inputs: files that the run reads, compared by their SHA-256.
+        free: flags that may differ.
     """
     if RANK:
         return barrier()
     for path in inputs:
         if not Path(path).is_file():
             fail(f"{path}: no such file")
+    flags = {k: v for k, v in sorted(vars(args).items()) if k not in (*free, "go_on")}
     settings = {
         "script": Path(sys.argv[0]).name,
-        "flags": {
-            k: json.loads(json.dumps(v, default=str))
-            for k, v in sorted(vars(args).items())
-            if k not in (*free, "go_on")
-        },
+        "flags": json.loads(json.dumps(flags, default=str)),
         "inputs": {str(path): sha256(path) for path in inputs},
     }
-    out, file = Path(out), Path(out) / "args.json"
+    out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         fail(f"cannot make the output folder {out}: {error.strerror}")
-    handle = lock(file)
-    changed, text = ["a new run"], handle.read()
-    results = [
-        name for name in os.listdir(out) if name != "args.json" and not name.startswith(".part-")
-    ]
-    try:
-        before = json.loads(text)
-        pairs = [
-            (k, before[g].get(k, "not there"), settings[g].get(k, "not there"))
-            for g in ("flags", "inputs")
-            for k in sorted({*before[g], *settings[g]})
-        ]
-        if (
-            not results
-            and before.get("script") == settings["script"]
-            and all(a == b for _, a, b in pairs)
-        ):
-            changed = []
-    except (ValueError, KeyError, TypeError, AttributeError):
-        if text and results:
-            fail(f"{file} is damaged: delete {out} and run again")
-    if text and results:
-        if before.get("script") != settings["script"]:
-            fail(
-                f"{out} holds the result of another run (it was written by {before.get('script')}): give another --out, or delete it to start over"
-            )
-        changed = [
-            f"{k} was {a}, is {b}" if k in settings["flags"] else f"{k} has changed"
-            for k, a, b in pairs
-            if a != b
-        ]
-        if changed and not getattr(args, "go_on", False):
-            fail(
-                f"{out} holds the result of another run ({'; '.join(changed)}): give another --out, delete it to start over, or go on with it by --go-on"
-            )
-        if changed:
-            print(f"going on in {out} with other settings: {'; '.join(changed)}", flush=True)
-            settings["before"] = [
-                *before.get("before", []),
-                {k: before[k] for k in ("flags", "inputs")},
-            ]
+    handle = lock(out / "args.json")
+    text = handle.read()
+    before = parse_settings(text)
+    files = set(os.listdir(out)) - {"args.json"}
+    if text and any(not name.startswith(".part-") for name in files):
+        changed = check_same_run(out, before, settings, getattr(args, "go_on", False))
+    else:
+        changed = before is None or bool(differences(before, settings))
     if changed:
         for part in out.glob(".part-*"):
             shutil.rmtree(part) if part.is_dir() else part.unlink()
@@ -89,23 +61,68 @@ def start_run(out, args, inputs=(), free=("out", "workers", "device")):
     barrier()
 
 
+def parse_settings(text):
+    """The content of an args.json, or None if it is not one."""
+    try:
+        settings = json.loads(text)
+        is_valid = all(isinstance(settings[kind], dict) for kind in ("flags", "inputs"))
+        return settings if is_valid and "script" in settings else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def differences(before, now):
+    """What differs between two settings, as a list of texts."""
+    if before["script"] != now["script"]:
+        return [f"it was written by {before['script']}"]
+    found = []
+    for kind in ("flags", "inputs"):
+        for name in sorted({*before[kind], *now[kind]}):
+            a, b = (settings[kind].get(name, "not there") for settings in (before, now))
+            if a != b:
+                found.append(
+                    f"{name} was {a}, is {b}" if kind == "flags" else f"{name} has changed"
+                )
+    return found
+
+
+def check_same_run(out, before, now, go_on):
+    """Whether the settings of a folder with results have changed; exits unless that is allowed."""
+    if before is None:
+        fail(f"{out / 'args.json'} is damaged: delete {out} and run again")
+    found = differences(before, now)
+    if not found:
+        return False
+    advice = "give another --out, delete it to start over"
+    if before["script"] != now["script"]:
+        fail(f"{out} holds the result of another run ({found[0]}): {advice}")
+    if not go_on:
+        advice += ", or resume it with the new settings by --go-on"
+        fail(f"{out} holds the result of another run ({'; '.join(found)}): {advice}")
+    print(f"resuming in {out} with other settings: {'; '.join(found)}", flush=True)
+    old = {kind: before[kind] for kind in ("flags", "inputs")}
+    now["before"] = [*before.get("before", []), old]
+    return True
+
+
 _locked = []
 
 
 def lock(file):
-    """Open a text file to read and write, made if it is missing, and lock it for the life of this process; ends the script if another one holds it.
+    """Open a text file for reading and writing and lock it for the life of this process.
 
-    The lock is lost when this process closes any handle of the file: read it by the handle that comes back.
+    Makes the file if it is missing. Exits with an error if another process holds the lock. The lock
+    is lost when this process closes any handle of the file, so it must be read by the returned one.
+    There is no lock on Windows.
     """
     handle = open(file, "a+", encoding="utf-8")
     handle.seek(0)
     try:
         import fcntl
 
-        fcntl.lockf(
-            handle, fcntl.LOCK_EX | fcntl.LOCK_NB
-        )  # a record lock: workers do not inherit it
-    except ImportError:  # Windows: no lock
+        # A record lock: worker processes do not inherit it.
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
         pass
     except OSError:
         fail(f"another process is at work in {file.parent}: wait for it, or give another --out")
@@ -113,20 +130,44 @@ def lock(file):
     return handle
 
 
-def describe_data(folder, role):
-    """What a checkpoint keeps of a set that it learns from: a list of {"set": its name, "role": text, "extraction": flags of 01}.
+def sha256(path):
+    """SHA-256 of a file as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
-    folder: faces of stage 01, or features of 03 or 05, which name their faces. What args.json does not tell is missing in the result.
-    """
+
+def folder_names(folders):
+    """{NAME: folder} of folders on the command line. Exits if two of them have the same name."""
+    named = {}
+    for folder in folders:
+        name = Path(folder).resolve().name
+        if name in named:
+            fail(
+                f"{named[name]} and {folder} have the same name, and results are kept by name: "
+                "rename one of them"
+            )
+        named[name] = Path(folder)
+    return named
+
+
+def read_flags(folder):
+    """The flags in a folder's args.json as a dict, empty if there are none."""
     try:
         flags = json.loads((Path(folder) / "args.json").read_text(encoding="utf-8"))["flags"]
-        extraction = (
-            flags["extraction"]
-            if "extraction" in flags
-            else {k: flags[k] for k in (*EXTRACTION, "crf", "generated") if k in flags}
-        )
-        if not isinstance(extraction, dict):
-            raise TypeError
+        return flags if isinstance(flags, dict) else {}
     except (OSError, ValueError, KeyError, TypeError):
-        extraction = {}
-    return [dict(set=Path(folder).resolve().name, role=role, extraction=extraction)]
+        return {}
+
+
+def describe_data(folder, role):
+    """What a checkpoint keeps of a data set: {"set": its name, "role": text, "extraction": flags}.
+
+    Args:
+        folder: faces of stage 01, or features of 03 or 05, whose args.json names their faces.
+        role: how the set was used, for example "trained on".
+    """
+    flags = read_flags(folder)
+    names = (*EXTRACTION, "crf", "generated")
+    extraction = flags.get("extraction", {name: flags[name] for name in names if name in flags})
+    extraction = extraction if isinstance(extraction, dict) else {}
+    return dict(set=Path(folder).resolve().name, role=role, extraction=extraction)

@@ -1,4 +1,4 @@
-"""Start and end of a script: errors as one line, and several processes that wait for each other."""
+"""Start and end of a script: errors as one line, and processes that wait for each other."""
 
 import errno
 import os
@@ -7,11 +7,19 @@ import sys
 from common import RANK, WORLD_SIZE, fail
 from running.workers import end_with
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# What gloo and NCCL say, among many addresses, when another process has gone.
+PEER_ERRORS = ("losed by peer", "reset by peer", "Broken pipe", "Socket", "NCCL")
+
 
 def run_script(main):
-    """Run a script's `main`. Ctrl-C, a file that cannot be written, and the end of another process of the run end it with one line."""
+    """Run the `main` of a script; expected failures become one line on standard error.
+
+    These are Ctrl-C, a full disk, missing permissions, and the end of another process of the run.
+    """
     if WORLD_SIZE > 1:
-        end_with(os.getppid())  # torchrun; killed, it would leave its processes at work
+        # torchrun, when killed, would leave its processes at work.
+        end_with(os.getppid())
     if RANK:
         sys.stdout = open(os.devnull, "w")
     try:
@@ -21,38 +29,40 @@ def run_script(main):
 
             distributed.leave()
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
+        print("interrupted: run the same command again to resume", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        half = error.errno is None and " written" in str(
-            error
-        )  # numpy's way to say that a disk is full
-        if error.errno in (
-            errno.EACCES,
-            errno.EPERM,
-        ):  # of reading or of writing: the system does not say
-            fail(
-                f"no access to {error.filename or 'a file'} ({error.strerror}): finished work is kept; change the permissions and run the same command again"
-            )
-        if not half and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        fail(explain(error))
+    except RuntimeError as error:
+        if WORLD_SIZE == 1 or not any(sign in str(error) for sign in PEER_ERRORS):
             raise
         fail(
-            f"cannot write{f' {error.filename}' if error.filename else ''}: {'is the disk full?' if half else error.strerror}. What was done before is "
-            "whole; run the same command again to go on"
+            "another process of this run has ended; its own message says why. Run the same "
+            "command again to resume"
         )
-    except RuntimeError as error:  # gloo's or NCCL's, which comes in a sea of addresses
-        if WORLD_SIZE == 1 or not any(
-            sign in str(error)
-            for sign in ("losed by peer", "reset by peer", "Broken pipe", "Socket", "NCCL")
-        ):
-            raise
-        fail(
-            "another process of this run has ended; its own message says why. Run the same command again to go on"
+
+
+def explain(error):
+    """An OSError of the file system as one line; any other is raised again."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        # The system does not say whether it was reading or writing.
+        return (
+            f"no access to {error.filename or 'a file'} ({error.strerror}): change its "
+            "permissions and run the same command again; finished work is kept"
         )
+    # numpy reports a full disk without an error number.
+    is_numpy_full = error.errno is None and " written" in str(error)
+    if not is_numpy_full and error.errno not in DISK_ERRORS:
+        raise error
+    file = f" {error.filename}" if error.filename else ""
+    reason = "is the disk full?" if is_numpy_full else error.strerror
+    return (
+        f"cannot write{file}: {reason} Finished work is kept; run the same command again to resume"
+    )
 
 
 def barrier():
-    """Return when all processes of the run have come here; alone, at once."""
+    """Return when all processes of the run have called this; alone, at once."""
     if WORLD_SIZE > 1:
         from running import distributed
 

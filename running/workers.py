@@ -1,4 +1,4 @@
-"""A pool of worker processes, and their end, however the script ends."""
+"""The pool of worker processes, and how they end, however the script ends."""
 
 import contextlib
 import os
@@ -9,19 +9,24 @@ import time
 
 @contextlib.contextmanager
 def worker_pool(workers):
-    """A pool of `workers` fresh processes. They and what they started are gone when it is left by an exception, and when this process is, however."""
+    """A pool of `workers` fresh processes, as a concurrent.futures executor.
+
+    The workers and all processes that they started end when the block is left by an exception, and
+    when this process ends, even if it is killed.
+    """
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import active_children, get_context
 
     pool = ProcessPoolExecutor(
         workers,
         mp_context=get_context("spawn"),
-        initializer=parent_watchdog,
+        initializer=start_worker,
         initargs=(os.getpid(),),
     )
     try:
         yield pool
-    except BaseException:  # Ctrl-C or a full disk: do not wait for what is under way
+    except BaseException:
+        # Ctrl-C or a full disk: unfinished work is not waited for.
         pool.shutdown(wait=False, cancel_futures=True)
         for child in active_children():
             kill_group(child.pid)
@@ -29,8 +34,17 @@ def worker_pool(workers):
     pool.shutdown()
 
 
+def start_worker(parent):
+    """Make this process the head of a process group that ends with process `parent`."""
+    # Ctrl-C is left to the parent.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+    end_with(parent)
+
+
 def kill_group(pid):
-    """Kill a worker of `worker_pool` and the processes it started."""
+    """Kill a worker and the processes that it started."""
     with contextlib.suppress(OSError):
         if hasattr(os, "killpg") and os.getpgid(pid) == pid:
             os.killpg(pid, signal.SIGKILL)
@@ -38,21 +52,16 @@ def kill_group(pid):
             os.kill(pid, signal.SIGTERM)
 
 
-def parent_watchdog(parent):
-    """Make this worker process the head of a process group that ends when process `parent` is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)
-    end_with(parent)
-
-
 def end_with_parent(worker):
-    """For a loader's process: end when the one that started it is gone; torch's own watch over that can wait for ever at the exit."""
+    """worker_init_fn of a DataLoader: end this process when the one that started it is gone.
+
+    torch watches over this too, but can wait forever when the process exits.
+    """
     end_with(os.getppid())
 
 
 def end_with(parent):
-    """Start a thread that ends this process, and the group that it is the head of, when process `parent` is gone, however it went."""
+    """Start a thread that ends this process, and the group it leads, once `parent` is gone."""
 
     def watch():
         while os.getppid() == parent:

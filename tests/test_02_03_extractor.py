@@ -6,6 +6,7 @@ import http.server
 import json
 import threading
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from PIL import Image
 import common
 from networks import extractor as networks_extractor
 from reporting import metrics
+from training import features as feature_files
 from training import loading
 from training import run as training_run
 
@@ -55,7 +57,9 @@ def test_networks_of_pretrainedmodels(arch, size, dimensions):
     ],
 )
 def test_folded_batch_norm_changes_nothing(arch, size):
-    """Features of a network with batch norms that have seen data, with and without folding: to 1e-5 of the largest."""
+    """Features of a network with batch norms that have seen data, with and without folding: to 1e-5
+    of the largest.
+    """
     torch.manual_seed(0)
     model = networks_extractor.Extractor(arch, size)
     images = torch.randint(0, 256, (8, 3, size, size), dtype=torch.uint8)
@@ -86,7 +90,9 @@ def test_a_network_that_cannot_be_traced_stays_as_it_is(capsys):
 
 
 def test_channels_last_and_bfloat16_train_as_plain_fp32():
-    """Gradients of a step: as of the network in its own memory format to 1e-4 of the largest; in bfloat16 in the same direction."""
+    """Gradients of a step: as of the network in its own memory format to 1e-4 of the largest; in
+    bfloat16 in the same direction.
+    """
     torch.manual_seed(0)
     model = networks_extractor.Extractor("resnet18", 64)
     images, labels = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8), torch.arange(8) % 2
@@ -163,25 +169,35 @@ def test_features_in_bfloat16(small, extractor, features, tmp_path):
     )
 
 
-def test_losses_are_taken_many_at_a_time(tmp_path):
-    losses = [torch.tensor(v) for v in (0.5, 0.25)]
-    assert (
-        training_run.take_losses(losses, 7, 5, tmp_path / "last.pt") == [0.5, 0.25]
-        and losses == []
-        and training_run.take_losses(losses, 7, 5, tmp_path) == []
-    )
-    for there, says in (
-        (False, "no state was saved yet"),
-        (True, "last.pt is the last good state"),
-    ):
+def test_losses_are_checked_many_at_a_time(tmp_path):
+    """Noted losses are summed up later; one that is not finite is named by step and batch."""
+    model = torch.nn.Linear(1, 1)
+    adam = torch.optim.Adam(model.parameters())
+    args = SimpleNamespace(epochs=9, batch=2, seed=0)
+
+    def make_run():
+        run_ = training_run.Run(tmp_path, "02", args, model, adam, 10, {})
+        for _ in range(7):
+            run_.record(torch.tensor(0.0))
+        run_.check_losses()
+        run_.epoch, run_.batch = 1, 2
+        return run_
+
+    run_ = make_run()
+    for value in (0.5, 0.25):
+        run_.record(torch.tensor(value))
+    run_.check_losses()
+    run_.check_losses()
+    assert run_.sums == [0.75] and run_.pending == [] and (run_.step, run_.per_epoch) == (9, 5)
+    for there, says in ((False, "no state was saved yet"), (True, "is the last good state")):
+        run_ = make_run()
+        for value in (1.0, float("nan"), 2.0):
+            run_.record(torch.tensor(value))
         if there:
             (tmp_path / "last.pt").touch()
-        with pytest.raises(
-            SystemExit, match=f"the loss is nan at step 9 \\(epoch 2, batch 4 of 5\\): .*{says}"
-        ):
-            training_run.take_losses(
-                [torch.tensor(v) for v in (1.0, float("nan"), 2.0)], 10, 5, tmp_path / "last.pt"
-            )
+        where = "at step 9 \\(epoch 2, batch 4 of 5\\)"
+        with pytest.raises(SystemExit, match=f"train_loss is nan {where}: .*{says}"):
+            run_.check_losses()
 
 
 def test_preprocessing_is_the_networks_own():
@@ -257,7 +273,8 @@ def test_best_epoch_is_kept_not_the_last(small, tmp_path):
     rows = common.rows_of_split(index, "val", small)
     network = features_.load_extractor(tmp_path / "r/model.pt")
     faces = loading.Faces([(str(small / "faces/frames" / index["path"][r]),) for r in rows], 64)
-    scores = pretrain.score(network, faces, 8, 0, "cpu")
+    logits = loading.predict(network, faces, 8, 0, torch.device("cpu"), "validation")
+    scores = common.margin(logits)
     assert metrics.auc(index["label"][rows], scores) == pytest.approx(
         float(log[best]["val_auc"]), abs=1e-6
     )
@@ -319,7 +336,9 @@ def test_max_steps(small, tmp_path):
 
 
 def test_weights_from_a_file(small, tmp_path):
-    """A state dict with its classifier, as published weights have it; a wrong one is refused by name."""
+    """A state dict with its classifier, as published weights have it; a wrong one is refused by
+    name.
+    """
     import pretrainedmodels
 
     net = pretrainedmodels.resnet18(num_classes=1000, pretrained=None)
@@ -376,7 +395,9 @@ def test_no_network_names_the_three_ways(monkeypatch):
 
 
 class Server:
-    """A host on this machine: {path: bytes or None for "not found"}, and the paths that were asked for."""
+    """A host on this machine: {path: bytes or None for "not found"}, and the paths that were asked
+    for.
+    """
 
     def __init__(self, files):
         asked = self.asked = []
@@ -406,7 +427,9 @@ class Server:
 
 
 def test_imagenet_weights_come_from_the_first_host_that_has_them(tmp_path, monkeypatch, capsys):
-    """First address down, second serves: the hash in its name and every key are checked, and the file stays in torch's own cache."""
+    """First address down, second serves: the hash in its name and every key are checked, and the
+    file stays in torch's own cache.
+    """
     import pretrainedmodels
 
     source = networks_extractor.Extractor("resnet18", 32)
@@ -491,22 +514,28 @@ def test_features_and_scores_are_the_networks(small, extractor, features):
 
 def test_features_go_on_after_a_kill(small, extractor, features, tmp_path, monkeypatch):
     """Stopped between two saves, the next run starts at the last save and ends with the same file."""
-    folder, model = small / "faces/frames", features_.load_extractor(extractor)
-    index, out, whole = common.read_index(folder), tmp_path / "a", tmp_path / "b"
+    model = features_.load_extractor(extractor)
+    index = common.read_index(small / "faces/frames")
+    faces = loading.Faces(index["path"], model.image_size, small / "faces/frames")
+    out, whole, cpu = tmp_path / "a", tmp_path / "b", torch.device("cpu")
     for path in (out, whole):
         path.mkdir()
-    features_.extract(model, folder, index, whole, 8, 0, torch.device("cpu"))
-    monkeypatch.setattr(
-        features_,
-        "load_batches",
-        lambda *a, **k: (b for n, b in enumerate(loading.load_batches(*a, **k)) if n < 3 or 1 / 0),
-    )
+    features_.extract(model, faces, whole, 8, 0, cpu)
+
+    def three_batches(*args):
+        for k, batch in enumerate(loading.load_batches(*args)):
+            if k == 3:
+                raise ZeroDivisionError
+            yield batch
+
+    monkeypatch.setattr(features_, "load_batches", three_batches)
     with pytest.raises(ZeroDivisionError):
-        features_.extract(model, folder, index, out, 8, 0, torch.device("cpu"), save_every=2)
-    assert np.load(out / ".part-done.npy").tolist() == [1, 1] + [0] * 4
+        features_.extract(model, faces, out, 8, 0, cpu, save_every=2)
+    assert feature_files.finished_parts(out) == {0, 1}
     monkeypatch.undo()
-    features_.extract(model, folder, index, out, 8, 0, torch.device("cpu"))
-    assert (out / "features.npy").read_bytes() == (whole / "features.npy").read_bytes()
+    features_.extract(model, faces, out, 8, 0, cpu)
+    for name in ("features.npy", "logits.npy"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_running_03_again_changes_nothing_and_another_checkpoint_is_refused(

@@ -1,4 +1,4 @@
-"""Stage 06 and the metrics: against scikit-learn, on known answers, on degenerate input."""
+"""Stage 06 and its metrics: against scikit-learn, on known answers, on degenerate input."""
 
 import csv
 import re
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from reporting import figures, metrics, report
+from reporting import charts, figures, metrics, papers, tables
 
 evaluate = stage("06_evaluate")
 scores_with_ties = st.lists(
@@ -42,7 +42,7 @@ def test_auc_and_eer_agree_with_sklearn(pairs):
 @given(scores_with_ties, st.integers(0, 1000))
 @settings(max_examples=150, deadline=None)
 def test_a_resample_gives_what_measuring_its_copies_gives(pairs, seed):
-    """The weighted metrics of a resample equal scikit-learn's on the scores repeated as often as their weight says."""
+    """The metrics of a resample are scikit-learn's on scores repeated as often as they weigh."""
     labels, scores = np.array([y for y, _ in pairs]), np.array([s for _, s in pairs])
     rng = np.random.default_rng(seed)
     groups = rng.integers(0, 5, len(labels))
@@ -59,14 +59,16 @@ def test_a_resample_gives_what_measuring_its_copies_gives(pairs, seed):
 
 
 def test_many_different_scores_share_points():
-    """More different scores than points of a curve: AUC, EER and average precision move by less than 1 / points, the others not at all."""
+    """With more distinct scores than points of a curve, AUC, EER and AP move less than 1 / points.
+
+    The other metrics do not move at all.
+    """
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 200, 20_000)
     labels = (groups % 3 > 0).astype(int)
     scores = 1 / (1 + np.exp(-rng.normal(0.8 * labels, 1)))
-    weights = rng.multinomial(
-        200, np.full(200, 1 / 200), size=40
-    )  # 40: more than go through at a time
+    # 40 resamples are more than are computed at a time.
+    weights = rng.multinomial(200, np.full(200, 1 / 200), size=40)
     exact = metrics.measure_resampled(labels, scores, scores, groups, weights)
     found = metrics.measure_resampled(labels, scores, scores, groups, weights, bins=500)
     for name in metrics.METRICS:
@@ -153,7 +155,7 @@ def test_tables_and_figures(tmp_path):
     assert not (tmp_path / "r/table3.md").exists() and not (tmp_path / "r/figure3.png").exists()
 
 
-def table(path):
+def read_markdown(path):
     """The rows of a Markdown table as lists of cells."""
     return [
         [cell.strip() for cell in line.strip("|").split("|")]
@@ -163,16 +165,16 @@ def table(path):
 
 
 def test_table_3_stands_beside_the_papers(tmp_path):
-    """Ours, the paper's figure and ours minus the paper's, for what is there; rows of others are quoted."""
-    write(
-        tmp_path / "s/FT/Celeb-DF.csv", ["a,0,0,0.1", "b,0,0,0.6", "c,0,1,0.4", "d,0,1,0.9"]
-    )  # AUC 75, EER 50
+    """Ours, the paper's and the difference where there are scores; other rows are quoted."""
+    # AUC 75, EER 50.
+    rows = ["a,0,0,0.1", "b,0,0,0.6", "c,0,1,0.4", "d,0,1,0.9"]
+    write(tmp_path / "s/FT/Celeb-DF.csv", rows)
     write(tmp_path / "s/FT/DFD.csv", ["c,0,1,0.4"])
     write(tmp_path / "s/mine/Celeb-DF.csv", ["a,0,0,0.1", "c,0,1,0.4"])
     output = run(
         "06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 10
     )
-    rows = table(tmp_path / "r/table3.md")
+    rows = read_markdown(tmp_path / "r/table3.md")
     assert rows[0] == ["", "", "DF-TIMIT", "FF-FS", "DFD", "DFDC-P", "Celeb-DF"]
     ours, paper, difference = rows[-3:]
     assert ours == ["FT", "ours", "-", "-", "- / -", "-", "75.00 / 50.00"]
@@ -197,8 +199,9 @@ def test_table_3_stands_beside_the_papers(tmp_path):
 
 
 def test_clrnets_tables_stand_beside_the_papers(tmp_path):
-    """Tables 3 to 6: F1 over both classes with its interval, from the detectors' names; a mean only where all sets are there."""
-    half = ["a,0,0,0.1", "b,0,0,0.6", "c,0,1,0.4", "d,0,1,0.9"]  # one of two right in each class
+    """Tables 3 to 6: F1 over both classes with its interval; a mean only if all sets are scored."""
+    # One of two is right in each class.
+    half = ["a,0,0,0.1", "b,0,0,0.6", "c,0,1,0.4", "d,0,1,0.9"]
     good = ["a,0,0,0.1", "b,0,0,0.2", "c,0,1,0.8", "d,0,1,0.9"]
     for name in ("DF", "FS", "DFD", "DFDC", "F2F", "NT"):
         write(
@@ -214,7 +217,7 @@ def test_clrnets_tables_stand_beside_the_papers(tmp_path):
     )
 
     def found(number, label):
-        rows = table(tmp_path / f"r/clrnet_table{number}.md")
+        rows = read_markdown(tmp_path / f"r/clrnet_table{number}.md")
         k = next(k for k, row in enumerate(rows) if row[0] == label)
         return [[cell.split(" [")[0] for cell in row[2:]] for row in rows[k : k + 3]]
 
@@ -248,32 +251,28 @@ def test_clrnets_tables_stand_beside_the_papers(tmp_path):
 
 
 def test_the_papers_tables_are_whole():
-    from reporting import papers
-
     for t in papers.TABLES:
         assert all(
             len(cells) == len(t["columns"]) == len(where) + bool(t["mean"])
             for _, where, cells in t["rows"]
         ), t["title"]
     assert [len(t["rows"]) for t in papers.TABLES] == [5, 6, 6, 12, 6]
-    # The paper's averages are the means of its own rows, without DFDC in Table 3 but for ShallowNet.
+    # The paper's averages are the means of its rows, without DFDC in Table 3 except ShallowNet's.
     for t in papers.TABLES:
         for label, _, cells in t["rows"] if t["mean"] else ():
             *values, mean = [float(cell.split("±")[0]) for cell in cells]
             odd = (t["file"], label) == ("clrnet_table3.md", "ShallowNet")
             values = [v for v, column in zip(values, t["columns"]) if odd or column in t["mean"]]
-            assert np.mean(values) == pytest.approx(mean, abs=0.25), (
-                t["title"],
-                label,
-            )  # MesoNet, merge: 84.15, printed 84.35
+            # MesoNet, merge: the mean is 84.15, and 84.35 is printed.
+            assert np.mean(values) == pytest.approx(mean, abs=0.25), (t["title"], label)
 
 
 def test_figure_2_and_figure_3(tmp_path, monkeypatch):
-    """What is drawn: image beside video level for each detector; the two strategies at image level where both names are there."""
+    """Figure 2: both levels of each detector. Figure 3: the two strategies at image level."""
     drawn = []
-    draw = figures.draw_bars
+    draw = charts.draw_bars
     monkeypatch.setattr(
-        report,
+        charts,
         "draw_bars",
         lambda path, panels, sets, *rest: (
             drawn.append((path.name, panels, sets)) or draw(path, panels, sets, *rest)
@@ -282,9 +281,8 @@ def test_figure_2_and_figure_3(tmp_path, monkeypatch):
     rows = ["r,0,0,0.9", "r,1,0,0.1", "f,0,1,0.6", "f,1,1,0.8"]
     for detector in ("FT-20epochs", "DANN-20epochs", "mine"):
         write(tmp_path / f"s/{detector}/A.csv", rows)
-    write(
-        tmp_path / "s/mine/B.csv", [row for row in rows if row.startswith("f")]
-    )  # one class: no bar, no crash
+    # One class: no bar, no crash.
+    write(tmp_path / "s/mine/B.csv", [row for row in rows if row.startswith("f")])
     monkeypatch.setattr(
         "sys.argv",
         ["06", "--scores", str(tmp_path / "s"), "--out", str(tmp_path / "r"), "--resamples", "10"],
@@ -293,10 +291,14 @@ def test_figure_2_and_figure_3(tmp_path, monkeypatch):
     (name2, panels2, sets2), (name3, panels3, sets3) = drawn
     assert (name2, sets2) == ("figure2", ["A", "B"]) and (name3, sets3) == ("figure3", ["A"])
     assert (
-        panels2[-1] == ("mine", [("image or clip level", "mine", 0), ("video level", "mine", 1)])
+        panels2[-1]
+        == ("mine", [("image or clip level", "mine", "image"), ("video level", "mine", "video")])
         and len(panels2) == 3
     )
-    assert [bar[1:] for bar in panels3[0][1]] == [("FT-20epochs", 0), ("DANN-20epochs", 0)]
+    assert [bar[1:] for bar in panels3[0][1]] == [
+        ("FT-20epochs", "image"),
+        ("DANN-20epochs", "image"),
+    ]
     for name in (name2, name3):
         assert (tmp_path / "r" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -323,7 +325,7 @@ def test_table_2_counts_the_images(tmp_path):
         "--out",
         tmp_path / "r",
     )
-    assert table(tmp_path / "r/table2.md")[2:] == [
+    assert read_markdown(tmp_path / "r/table2.md")[2:] == [
         ["FF-DF", "train", "3 / 2", "21600 / 21600", "-21597 / -21598"],
         ["FF-DF", "test", "1 / 0", "4200 / 4200", "-4199 / -4200"],
         ["Mine", "all", "0 / 4", "-", "-"],
@@ -339,13 +341,12 @@ def test_video_level_is_the_mean_of_the_image_scores(tmp_path):
 
 
 def test_intervals_resample_videos_not_images():
-    """Two videos of 500 images each carry the information of two videos: the interval must stay wide."""
+    """Four videos of 500 images each are only four videos: the interval must stay wide."""
     rng = np.random.default_rng(0)
     videos = [f"v{k}" for k in range(4) for _ in range(500)]
     labels = np.repeat([0, 0, 1, 1], 500)
     scores = np.clip(np.repeat([0.3, 0.6, 0.5, 0.8], 500) + rng.normal(0, 0.02, 2000), 0, 1)
-    (_, _, image), _ = metrics.evaluate(videos, labels, scores, scores, 500, 0)
-    value, low, high = image["auc"]
+    value, low, high = metrics.evaluate(videos, labels, scores, scores, 500, 0)["image"]["auc"]
     assert value == pytest.approx(0.75, abs=0.02) and low < 0.05 and high > 0.95
 
 
@@ -398,7 +399,7 @@ def test_missing_and_empty_folders(tmp_path):
 
 
 class Page(HTMLParser):
-    """What a page asks for from outside, its unclosed tags, and its text."""
+    """What a page loads from outside, its unclosed tags, and its text."""
 
     def __init__(self, text):
         super().__init__()
@@ -430,7 +431,7 @@ class Page(HTMLParser):
 
 
 def test_the_report_is_one_page_with_everything(small, extractor, features, tmp_path):
-    """Tables, figures, counts with reasons, learning curves, settings; names are text, never tags; nothing from outside is asked for."""
+    """Tables, figures, counts with reasons, learning curves, settings; nothing from outside."""
     run(
         "06_evaluate.py",
         "--scores",
@@ -493,7 +494,8 @@ def test_the_report_is_one_page_with_everything(small, extractor, features, tmp_
     assert (tmp_path / "r/report.html").read_text() == before
 
 
-def test_names_of_strangers_in_figures_and_report(tmp_path):
+def test_odd_names_in_figures_and_report(tmp_path):
+    """Names of data sets and detectors are text, never tags or formulas."""
     rows = [f"v{k},0,{k % 2},{k / 10}" for k in range(10)]
     for name in ("$x^{", "<b>&amp;", "a|b"):
         write(tmp_path / "s" / f"d{name}" / f"{name}.csv", rows)
@@ -510,16 +512,26 @@ def test_names_of_strangers_in_figures_and_report(tmp_path):
 
 
 def test_the_best_of_a_column_is_bold():
-    one = lambda auc, eer: [("image", {}, dict(auc=(auc, 0, 1), eer=(eer, 0, 1)))] * 2  # noqa: E731
-    results = {
-        ("a", "S"): one(0.9, 0.2),
-        ("b", "S"): one(0.90001, 0.1),
-        ("c", "S"): one(np.nan, np.nan),
-        ("a", "T"): one(0.5, 0.5),
+    measured = {
+        ("a", "S"): dict(auc=(0.9, 0, 1), eer=(0.2, 0, 1)),
+        ("b", "S"): dict(auc=(0.90001, 0, 1), eer=(0.1, 0, 1)),
+        ("c", "S"): dict(auc=(np.nan, 0, 1), eer=(np.nan, 0, 1)),
+        ("a", "T"): dict(auc=(0.5, 0, 1), eer=(0.5, 0, 1)),
     }
-    assert report.best(results, ["a", "b", "c"], ["S", "T"], "auc", 0) == {
-        "S": 90.0
-    } and report.best(results, ["a", "b", "c"], ["S", "T"], "eer", 1) == {"S": 10.0}
+    results = {(*key, level): of for key, of in measured.items() for level in metrics.LEVELS}
+    detectors, sets = ["a", "b", "c"], ["S", "T"]
+    assert tables.best_values(results, detectors, sets, "auc", "image") == {"S": 90.0}
+    assert tables.best_values(results, detectors, sets, "eer", "video") == {"S": 10.0}
+
+    def show(interval, bold):
+        return f"{interval[0]}{'*' * bold}"
+
+    assert tables.metric_table(results, detectors, sets, "auc", "image", show) == [
+        ["", "S", "T"],
+        ["a", "0.9*", "0.5"],
+        ["b", "0.90001*", ""],
+        ["c", "nan", ""],
+    ]
 
 
 def test_compression_is_drawn_where_there_are_levels(tmp_path):
@@ -533,3 +545,24 @@ def test_compression_is_drawn_where_there_are_levels(tmp_path):
     assert (tmp_path / "r/compression_A.png").exists() and "against compression" in (
         tmp_path / "r/report.html"
     ).read_text()
+
+
+def test_activation_maps_stand_beside_their_frames(tmp_path):
+    """One row per clip: its frames in color, then the same frames in gray under their maps."""
+    rng = np.random.default_rng(0)
+    frames, maps = rng.random((2, 3, 8, 8, 3)), rng.normal(0, 2, (2, 3, 8, 8))
+    drawn = []
+    real_overlay = figures.overlay
+
+    def overlay(axes, image, heat, top):
+        drawn.append((image, heat, top))
+        return real_overlay(axes, image, heat, top)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "overlay", overlay)
+        figures.draw_activation_maps(tmp_path / "cam", "Maps", ["a", "$b^{"], frames, maps)
+    assert len(drawn) == 6 and {top for *_, top in drawn} == {np.abs(maps).max()}
+    for k, (image, heat, _) in enumerate(drawn):
+        assert (image == frames[divmod(k, 3)]).all() and (heat == maps[divmod(k, 3)]).all()
+    assert (tmp_path / "cam.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "cam.pdf").read_bytes().startswith(b"%PDF")

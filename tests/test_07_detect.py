@@ -1,4 +1,7 @@
-"""Stage 07: verdicts that rest on the same faces and scores as the stages before, people told apart, and what it says where it cannot tell."""
+"""Stage 07: the same faces and scores as in earlier stages, people told apart, honest verdicts.
+
+A video without a face, or one that cannot be read, never gets a number.
+"""
 
 import csv
 import json
@@ -32,7 +35,7 @@ def ffmpeg(*args):
 
 @pytest.fixture(scope="module")
 def runs(small, extractor, features):
-    """A checkpoint of each stage, by name; and their scores in runs/../scores07."""
+    """A checkpoint of each stage by name, and the folder of the scores of 04 and 05."""
     folder, clips = small / "runs07", small / "faces/clips"
     run(
         "04_train_bpdann.py",
@@ -81,7 +84,7 @@ def runs(small, extractor, features):
 
 @pytest.fixture(scope="module")
 def videos(small):
-    """The test split's videos of the Deepfakes set in the studio condition: {name in the index: file}."""
+    """Test videos of the Deepfakes set in the studio condition: {name in the index: file}."""
     names = {
         row["video"]
         for row in csv.DictReader(open(small / "faces/frames/index.csv"))
@@ -112,7 +115,7 @@ def json_of(*args):
 
 
 def test_scores_are_those_of_the_stages(runs, videos, small, tmp_path):
-    """The same frames, boxes, crops and network: a person's score is the mean of the video's rows that 03, 04 and 05 wrote."""
+    """A person's score is the mean of the video's rows that 03, 04 and 05 wrote."""
     result, said = json_of(
         *videos.values(),
         "--checkpoint",
@@ -156,7 +159,7 @@ def test_scores_are_those_of_the_stages(runs, videos, small, tmp_path):
         )
         assert said.count(f"{video['path']}: {video['verdict'].upper()}, P(fake)") == 1
         assert (tmp_path / "v" / video["picture"]).read_bytes().startswith(b"\x89PNG")
-    assert said.count(WARNING) == len(videos), "at every verdict"
+    assert said.count(WARNING) == len(videos), "a warning with every verdict"
     rows = list(csv.DictReader(open(tmp_path / "v/verdicts.csv")))
     assert (
         len(rows) == len(videos) * 4
@@ -230,7 +233,7 @@ def test_what_has_no_face_or_cannot_be_read_is_never_a_number(runs, videos, tmp_
 
 
 def test_two_people_are_followed_apart(runs, videos, tmp_path):
-    """Two videos side by side: two people, each with nearly the score that it has alone."""
+    """Two videos side by side: two people, each with nearly the box that it has alone."""
     (a, b), both = list(videos.values())[:2], tmp_path / "both.mp4"
     ffmpeg("-i", a, "-i", b, "-filter_complex", "hstack", "-crf", "12", both)
     result, said = json_of(a, b, both, "--checkpoint", runs["extractor"], "--out", tmp_path / "v")
@@ -252,16 +255,16 @@ def test_two_people_are_followed_apart(runs, videos, tmp_path):
 
 
 def test_who_is_who():
-    """A person is known by place and size; a new place or size is a new person, and everybody is there once a frame."""
+    """People are told apart by place and size, and everybody is in a frame once."""
     last, left, right = [], (0, 0, 100, 100), (300, 0, 400, 100)
     assert tracking.assign([left, right], last) == [0, 1]
     assert tracking.assign([(310, 5, 412, 107), (20, 10, 120, 110)], last) == [1, 0]
     assert tracking.assign([(20, 10, 320, 310)], last) == [2], "three times as large"
     assert tracking.assign([(700, 0, 800, 100), (25, 10, 125, 110)], last) == [3, 0]
     assert (
-        tracking.near(left, left) == 0
-        and tracking.near(left, (100, 0, 200, 100)) == 1
-        and tracking.near(left, (0, 0, 201, 201)) == math.inf
+        tracking.box_distance(left, left) == 0
+        and tracking.box_distance(left, (100, 0, 200, 100)) == 1
+        and tracking.box_distance(left, (0, 0, 201, 201)) == math.inf
     )
 
 
@@ -287,7 +290,7 @@ def test_nobody_is_twice_in_a_frame(frames):
 
 
 def test_the_extractor_is_found_or_named(runs, videos, copy, tmp_path):
-    """A checkpoint of 04 names its extractor; where that has gone or changed, one line says so, and --extractor gives it."""
+    """A checkpoint of 04 names its extractor; where that is gone, --extractor gives it."""
     content = checkpoints.load_checkpoint(runs["ft"], "04")
     assert content["extractor"] == dict(
         path=str(runs["extractor"]), sha256=common.sha256(runs["extractor"])
@@ -316,9 +319,8 @@ def test_the_extractor_is_found_or_named(runs, videos, copy, tmp_path):
     )
     (tmp_path / "project/runs/ft").mkdir(parents=True)
     shutil.copy(runs["extractor"], tmp_path / "project/runs/ex.pt")
-    relative = (
-        tmp_path / "project/runs/ft/model.pt"
-    )  # as if trained in project/, and asked from another folder
+    # As if trained in project/, and used from another folder.
+    relative = tmp_path / "project/runs/ft/model.pt"
     checkpoints.save_checkpoint(
         relative, **{**content, "extractor": {**content["extractor"], "path": "runs/ex.pt"}}
     )
@@ -330,7 +332,7 @@ def test_the_extractor_is_found_or_named(runs, videos, copy, tmp_path):
 
 
 def test_a_checkpoint_that_was_never_trained(videos, tmp_path):
-    """05 --epochs 0 knows of no data and no validation: it is said, the threshold is 0.5, and nothing is called a demonstration."""
+    """05 --epochs 0 has no data and no validation: the output says so, and the threshold is 0.5."""
     run(
         "05_train_clrnet.py",
         "--strategy",
@@ -356,8 +358,7 @@ def test_a_checkpoint_that_was_never_trained(videos, tmp_path):
         and not about["demonstration"]
     )
     assert (
-        "what it learnt from is not recorded; it was not validated; threshold 0.500 (not calibrated"
-        in said
+        "its training data are not recorded; not validated; threshold 0.500 (not calibrated" in said
         and WARNING not in said
     )
 
@@ -375,7 +376,7 @@ def test_a_checkpoint_that_was_never_trained(videos, tmp_path):
         dict(model={}),
     ],
 )
-def test_a_checkpoint_of_a_stranger_is_one_line(runs, videos, tmp_path, change):
+def test_an_odd_checkpoint_is_one_line(runs, videos, tmp_path, change):
     checkpoints.save_checkpoint(
         tmp_path / "odd.pt", **{**checkpoints.load_checkpoint(runs["extractor"], "02"), **change}
     )
@@ -425,9 +426,10 @@ def test_the_threshold_of_known_scores():
     assert metrics.eer_threshold(
         labels, np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9])
     ) == pytest.approx(0.5)
+    # One of four is wrong in each class.
     assert metrics.eer_threshold(
         labels, np.array([0.1, 0.2, 0.3, 0.7, 0.4, 0.7, 0.8, 0.9])
-    ) == pytest.approx(0.55)  # one of four each
+    ) == pytest.approx(0.55)
     assert (
         math.isnan(metrics.eer_threshold(np.ones(3, int), np.array([0.1, 0.2, 0.3])))
         and metrics.eer_threshold(np.array([0, 1]), np.array([0.3, 0.3])) == 0.3
@@ -459,7 +461,7 @@ def test_no_threshold_is_nearer_to_equal_error_rates(pairs):
 
 
 def test_real_clips(runs, tmp_path):
-    """Every clip there is, the broken ones too: as many verdicts as files, and a face in all twelve sound ones."""
+    """All clips, also broken ones: one verdict per file, and a face in all twelve sound ones."""
     data = shared("data")
     result, said = json_of(
         data, "--checkpoint", runs["extractor"], runs["clrnet"], "--out", tmp_path / "v"

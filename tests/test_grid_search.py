@@ -1,4 +1,6 @@
-"""The restricted grid search (CLRNet, Algorithm 1): the pairs, what is kept and best, the trainings, kill and resume."""
+"""The restricted grid search (CLRNet, Algorithm 1): the pairs, what is kept and best, the
+trainings, kill and resume.
+"""
 
 import csv
 
@@ -103,7 +105,9 @@ def sets(small, tmp_path_factory):
 
 
 def test_search(sets, tmp_path):
-    """3 pairs, 9 trainings; killed in the middle and run again, all files are those of an undisturbed run; a third run trains nothing."""
+    """3 pairs, 9 trainings; killed in the middle and run again, all files are those of an
+    undisturbed run; a third run trains nothing.
+    """
     args = (
         "--strategy",
         "search",

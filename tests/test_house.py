@@ -1,4 +1,6 @@
-"""The rules of the house that ruff cannot check: who may import whom, how long a file or a function may be, what lies at the top level."""
+"""The rules of the house that ruff cannot check: who may import whom, how long a file or a function
+may be, what lies at the top level.
+"""
 
 import ast
 import re

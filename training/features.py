@@ -1,6 +1,5 @@
-"""Feature files, in memory or on disk."""
+"""Feature files: written part by part by 03, and read into memory or from disk by 04."""
 
-import io
 import json
 import os
 from pathlib import Path
@@ -8,72 +7,70 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common import RANK, fail, read_index
+from common import RANK, fail, read_index, write_whole
 from running.script import barrier
 
 
-class Rows:
-    """A .npy file of `kind`, float32 or float64, that is written row by row: its place on disk is taken at once, and several processes may write to it."""
+def open_array(path, dtype, shape):
+    """A .npy file as a writable memory map, made by rank 0 if it is missing.
 
-    def __init__(self, path, shape, kind):
-        self.kind, self.bytes, header = (
-            kind,
-            int(np.prod(shape[1:], dtype=np.int64)) * int(kind[-1]),
-            io.BytesIO(),
-        )
-        np.lib.format.write_array_header_1_0(
-            header, dict(descr=kind, fortran_order=False, shape=shape)
-        )
-        header, size = header.getvalue(), len(header.getvalue()) + shape[0] * self.bytes
-        self.start, fresh = len(header), not path.exists() or path.stat().st_size != size
-        barrier()  # all have looked
-        if fresh and RANK == 0:
-            with open(path, "wb") as file:
-                file.write(header)
+    Its place on disk is reserved at once, so that a full disk is an error now and not after a day.
+    """
+    if RANK == 0 and not path.exists():
+        with write_whole(path) as part:
+            size = np.lib.format.open_memmap(part, "w+", dtype, shape).nbytes
+            with open(part, "r+b") as file:
+                start = part.stat().st_size - size
                 if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(
-                        file.fileno(), 0, size
-                    )  # a full disk says so here, not after a day
-                file.truncate(size)
-        barrier()
-        self.file = open(path, "r+b")
+                    os.posix_fallocate(file.fileno(), start, max(1, size))
+                else:
+                    file.seek(start)
+                    for k in range(0, size, 1 << 20):
+                        file.write(bytes(min(1 << 20, size - k)))
+    barrier()
+    return np.lib.format.open_memmap(path, "r+")
 
-    def write(self, first, values):
-        """Put values, (n, ...), into the rows from `first` on."""
-        self.file.seek(self.start + first * self.bytes)
-        self.file.write(np.ascontiguousarray(values, self.kind).tobytes())
 
-    def flush(self):
-        """Return when what was written is on the disk."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
+def finished_parts(folder):
+    """Numbers of the parts that an interrupted run has finished, of all its processes: a set."""
+    return {k for file in folder.glob(".part-done-*.npy") for k in np.load(file).tolist()}
+
+
+def save_finished_parts(folder, numbers):
+    """Add this process's finished parts, which a resumed run of any number of processes skips."""
+    path = folder / f".part-done-{RANK}.npy"
+    before = np.load(path) if path.exists() else np.zeros(0, np.int64)
+    with write_whole(path) as part, open(part, "wb") as file:
+        np.save(file, np.union1d(before, numbers).astype(np.int64))
 
 
 def read_features(folder, one_label=False):
-    """Features and index of a folder of stage 03: ((N, D) float32 memory map, index); ends the script if they do not fit."""
-    index, path = read_index(folder, one_label), Path(folder) / "features.npy"
+    """Features and index of a folder of stage 03 or 05: ((N, D) float32 memory map, index).
+
+    Exits with an error if the two do not fit each other.
+    """
+    index = read_index(folder, one_label)
+    path = Path(folder) / "features.npy"
     if not path.exists():
-        fail(
-            f"{folder} holds no features.npy: run 03_extract_features.py on it first"
-            + (
-                ", or give --end-to-end to train from images"
-                if any(Path(folder).glob("*/faces.json"))
-                else ""
-            )
-        )
+        hint = ""
+        if any(Path(folder).glob("*/faces.json")):
+            hint = ", or give --end-to-end to train from images"
+        fail(f"{folder} holds no features.npy: run 03_extract_features.py on it first{hint}")
     try:
         features = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         fail(f"{path} cannot be read: {error}")
-    if features.ndim != 2 or features.dtype != np.float32 or len(features) != len(index["path"]):
+    n = len(index["path"])
+    if features.ndim != 2 or features.dtype != np.float32 or len(features) != n:
         fail(
-            f"{path} has shape {features.shape} and type {features.dtype}; (N, D) float32 is needed, N = {len(index['path'])} as in index.csv"
+            f"{path} has shape {features.shape} and type {features.dtype}; (N, D) float32 "
+            f"is needed, N = {n} as in index.csv: extract the features again"
         )
     return features, index
 
 
 def extractor_of(folder):
-    """The checkpoint whose features a folder holds: {"path", "sha256"}, or None where its args.json does not tell."""
+    """The checkpoint whose features a folder holds: {"path", "sha256"}, or None if unknown."""
     try:
         settings = json.loads((folder / "args.json").read_text(encoding="utf-8"))
         path = settings["flags"]["checkpoint"]
@@ -83,7 +80,10 @@ def extractor_of(folder):
 
 
 class OnDisk:
-    """Rows of a memory-mapped feature file that stay there: indexing by a tensor of positions reads them onto the device, (n, D)."""
+    """Rows of a memory-mapped feature file that stay on disk.
+
+    Indexing by a tensor of n positions reads those rows onto the device, (n, D).
+    """
 
     def __init__(self, features, rows, device):
         self.features, self.rows, self.device = features, rows, device
@@ -100,34 +100,29 @@ class OnDisk:
 
 
 def free_memory(device):
-    """Bytes that can be had on a device now; where the system does not say, without bound."""
+    """Free bytes on a device; infinity where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
-        return next(
-            1024 * int(line.split()[1])
-            for line in open("/proc/meminfo")
-            if line.startswith("MemAvailable")
-        )
+        with open("/proc/meminfo") as file:
+            line = next(line for line in file if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return float("inf")
+    return 1024 * int(line.split()[1])
 
 
-def load(folder, rows, features, device, stream=False, precision="fp32"):
-    """The rows of a feature file on the device, (len(rows), D), or with `stream` left on disk: `OnDisk`.
+def load_features(folder, features, rows, device, stream=False, precision="fp32"):
+    """Rows of a feature file on the device, (len(rows), D), or with `stream` as `OnDisk`.
 
-    For training in "bf16" they are held as bfloat16, which is what its first product would make of them. Ends the script at a value
-    that is not finite.
+    For training in "bf16" they are held as bfloat16, which is what the first product would make of
+    them. Exits with an error at a value that is not finite.
     """
-    x = (
-        OnDisk(features, rows, device)
-        if stream
-        else torch.from_numpy(features[rows]).to(
-            device, torch.bfloat16 if precision == "bf16" else None
-        )
-    )
+    if stream:
+        x = OnDisk(features, rows, device)
+    else:
+        dtype = torch.bfloat16 if precision == "bf16" else None
+        x = torch.from_numpy(features[rows]).to(device, dtype)
     if not all(bool(torch.isfinite(part).all()) for part in x.split(65536)):
-        fail(
-            f"{folder / 'features.npy'} holds values that are not finite numbers: extract the features again"
-        )
+        path = folder / "features.npy"
+        fail(f"{path} holds values that are not finite numbers: extract the features again")
     return x

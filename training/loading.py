@@ -1,19 +1,27 @@
 """Face images and clips in batches."""
 
 import os
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
+import torch
+from PIL import Image
 
-from common import fail, read_index, rows_of_split
+from common import WORLD_SIZE, fail, progress, read_index, rows_of_split
+from running.distributed import gather, share
 from running.workers import end_with_parent
+
+# The samples of a set of clips: `items` for Faces, the set's index, the row of each sample's first
+# frame, and the labels.
+Clips = namedtuple("Clips", "items index first labels")
 
 
 def load_face(path, size):
-    """Read an image file as RGB, resized to size x size: uint8 tensor (3, size, size). Raises OSError if it cannot."""
-    import torch
-    from PIL import Image
+    """Read an image file as RGB and resize it to size x size: uint8 tensor (3, size, size).
 
+    Raises OSError or ValueError if it cannot be read.
+    """
     try:
         with Image.open(path) as image:
             image = image.convert("RGB")
@@ -26,10 +34,14 @@ def load_face(path, size):
 
 
 class Faces:
-    """Face images or clips as a torch data set: item k is uint8 (3, S, S), or (T, 3, S, S) where item k is T rows.
+    """A torch data set of face images or clips.
 
-    `items` is a list of paths in `folder`, or of tuples of them. An unreadable file comes back as its error message, so that `load_batches`
-    can end the run with one line instead of a worker's traceback.
+    Item k is uint8 (3, S, S), or (T, 3, S, S) if it has T frames. A file that cannot be read comes
+    back as an error message, so that `load_batches` can end the run with one line.
+
+    Args:
+        items: list of paths in `folder`, or of tuples of them.
+        size: S in pixels.
     """
 
     def __init__(self, items, size, folder=""):
@@ -39,37 +51,33 @@ class Faces:
         return len(self.items)
 
     def __getitem__(self, k):
-        import torch
-
-        frames, item = [], self.items[k]
+        item = self.items[k]
+        frames = []
         for path in (item,) if isinstance(item, str) else item:
             path = os.path.join(self.folder, path)
             try:
                 frames.append(load_face(path, self.size))
             except (OSError, ValueError) as error:
-                return f"{path} cannot be read ({error}): extract the faces again with 01_extract_faces.py"
+                advice = "extract the faces again with 01_extract_faces.py"
+                return f"{path} cannot be read ({error}): {advice}"
         return frames[0] if len(frames) == 1 else torch.stack(frames)
 
 
 def collate(items):
-    """Stack the items of a batch, or hand on the first error message among them."""
-    import torch
-
+    """Stack the items of a batch, or return the first error message among them."""
     errors = [item for item in items if isinstance(item, str)]
     return errors[0] if errors else torch.stack(items)
 
 
 def load_batches(faces, batches, workers, pin=False):
-    """Yield the batches (lists of item numbers) of a `Faces` data set as stacked uint8 tensors, in order."""
-    import torch
-
-    # A generator of its own: the loader would otherwise draw from the global one, and a resumed run would differ.
+    """Yield the batches (lists of item numbers) of a `Faces` data set as uint8 tensors."""
     loader = torch.utils.data.DataLoader(
         faces,
         batch_sampler=batches,
         num_workers=min(workers, len(batches)),
         collate_fn=collate,
         pin_memory=pin,
+        # Without a generator of its own, the loader draws from the global one.
         generator=torch.Generator(),
         worker_init_fn=end_with_parent,
     )
@@ -79,25 +87,68 @@ def load_batches(faces, batches, workers, pin=False):
                 fail(batch)
             yield batch
     except RuntimeError as error:
-        if "DataLoader worker (pid" not in str(
-            error
-        ):  # torch's words for one that was killed; others are the worker's own errors
+        # torch says this of a process that was killed. Other messages are its own errors.
+        if "DataLoader worker (pid" not in str(error):
             raise
+        reason = str(error).splitlines()[0][:150]
         fail(
-            f"a process that loads images died ({str(error).splitlines()[0][:150]}): too little (shared) memory? Try fewer --workers, or 0"
+            f"a process that loads images died ({reason}): too little (shared) memory? Try fewer "
+            "--workers, or 0"
         )
+
+
+@torch.inference_mode()
+def predict(function, faces, batch, workers, device, what):
+    """`function` of all items of a `Faces` data set, `batch` at a time: a float32 array (N, ...).
+
+    Of several processes each computes its share. `what` is the text beside the progress bar.
+    """
+    mine = share(range(len(faces)))
+    batches = [list(mine[k : k + batch]) for k in range(0, len(mine), batch)]
+    loader = load_batches(faces, batches, workers, pin=device.type == "cuda")
+    parts = [
+        function(images.to(device, non_blocking=True)).float().cpu().numpy()
+        for images in progress(loader, total=len(batches), desc=what, unit="batch")
+    ]
+    nothing = np.zeros((0, 2), np.float32)
+    return gather(np.concatenate(parts) if parts else nothing, len(faces))
+
+
+def joint_batch(samples, batch):
+    """Samples per step over all processes, which take equal shares; fewer if there are not enough.
+
+    Exits with an error if equal shares cannot be made.
+    """
+    if batch % WORLD_SIZE:
+        fail(
+            f"--batch {batch} is not divisible by {WORLD_SIZE} processes, which take equal shares "
+            "of it: change one of the two"
+        )
+    if samples < WORLD_SIZE:
+        fail(f"{samples} training samples are too few for {WORLD_SIZE} processes: start fewer")
+    return min(batch, samples - samples % WORLD_SIZE)
+
+
+def epoch_batches(samples, batch, seed, epoch):
+    """The batches of an epoch: a permutation of the samples by (seed, epoch), cut into lists.
+
+    An incomplete last batch is left out, because batch norm would weigh its few images too much;
+    which images these are differs from epoch to epoch.
+    """
+    batch = joint_batch(samples, batch)
+    order = np.random.default_rng((seed, epoch)).permutation(samples).tolist()
+    return [order[k : k + batch] for k in range(0, samples - batch + 1, batch)]
 
 
 def group_clips(index, rows, folder, length):
-    """Samples of `length` consecutive frames from the clips in the rows: (list of tuples of paths, row number of each sample's first frame).
+    """Samples of `length` consecutive frames: (tuples of paths, row of each sample's first frame).
 
-    A clip whose number of frames is a multiple of `length` gives several. Ends the script if the folder holds single frames, clips of
-    different lengths, or clips that cannot be cut so.
+    A clip with a multiple of `length` frames gives several samples. Exits with an error if the
+    folder holds single frames, clips of different lengths, or clips that cannot be cut so.
     """
     if (index["clip"][rows] < 0).any():
-        fail(
-            f"{folder} holds single frames, not clips: run 01_extract_faces.py with --sampling clips"
-        )
+        advice = "run 01_extract_faces.py with --sampling clips"
+        fail(f"{folder} holds single frames, not clips: {advice}")
     clips = {}
     for row in rows.tolist():
         clips.setdefault((index["video"][row], int(index["clip"][row])), []).append(row)
@@ -106,42 +157,31 @@ def group_clips(index, rows, folder, length):
     lengths = {len(members) for members in clips.values()}
     if len(lengths) > 1:
         fail(
-            f"{folder} has clips of {min(lengths)} and of {max(lengths)} frames: extract the faces again with 01_extract_faces.py"
+            f"{folder} has clips of {min(lengths)} and of {max(lengths)} frames: extract the faces "
+            "again with 01_extract_faces.py"
         )
     if lengths and max(lengths) % length:
         fail(
-            f"{folder} has clips of {max(lengths)} frames, the network takes {length} consecutive ones: extract the faces with "
-            f"01_extract_faces.py --sampling clips --clip-length {length} --num-clips {max(1, 80 // length)}"
+            f"{folder} has clips of {max(lengths)} frames, the network takes {length} consecutive "
+            f"ones: extract the faces with 01_extract_faces.py --sampling clips --clip-length "
+            f"{length} --num-clips {max(1, 80 // length)}"
         )
     samples = [
         members[k : k + length]
         for members in clips.values()
         for k in range(0, len(members), length)
     ]
-    return (
-        [tuple(str(Path(folder) / index["path"][row]) for row in members) for members in samples],
-        np.array([members[0] for members in samples], np.int64),
-    )
-
-
-def epoch_batches(count, batch, seed, epoch):
-    """The batches of one training epoch: a permutation of 0..count-1 that depends on seed and epoch alone, cut up.
-
-    An incomplete last batch is left out (batch norm would weigh its few images too much); what is left out differs
-    from epoch to epoch. Fewer items than a batch make one smaller batch.
-    """
-    batch = min(batch, count)
-    order = np.random.default_rng((seed, epoch)).permutation(count).tolist()
-    return [order[k : k + batch] for k in range(0, count - batch + 1, batch)]
+    paths = [tuple(str(Path(folder) / index["path"][row]) for row in rows) for rows in samples]
+    return paths, np.array([rows[0] for rows in samples], np.int64)
 
 
 def read_clips(folder, split, length=5):
-    """The samples of `length` frames of a split: (items for Faces, index, row of each sample's first frame, labels)."""
+    """The samples of `length` consecutive frames of a split, as `Clips`."""
     index = read_index(folder)
     items, first = group_clips(index, rows_of_split(index, split, folder), folder, length)
-    return items, index, first, index["label"][first]
+    return Clips(items, index, first, index["label"][first])
 
 
-def as_clips(batch, device):
-    """uint8 (N, T, 3, S, S), or (N, 3, S, S) of single frames -> float (N, T, 3, S, S) in 0..1 on the device."""
-    return (batch if batch.ndim == 5 else batch[:, None]).to(device, non_blocking=True) / 255
+def as_clips(batch):
+    """uint8 (N, T, 3, S, S), or (N, 3, S, S) of single frames -> float (N, T, 3, S, S) in 0..1."""
+    return (batch if batch.ndim == 5 else batch[:, None]) / 255

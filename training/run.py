@@ -1,77 +1,276 @@
-"""The course of a training."""
+"""The course of a training: its state, losses, log, checkpoints and progress.
+
+Everything that a training needs beside its method. A script draws its batches from a `Run`,
+computes the loss and takes the optimizer's step itself, and hands the loss back:
+
+    run = Run(args.out, "02", args, model, optimizer, samples=len(train), content=...)
+    for epoch in run.epochs():
+        for rows, images in run.batches(train, device):
+            flips = run.draw(1)
+            ...
+            run.record(loss)
+        run.end_epoch(val_auc=..., validation=...)
+    run.finish()
+"""
+
+import math
+import time
 
 import numpy as np
+import torch
 
-from common import WORLD_SIZE, fail
-from training.checkpoints import load_checkpoint, load_state
+from common import RANK, WORLD_SIZE, fail, progress, write_table
+from reporting.metrics import percent
+from running.distributed import mean_over_ranks, share
+from running.script import barrier
+from training.checkpoints import load_checkpoint, load_state, save_checkpoint
+from training.loading import epoch_batches, joint_batch, load_batches
 
-LOOK = {"cuda": 50, "cpu": 1}  # steps between two looks at the loss
+# What last.pt keeps beside the weights and the optimizer.
+STATE = ("epoch", "batch", "step", "sums", "best", "validation", "log")
 
 
-def take_losses(losses, step, per_epoch, last):
-    """The values of the losses (tensors of one number) of the steps up to `step`, emptying the list; the means over all processes.
+def seed_of(*numbers):
+    """A seed for torch that depends on all of the numbers: (seed, step) or (seed, epoch), say."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
-    Taking them waits for the device, so on a GPU it is done every 50 steps (`LOOK`). Ends the script at one that is not finite.
+
+class Run:
+    """The course of one training, resumed from OUT/last.pt if it is there.
+
+    Random numbers depend on the seed and the step alone, so a resumed run draws the same ones, and
+    several processes draw what a single one would.
+
+    Args:
+        out: folder of model.pt, last.pt and log.csv.
+        stage: "02", "04" or "05", for the checkpoints.
+        args: namespace with epochs, batch, seed, and where a stage has them max_steps, save_every.
+        model, optimizer: on their device.
+        samples: number of training samples.
+        content: what the checkpoints keep besides, a dict.
+        losses: names of what `record` is given.
+        columns: columns of log.csv after epoch and step.
+
+    Attributes:
+        epoch: epochs that are complete. batch: steps taken in the current one. step: steps in all.
+        log: rows of log.csv. per_epoch: steps per epoch. size: samples per step, of all processes.
     """
-    import torch
 
-    values = torch.stack(losses) if losses else torch.zeros(0)
-    losses.clear()
-    if WORLD_SIZE > 1:
-        from running import distributed
+    def __init__(
+        self,
+        out,
+        stage,
+        args,
+        model,
+        optimizer,
+        samples,
+        content,
+        losses=("train_loss",),
+        columns=("train_loss", "val_auc"),
+    ):
+        self.out, self.stage, self.args = out, stage, args
+        self.model, self.optimizer, self.content = model, optimizer, content
+        self.losses, self.columns = losses, columns
+        self.last = out / "last.pt"
+        self.size = joint_batch(samples, args.batch) if samples else 0
+        self.per_epoch = samples // self.size if samples else 0
+        self.max_steps = getattr(args, "max_steps", None) or math.inf
+        self.save_every = getattr(args, "save_every", None) or math.inf
+        self.epoch = self.batch = self.step = 0
+        self.sums = [0.0] * len(losses)
+        self.best, self.validation, self.log = -math.inf, None, []
+        self.pending = []
+        self.seconds = self.waited = 0.0
+        if self.last.exists():
+            self.resume()
 
-        values = distributed.mean_over_ranks(values)
-    values = values.tolist()
-    for k, value in enumerate(values, step - len(values)):
-        if not np.isfinite(value):
-            state = f"{last} is the last good state" if last.exists() else "no state was saved yet"
+    @property
+    def finished(self):
+        """Whether all epochs, or --max-steps, are done."""
+        return self.epoch >= self.args.epochs or self.step >= self.max_steps
+
+    def resume(self):
+        """Read last.pt. Exits with an error if it does not fit this network and optimizer."""
+        saved = load_checkpoint(self.last, self.stage)
+        load_state(self.model, saved, self.last)
+        groups = self.optimizer.param_groups
+        flags = [{k: v for k, v in group.items() if k != "params"} for group in groups]
+        try:
+            self.optimizer.load_state_dict(saved["optimizer"])
+            for name in STATE:
+                setattr(self, name, saved[name])
+        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:150] or type(error).__name__
             fail(
-                f"the loss is {value} at step {k + 1} (epoch {k // per_epoch + 1}, batch {k % per_epoch + 1} of {per_epoch}): lower --lr, or look at that "
-                f"batch's images; {state}"
+                f"{self.last} cannot be resumed from ({reason}): delete it to start over; "
+                "checkpoints of release 1.0 have to be trained again"
             )
-    return values
+        # With --go-on, --lr may be another than was saved.
+        for group, flag in zip(self.optimizer.param_groups, flags):
+            group.update(flag)
+        self.write_log()
 
+    def epochs(self):
+        """Yield the number of each epoch that is still to be trained, from 0."""
+        while not self.finished:
+            yield self.epoch
 
-def resume(model, optimizer, state, path, stage):
-    """Go on from the checkpoint `path` of an earlier run, if it is there: returns its {key of `state`: value}, or `state`.
+    def batches(self, faces, device, workers):
+        """Yield (rows, samples) of each step that is left in this epoch.
 
-    Network, optimizer and random generators are as they were then. Ends the script where they do not fit.
-    """
-    if not path.exists():
-        return state
-    saved = load_checkpoint(path, stage)
-    load_state(model, saved, path)
-    try:
-        flags = [
-            {k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups
-        ]
-        optimizer.load_state_dict(saved["optimizer"])
-        for group, now in zip(
-            optimizer.param_groups, flags
-        ):  # with --go-on, --lr may be another than was saved
-            group.update(now)
-        set_random_state(saved["random"])
-        return {k: saved[k] for k in state}
-    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-        fail(
-            f"{path} cannot be gone on from ({' '.join(str(error).split())[:150] or type(error).__name__}): delete it to start over"
+        rows: this process's item numbers of the joint batch; samples: those items of the data set,
+        a uint8 tensor on the CPU. Also seeds torch's generator, from which dropout draws.
+        """
+        batches = epoch_batches(self.samples_of(faces), self.args.batch, self.args.seed, self.epoch)
+        mine = [share(batch) for batch in batches[self.batch :]]
+        loader = load_batches(faces, mine, workers, pin=device.type == "cuda")
+        # Reading a loss waits for the device, so on a GPU it is read every 50 steps.
+        look_every = 50 if device.type == "cuda" else 1
+        bar = progress(
+            total=self.per_epoch, initial=self.batch, desc=f"epoch {self.epoch + 1}", unit="step"
         )
+        first = self.step
+        start = mark = time.perf_counter()
+        for rows, samples in zip(mine, loader):
+            self.waited += time.perf_counter() - mark
+            torch.manual_seed(seed_of(self.args.seed, self.step, 1 + RANK))
+            yield rows, samples
+            bar.update()
+            is_last = self.step >= self.max_steps or self.batch == self.per_epoch
+            is_save = self.step % self.save_every == 0
+            if is_last or is_save or self.step % look_every == 0:
+                self.check_losses()
+                bar.set_postfix(loss=f"{self.sums[0] / self.batch:.3f}", refresh=False)
+            if self.step >= self.max_steps:
+                break
+            if is_save and not is_last:
+                self.save_last()
+            mark = time.perf_counter()
+        self.seconds = time.perf_counter() - start
+        self.steps_timed = self.step - first
+        bar.close()
+
+    def samples_of(self, faces):
+        """The number of training samples, of which `joint_batch` makes equal shares."""
+        return len(faces)
+
+    def draw(self, columns):
+        """Uniform random numbers in 0..1, (this process's samples, columns), for this step."""
+        generator = torch.Generator().manual_seed(seed_of(self.args.seed, self.step))
+        return share(torch.rand(self.size, columns, generator=generator))
+
+    def record(self, *losses):
+        """Note the losses of a step: tensors of one number, in the order of `losses`."""
+        self.pending.append(torch.stack([loss.detach() for loss in losses]))
+        self.batch += 1
+        self.step += 1
+
+    def check_losses(self):
+        """Add the noted losses to the epoch's sums. Exits with an error if one is not finite."""
+        if not self.pending:
+            return
+        values = mean_over_ranks(torch.stack(self.pending).float().cpu()).tolist()
+        steps = range(self.step - len(values), self.step)
+        batches = range(self.batch - len(values), self.batch)
+        self.pending = []
+        for step, batch, losses in zip(steps, batches, values):
+            for k, (name, value) in enumerate(zip(self.losses, losses)):
+                if not math.isfinite(value):
+                    state = f"{self.last} is the last good state"
+                    fail(
+                        f"{name} is {value} at step {step + 1} (epoch {self.epoch + 1}, batch "
+                        f"{batch + 1} of {self.per_epoch}): lower --lr, or look at that batch's "
+                        f"images; {state if self.last.exists() else 'no state was saved yet'}"
+                    )
+                self.sums[k] += value
+
+    def end_epoch(self, choose_by=math.nan, validation=None, **measured):
+        """Write log.csv, last.pt, and model.pt if this is the best epoch so far.
+
+        A run that --max-steps ends inside an epoch validates too; when resumed, it trains the rest
+        of that epoch.
+
+        Args:
+            choose_by: what the best epoch has most of; nan: the latest is the best; None: only the
+                last epoch is kept.
+            validation: what `reporting.metrics.validate` returned, for the checkpoint.
+            measured: values for the columns of log.csv that are not losses.
+        """
+        self.check_losses()
+        means = {name: total / self.batch for name, total in zip(self.losses, self.sums)}
+        values = means | measured
+        is_better = choose_by is None or math.isnan(choose_by) or choose_by > self.best
+        # Without the row of this epoch that --max-steps may have left.
+        self.log = [row for row in self.log if row[0] <= self.epoch]
+        row = [round(values[name], 6) for name in self.columns]
+        self.log.append([self.epoch + 1, self.step, *row])
+        self.validation = validation
+        if is_better and choose_by is not None and not math.isnan(choose_by):
+            self.best = choose_by
+        if self.seconds:
+            self.print_epoch(means[self.losses[0]], choose_by, is_better)
+        if self.batch == self.per_epoch:
+            self.epoch += 1
+            self.batch = 0
+            self.sums = [0.0] * len(self.losses)
+        if self.finished if choose_by is None else is_better:
+            self.save_model()
+        self.save_last()
+        # Written last: a log of all epochs means that the run is finished.
+        self.write_log()
+
+    def print_epoch(self, loss, value, is_better):
+        """Print one line about an epoch that was trained with `batches`."""
+        checked = "no validation"
+        if not math.isnan(value):
+            checked = f"validation AUC {percent(value)}{', the best so far' if is_better else ''}"
+        rate = self.steps_timed * self.size / self.seconds
+        print(
+            f"epoch {self.epoch + 1}: loss {loss:.4f}, {checked}; {rate:.1f} samples per second, "
+            f"{100 * self.waited / self.seconds:.0f} % of the time waiting for data",
+            flush=True,
+        )
+        self.waited = 0.0
+
+    def finish(self):
+        """Make sure that model.pt is there when all processes go on."""
+        if not (self.out / "model.pt").exists():
+            self.save_model()
+        barrier()
+
+    def save_model(self):
+        """Write model.pt: the weights and what they were trained on."""
+        self.save("model.pt")
+
+    def save_last(self):
+        """Write last.pt, from which the run can be resumed."""
+        self.save("last.pt", optimizer=self.optimizer.state_dict())
+
+    def save(self, name, **more):
+        """Write a checkpoint into the run's folder."""
+        state = {key: getattr(self, key) for key in STATE}
+        weights = self.model.state_dict()
+        content = self.content | state | more
+        save_checkpoint(self.out / name, stage=self.stage, model=weights, **content)
+
+    def write_log(self):
+        """Write log.csv."""
+        write_table(self.out / "log.csv", ("epoch", "step", *self.columns), self.log)
+
+    def share_text(self):
+        """What each process takes of a step, as the end of a line of settings; empty for one."""
+        if WORLD_SIZE == 1:
+            return ""
+        each = self.size / WORLD_SIZE
+        return f"; {WORLD_SIZE} processes, {each:.3g} samples per step each"
 
 
-def random_state():
-    """The state of torch's random generators, to be stored in a checkpoint."""
-    import torch
-
-    return {
-        "cpu": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def set_random_state(state):
-    """Put back what `random_state` gave."""
-    import torch
-
-    torch.set_rng_state(state["cpu"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+def is_complete(out, args):
+    """Whether the run in a folder is finished, by its log.csv; no checkpoint is read."""
+    if not (out / "model.pt").exists() or not (out / "log.csv").exists():
+        return False
+    *_, row = (out / "log.csv").read_text(encoding="utf-8").split()
+    epoch, step = row.split(",")[:2]
+    if not epoch.isdigit():
+        return False
+    return int(epoch) >= args.epochs or int(step) >= (args.max_steps or math.inf)
