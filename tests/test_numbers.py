@@ -60,7 +60,7 @@ def test_the_written_file_has_the_auc_of_the_logits(tmp_path, rows):
 
 
 def test_a_confident_network_keeps_its_order_through_04_and_06(tmp_path):
-    """The AUC of the tables is that of the logits, where float32's P(fake) could not tell them apart.
+    """The tables' AUC is that of the logits, where float32's P(fake) could not tell them apart.
 
     Most scores are nearer than 1e-9 to 0 or 1.
     """
@@ -391,7 +391,7 @@ def test_only_the_papers_sets_stand_under_table_2(tmp_path):
 
 
 def test_no_file_stays_open_from_video_to_video(small, tmp_path):
-    """A process that extracts one video after the other has as many open files after 30 as after 1."""
+    """A process that extracts video after video has as many open files after 30 as after 1."""
     if not Path("/proc/self/fd").exists():
         pytest.skip("open files are counted in /proc, which this system does not have")
     extract, layouts = stage("01_extract_faces"), stage("media.layouts")

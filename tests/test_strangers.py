@@ -36,7 +36,7 @@ def index_of(folder, text, encoding="utf-8"):
 
 
 def test_an_index_as_other_programs_write_it(tmp_path):
-    """Windows line ends, a byte order mark, quotes, empty lines; columns in another order, or extra."""
+    """Windows line ends, a byte order mark, quotes, empty lines; extra columns, in any order."""
     plain = index_of(tmp_path / "a", HEADER + 'a/0.png,a,0,,1,m,train\n"b/0,1.png",b,5,2,0,m,val\n')
     other = index_of(
         tmp_path / "b",
@@ -150,7 +150,7 @@ tables = st.lists(st.lists(cell, max_size=8), max_size=6).map(
 @example(b"\xef\xbb\xbf")
 @example(b"\x22")
 def test_readers_end_with_one_line_or_with_what_they_promise(tmp_path, content):
-    """Whatever the bytes: columns of one length, labels 0 and 1, scores from 0 to 1; or an error."""
+    """Whatever the bytes: columns of one length, labels 0 and 1, scores in 0..1; or an error."""
     (tmp_path / "index.csv").write_bytes(content)
     for read in (
         lambda: common.read_index(tmp_path),
