@@ -1,9 +1,9 @@
 """Gradients and batch norm's statistics of a joint batch, by two processes and by one, as JSON.
 
 test_processes.py runs it with torchrun. Per network: `off`, by how much the gradients of the two
-differ at most, in float32 and float64; `statistics`, the same of batch norm's buffers, also after
-an odd number of samples; `own`, by how much the gradients of one process in float32 differ from its
-own in float64; `largest`, the largest gradient.
+differ at most, in float32 and float64; `statistics`, the same of batch norm's buffers; `odd`, the
+same after a further step with an odd number of samples; `own`, by how much the gradients of one
+process in float32 differ from its own in float64; `largest`, the largest gradient.
 """
 
 import copy
@@ -52,7 +52,7 @@ def compare(model, x):
             # Each process would draw its own mask.
             layer.p = 0.0
     y = torch.arange(len(x)) % 2
-    found, alone = dict(off={}, statistics={}), {}
+    found, alone = dict(off={}, statistics={}, odd={}), {}
     for name, dtype in (("float64", torch.float64), ("float32", torch.float32)):
         one, joint = (copy.deepcopy(model).to(dtype).train() for _ in range(2))
         inputs = x if x.dtype == torch.uint8 else x.to(dtype)
@@ -62,10 +62,11 @@ def compare(model, x):
         gradients(net, share(inputs), share(y))
         alone[name] = [p.grad for p in one.parameters()]
         found["off"][name] = largest_difference(alone[name], [p.grad for p in joint.parameters()])
+        found["statistics"][name] = largest_difference(one.buffers(), joint.buffers())
         with torch.no_grad():
             one(inputs[:-1])
             joint(share(inputs[:-1]))
-        found["statistics"][name] = largest_difference(one.buffers(), joint.buffers())
+        found["odd"][name] = largest_difference(one.buffers(), joint.buffers())
     found["own"] = largest_difference(*alone.values())
     found["largest"] = max(g.abs().max().item() for g in alone["float64"] if g is not None)
     return found
