@@ -10,9 +10,8 @@ message where it is missing.
 """
 
 import importlib
-import json
 import os
-import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,6 +21,7 @@ import threading
 import time
 from pathlib import Path
 
+import forks
 import pytest
 from filelock import FileLock
 
@@ -57,6 +57,29 @@ def command(script, *args):
 _forks = []
 
 
+def forks_address():
+    """The socket of the forks.py of this test process, which is started if it is not there."""
+    if not _forks:
+        # A socket's path may have 108 characters, so it lies in a folder with a short one.
+        folder = tempfile.TemporaryDirectory()
+        address = os.path.join(folder.name, "s")
+        command_line = [sys.executable, forks.__file__, "serve", address]
+        _forks.append(subprocess.Popen(command_line, stdin=subprocess.PIPE))
+        _forks[0].folder = folder
+        while not os.path.exists(address):
+            assert _forks[0].poll() is None, "forks.py does not start"
+            time.sleep(0.01)
+    return os.path.join(_forks[0].folder.name, "s")
+
+
+def forked_python(path):
+    """Make an executable for shell scripts: as python, but each run is a fork of forks.py."""
+    line = [sys.executable, "-IS", forks.__file__, "run", forks_address()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(line)} "$@"\n')
+    path.chmod(0o755)
+
+
 def run(script, *args, fails=False, fresh=False):
     """Run a script to its end in its own process, and return what it printed.
 
@@ -79,20 +102,11 @@ def run(script, *args, fails=False, fresh=False):
 
 def run_forked(argv):
     """Run a script as a fork of forks.py; returns its exit status, its output and its errors."""
-    if not _forks:
-        server = [sys.executable, Path(__file__).with_name("forks.py")]
-        pipe = subprocess.PIPE
-        _forks.append(subprocess.Popen(server, stdin=pipe, stdout=pipe, text=True))
     with tempfile.TemporaryDirectory() as folder:
-        files = {name: os.path.join(folder, name) for name in ("output", "errors")}
-        request = dict(argv=argv, cwd=os.getcwd(), env=dict(os.environ), **files)
-        print(json.dumps(request), file=_forks[0].stdin, flush=True)
-        assert select.select([_forks[0].stdout], [], [], 600)[0], f"{argv[0]} does not end"
-        status = int(_forks[0].stdout.readline())
-        texts = [
-            Path(file).read_text(encoding="utf-8", errors="replace") for file in files.values()
-        ]
-    return status, *texts
+        names = [os.path.join(folder, name) for name in ("output", "errors")]
+        with open(names[0], "w") as output, open(names[1], "w") as errors:
+            status = forks.ask(forks_address(), argv, output.fileno(), errors.fileno())
+        return status, *(Path(n).read_text(encoding="utf-8", errors="replace") for n in names)
 
 
 def run_and_kill(ready, script, *args):

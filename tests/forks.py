@@ -1,63 +1,114 @@
 """A Python that has imported the libraries, and forks a process for each run of a script.
 
-That saves two seconds of imports per run. Requests come from standard input, one line of JSON
-each: {"argv", "cwd", "env", "output", "errors"}; the exit status goes to standard output. Nothing
-of the project is imported before the fork. The order of sets is the same in all forks: what must
-not depend on it is compared with a run in a Python of its own.
+That saves seconds of imports per run. `python forks.py serve SOCKET` is that Python, which lives
+until its standard input is closed; `python forks.py run SOCKET SCRIPT ARGUMENTS` runs a script as a
+fork of it, as `python SCRIPT ARGUMENTS` would. Nothing of the project is imported before the fork.
+The order of sets is the same in all forks: what must not depend on it is compared with a run in a
+Python of its own.
 """
 
 import json
 import os
+import select
+import socket
 import sys
-import types
-import warnings
 
 
-def become(request):
+def ask(address, argv, output=1, errors=2):
+    """Run a script as a fork of the Python that serves at a socket; returns its exit status.
+
+    output, errors: file descriptors for what it prints. Environment and folder are those of now.
+    """
+    request = dict(argv=argv, cwd=os.getcwd(), env=dict(os.environ))
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1800)
+        connection.connect(address)
+        socket.send_fds(connection, [b"\n"], [output, errors])
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        return int(connection.recv(100))
+
+
+def become(request, output, errors):
     """Turn this fork into the run of a script."""
-    write = os.O_WRONLY | os.O_CREAT
-    for number, path, flags in (
-        (0, os.devnull, os.O_RDONLY),
-        (1, request["output"], write),
-        (2, request["errors"], write),
-    ):
-        file = os.open(path, flags)
+    import atexit
+    import threading
+    import types
+
+    null = os.open(os.devnull, os.O_RDONLY)
+    for number, file in enumerate((null, output, errors)):
         os.dup2(file, number)
         os.close(file)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
-    script = request["argv"][0]
+    sys.argv = request["argv"]
+    script = os.path.abspath(sys.argv[0])
     search_path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[0:0] = [os.path.dirname(script), *filter(None, search_path)]
-    sys.argv = request["argv"]
     # The module stays in sys.modules until the end: threads may still ask for it.
     module = sys.modules["__main__"] = types.ModuleType("__main__")
     module.__file__ = script
-    with open(script, "rb") as file:
-        code = compile(file.read(), script, "exec")
-    exec(code, module.__dict__)
+    try:
+        with open(script, "rb") as file:
+            exec(compile(file.read(), script, "exec"), module.__dict__)
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    # As a Python ends, except that modules are not taken apart, which takes longer than most runs.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status & 255)
 
 
-def main():
+def serve(address):
+    """Answer requests one after the other until standard input is closed."""
+    import warnings
+
     # The folder of the tests, which a script would not see.
     sys.path.pop(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        import h5py  # noqa: F401
         import matplotlib.backends.backend_agg  # noqa: F401
         import scipy.sparse  # noqa: F401
         import sklearn.metrics  # noqa: F401
         import torch  # noqa: F401
-    # torchvision is left to the scripts: its import draws random numbers, after they set the seed.
-    answers = os.fdopen(os.dup(1), "w")
-    for line in sys.stdin:
+        import torchvision  # noqa: F401
+    # pretrainedmodels is left to the scripts: its import draws random numbers after they have set
+    # the seed, so that initial weights depend on it.
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(f"{address}.new")
+    server.listen()
+    os.rename(f"{address}.new", address)
+    while server in select.select([server, sys.stdin], [], [])[0]:
+        connection, _ = server.accept()
+        _, files, _, _ = socket.recv_fds(connection, 1, 2)
+        with connection.makefile() as lines:
+            request = json.loads(lines.readline())
         child = os.fork()
         if not child:
-            answers.close()
-            return become(json.loads(line))
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=answers, flush=True)
+            server.close()
+            connection.close()
+            return become(request, *files)
+        for file in files:
+            os.close(file)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        connection.sendall(str(status).encode())
+        connection.close()
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1] == "serve":
+        serve(sys.argv[2])
+    else:
+        status = ask(sys.argv[2], sys.argv[3:])
+        # As a shell has it: 128 and the number of the signal.
+        sys.exit(128 - status if status < 0 else status)

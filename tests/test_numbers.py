@@ -1,4 +1,8 @@
-"""Numbers that must be right: scores keep the order of the logits to the last table; settings that change a run, or end it, do what they say."""
+"""Numbers that must be right.
+
+Scores keep the order of the logits to the last table; settings that change or end a run do what
+they say.
+"""
 
 import csv
 import errno
@@ -56,7 +60,10 @@ def test_the_written_file_has_the_auc_of_the_logits(tmp_path, rows):
 
 
 def test_a_confident_network_keeps_its_order_through_04_and_06(tmp_path):
-    """Features that a network tells apart by far more than float32's P(fake) can: most scores beyond 1e-9, and the AUC of the tables is the logits'."""
+    """The tables' AUC is that of the logits, where float32's P(fake) could not tell them apart.
+
+    Most scores are nearer than 1e-9 to 0 or 1.
+    """
     rng = np.random.default_rng(0)
     for name, n, split in (("source", 64, ["train", "val"]), ("target", 200, ["test"])):
         labels = np.arange(n) % 2
@@ -130,7 +137,7 @@ def test_a_confident_network_keeps_its_order_through_04_and_06(tmp_path):
         ("logit", "x", "logit is 'x'"),
     ],
 )
-def test_a_logit_that_is_none_of_its_score(tmp_path, header, row, says):
+def test_a_logit_that_does_not_fit_its_score(tmp_path, header, row, says):
     (tmp_path / "s.csv").write_text(f"video,frame,label,score,{header}\na,0,1,0.9,{row}\n")
     with pytest.raises(SystemExit, match=says):
         common.read_scores(tmp_path / "s.csv")
@@ -143,7 +150,7 @@ def test_a_detector_without_logits_is_ranked_by_its_scores(tmp_path):
 
 
 def test_the_threshold_of_scores_near_1():
-    """Two scores with no number between them: the upper one is the threshold, so that only it is called fake."""
+    """Of two scores with no number between them the upper one is the threshold."""
     low = 1 - 2**-53
     assert metrics.eer_threshold(np.array([0, 1]), np.array([low, 1.0])) == 1.0
 
@@ -151,8 +158,8 @@ def test_the_threshold_of_scores_near_1():
 # ---------------------------------------------------------------- settings
 
 
-def test_parts_of_another_run_are_not_gone_on_from(small, extractor, tmp_path):
-    """03, killed with parts on disk and run again with another checkpoint: the features are those of the second alone."""
+def test_parts_of_another_run_are_not_resumed_from(small, extractor, tmp_path):
+    """03, killed and run again with another checkpoint, does not use what the first has left."""
     run(
         "02_pretrain_extractor.py",
         "--faces",
@@ -208,7 +215,10 @@ def test_parts_of_another_run_are_not_gone_on_from(small, extractor, tmp_path):
 
 
 def test_lambda_follows_the_training_as_it_is_configured_now(features, tmp_path):
-    """--go-on with a larger batch and more epochs: equation 4's p is the epoch of all epochs, whatever the steps before were."""
+    """--go-on with a larger batch and more epochs: p of equation 4 is the epoch of all epochs.
+
+    How many steps were taken before does not matter.
+    """
     bpdann = stage("04_train_bpdann")
     args = (
         "--source",
@@ -291,7 +301,7 @@ def test_max_steps_ends_inside_an_epoch_and_the_rest_of_it_follows(small, tmp_pa
     ],
 )
 @pytest.mark.parametrize("seed", ["-1", "1.5", str(1 << 31)])
-def test_a_seed_that_is_none_is_named(tmp_path, script, args, seed):
+def test_an_impossible_seed_is_named(tmp_path, script, args, seed):
     done = subprocess.run(
         command(script, *args, "--out", tmp_path / "o", f"--seed={seed}"),
         capture_output=True,
@@ -381,7 +391,7 @@ def test_only_the_papers_sets_stand_under_table_2(tmp_path):
 
 
 def test_no_file_stays_open_from_video_to_video(small, tmp_path):
-    """Open files of a process that extracts one video after the other: as many after 30 as after the first."""
+    """A process that extracts video after video has as many open files after 30 as after 1."""
     if not Path("/proc/self/fd").exists():
         pytest.skip("open files are counted in /proc, which this system does not have")
     extract, layouts = stage("01_extract_faces"), stage("media.layouts")

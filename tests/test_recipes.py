@@ -8,11 +8,9 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, forked_python
 
 from reporting import papers
 
@@ -22,13 +20,9 @@ clrnet = pytest.mark.xdist_group("recipes-clrnet")
 
 def recipe(name, out, *args, **variables):
     """Run a recipe with SMALL=1 into OUT; returns what it printed."""
-    env = {
-        **os.environ,
-        "SMALL": "1",
-        "OUT": str(out),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        **variables,
-    }
+    forked_python(out.parent / "bin/python")
+    path = f"{out.parent / 'bin'}:{os.environ['PATH']}"
+    env = {**os.environ, "SMALL": "1", "OUT": str(out), "PATH": path, **variables}
     done = subprocess.run(
         [ROOT / "recipes" / name, *map(str, args)],
         capture_output=True,

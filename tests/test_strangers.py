@@ -1,4 +1,7 @@
-"""Files from strangers: CSVs, checkpoints, face images and features that are not what they should be. One line, never a traceback, never a number."""
+"""Files from strangers: CSVs, checkpoints, images and features that are not what they should be.
+
+Each gives an error of one line, never a traceback, and never a number.
+"""
 
 import csv
 import math
@@ -33,11 +36,12 @@ def index_of(folder, text, encoding="utf-8"):
 
 
 def test_an_index_as_other_programs_write_it(tmp_path):
-    """Windows line ends, a byte order mark, quotes, columns in another order, more columns, empty lines."""
+    """Windows line ends, a byte order mark, quotes, empty lines; extra columns, in any order."""
     plain = index_of(tmp_path / "a", HEADER + 'a/0.png,a,0,,1,m,train\n"b/0,1.png",b,5,2,0,m,val\n')
     other = index_of(
         tmp_path / "b",
-        '\ufeffvideo,path,frame,label,clip,split,method,more\r\n"a",a/0.png,0,1,,train,m,x\r\n\r\nb,"b/0,1.png",5,0,2,val,m,\r\n',
+        "\ufeffvideo,path,frame,label,clip,split,method,more\r\n"
+        '"a",a/0.png,0,1,,train,m,x\r\n\r\nb,"b/0,1.png",5,0,2,val,m,\r\n',
     )
     assert all(list(plain[column]) == list(other[column]) for column in common.INDEX_COLUMNS)
     assert plain["clip"].tolist() == [-1, 2] and plain["path"] == ["a/0.png", "b/0,1.png"]
@@ -69,7 +73,7 @@ def test_an_index_as_other_programs_write_it(tmp_path):
         ("\x93NUMPY" + HEADER, "cannot be read as CSV"),
     ],
 )
-def test_an_index_that_is_none(tmp_path, text, says):
+def test_an_index_that_cannot_be_used(tmp_path, text, says):
     with pytest.raises(SystemExit, match=says):
         index_of(tmp_path / "a", text, "latin-1")
 
@@ -92,13 +96,13 @@ def test_an_index_that_is_none(tmp_path, text, says):
         ),
     ],
 )
-def test_scores_that_are_none(tmp_path, text, says):
+def test_scores_that_cannot_be_used(tmp_path, text, says):
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(SystemExit, match=says):
         common.read_scores(tmp_path / "s.csv")
 
 
-def test_scores_without_frames_are_not_doubles(tmp_path):
+def test_scores_without_frames_are_not_duplicates(tmp_path):
     (tmp_path / "s.csv").write_text("video,frame,label,score\na,,1,0.5\na,,1,0.5\n")
     assert common.read_scores(tmp_path / "s.csv")[2].tolist() == [0.5, 0.5]
 
@@ -146,7 +150,7 @@ tables = st.lists(st.lists(cell, max_size=8), max_size=6).map(
 @example(b"\xef\xbb\xbf")
 @example(b"\x22")
 def test_readers_end_with_one_line_or_with_what_they_promise(tmp_path, content):
-    """Whatever the bytes: a table of one length, labels 0 and 1, scores from 0 to 1; or one line."""
+    """Whatever the bytes: columns of one length, labels 0 and 1, scores in 0..1; or an error."""
     (tmp_path / "index.csv").write_bytes(content)
     for read in (
         lambda: common.read_index(tmp_path),
@@ -194,7 +198,7 @@ def test_readers_end_with_one_line_or_with_what_they_promise(tmp_path, content):
         unique_by=(lambda r: r[0],),
     )
 )
-def test_scores_there_and_back(tmp_path, rows):
+def test_scores_are_read_as_they_were_written(tmp_path, rows):
     """What is written is read again: names to the letter, logits and scores to the last digit."""
     index = dict(
         video=[r[0] for r in rows],
@@ -214,7 +218,11 @@ def test_scores_there_and_back(tmp_path, rows):
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 20)), min_size=1, max_size=60))
 def test_metrics_hold_what_they_must(pairs):
-    """AUC and EER lie in 0..1, do not change under a rising transform, turn over with the labels, and are undefined with one class."""
+    """AUC and EER lie in 0..1, and are undefined with one class.
+
+    They do not change under a rising transform; AUC turns over with the labels, and EER with labels
+    and scores.
+    """
     labels, scores = np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs]) / 20
     auc, eer = metrics.auc(labels, scores), metrics.eer(labels, scores)
     if len(set(labels.tolist())) < 2:
@@ -272,7 +280,7 @@ def test_extractors_that_do_not_fit(small, extractor, tmp_path):
     assert not (tmp_path / "o").exists()
 
 
-def test_states_that_cannot_be_gone_on_from(small, features, tmp_path):
+def test_states_that_cannot_be_resumed_from(small, features, tmp_path):
     """last.pt of 02, 04 and 05: cut off, of another network, without its optimizer."""
     runs = {
         "02": (
@@ -315,7 +323,7 @@ def test_states_that_cannot_be_gone_on_from(small, features, tmp_path):
         last = tmp_path / name / last
         good = last.read_bytes()
         changed(last, last, lambda c: c.pop("optimizer"))
-        assert "cannot be gone on from" in run(script, *args, "--out", tmp_path / name, fails=True)
+        assert "cannot be resumed from" in run(script, *args, "--out", tmp_path / name, fails=True)
         last.write_bytes(good)
         changed(last, last, lambda c: c["model"].popitem())
         assert "does not hold the weights" in run(
@@ -374,7 +382,10 @@ def test_sources_of_a_transfer_that_do_not_fit(small, tmp_path):
 
 
 def test_images_of_all_kinds_are_read_or_named(tmp_path):
-    """Gray, palette, RGBA, CMYK, 16 bit, 1 x 1 become RGB; what has gone, is cut off or no image comes back as its message."""
+    """Gray, palette, RGBA, CMYK, 16 bit, 1 x 1 become RGB.
+
+    For a file that is missing, cut off or no image its error message comes back.
+    """
     pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
     rgb = Image.fromarray(pixels)
     for name, image in (
@@ -505,7 +516,7 @@ def test_features_that_do_not_fit(features, copy, tmp_path):
 
 
 def test_faces_that_vanished_are_extracted_again(small, copy):
-    """01 run again: a video whose images are not all there, or with images too many, is done again."""
+    """01 run again extracts a video again that has too few or too many images."""
     folder = copy(small / "faces/frames")
     before = {path: path.read_bytes() for path in folder.rglob("*.png")}
     first, second = sorted(before)[0], sorted(before)[-1]
