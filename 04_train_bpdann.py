@@ -505,7 +505,8 @@ def adapt_to(name, folder, target_x, source, source_folder, args, width, device)
     print(
         f"last epoch: label loss {row['label_loss']:.4f}, domain loss {row['domain_loss']:.4f} "
         f"({math.log(2):.4f} if the domains cannot be told apart), domain accuracy "
-        f"{percent(row['domain_accuracy'])}, AUC on the source's validation split {percent(row['source_val_auc'])}"
+        f"{percent(row['domain_accuracy'])}, AUC on the source's validation split "
+        f"{percent(row['source_val_auc'])}"
     )
     return model
 

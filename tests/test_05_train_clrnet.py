@@ -710,7 +710,7 @@ def test_classes_are_weighted():
 
 
 def test_class_weights_of_an_unbalanced_set(small, copy, tmp_path):
-    """Of one real and three fake videos, a step over all samples has the loss of balanced classes."""
+    """Of one real and two fake videos, a step over all samples has the loss of balanced classes."""
     faces = copy(small / "faces/clips")
     lines = (faces / "index.csv").read_text().splitlines(keepends=True)
     (faces / "index.csv").write_text("".join(line for line in lines if "youtube_000" not in line))
