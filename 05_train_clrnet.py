@@ -3,11 +3,9 @@
 
     python 05_train_clrnet.py --strategy single --source faces/FS --test faces/FS faces/DF \\
         --out runs/clrnet/FS --scores scores/CLRNet-FS
-    python 05_train_clrnet.py --strategy merge --source faces/FS faces/DF faces/NT \\
-        --test faces/F2F --out runs/clrnet/merge --scores scores/CLRNet-merge
+    python 05_train_clrnet.py --strategy merge --source faces/FS faces/DF --out runs/clrnet/merge
     python 05_train_clrnet.py --strategy transfer --checkpoint runs/clrnet/FS/model.pt \\
-        --target faces/DF faces/NT --test faces/DF faces/NT \\
-        --out runs/clrnet/FS-to-DF-NT --scores scores/CLRNet-transfer
+        --target faces/DF faces/NT --out runs/clrnet/FS-to-DF-NT
     python 05_train_clrnet.py --strategy search --reenactment faces/F2F faces/NT \\
         --swap faces/DF faces/FS faces/DFD --validation faces/DFW-val --test faces/DFW \\
         --out runs/search --scores scores/CLRNet-search
@@ -35,13 +33,11 @@ script; networks/baselines.py lists those of the baselines):
     batch, epochs       not given (code: 16 and 300 single, 40 and 150 otherwise) -> as the code
     class weights       not given (code: given, without effect) -> clips / (2 x clips of the class)
     brightness          -30..30 % (code: factor 0.7..1.0) -> factor 0.7..1.3; --brightness
-    channel shift       -50..50, meaning not given -> one value per clip, in grey levels of 255,
-                        added to all channels, as Keras does
+    channel shift       -50..50, meaning not given -> one value per clip, in gray levels of 255,
+                        added to all channels (Keras clips to the image's own range)
     zoom and rotation   border not given -> the border pixels are repeated
-    freezing            first half of the layers (code: all but the last 120 of 207) -> the first
-                        103 of 207 layers; --freeze
-    frozen batch norm   (code: uses the batch's statistics) -> uses its stored ones; frozen dropout
-                        is off
+    freezing            first half (code: all but the last 120 of 207) -> 103 of 207; --freeze
+    frozen layers       (code: batch norm uses the batch) -> uses stored statistics; no dropout
     transfer set        10 videos of each target (code: of the source too) -> 10 real and 10 fake of
                         each target; of the source too if --source names it
     which epoch         not given -> highest validation AUC; in transfer the last, because choosing
@@ -49,10 +45,8 @@ script; networks/baselines.py lists those of the baselines):
     merged sets         "an equal number of samples from each" (6.2.3) -> as many clips of each as
                         the smallest set has
     batch norm          moving variance (code: biased) -> unbiased, as in PyTorch
-    precision           not given -> --precision: bfloat16 products and states on a CPU with such
-                        instructions, float32 elsewhere; scores, features and maps in float32
-    grid search         the best on the open-domain test set -> the best on --validation, a set of
-                        its own (training/grid_search.py)
+    precision           not given -> --precision; scores, features and maps in float32
+    grid search         best on the open-domain test set -> best on --validation, a set of its own
 """
 
 import argparse
@@ -79,7 +73,7 @@ from common import (
     write_whole,
 )
 from networks.baselines import NETWORKS
-from networks.clrnet import frozen_layers, initialise
+from networks.clrnet import frozen_layers, initialize
 from networks.extractor import load_weights
 from networks.keras_weights import load_keras_weights, read_keras_weights
 from reporting.metrics import auc, percent, validate
@@ -242,7 +236,7 @@ def initial_weights(model, args, origin):
     if origin:
         load_state(model, origin, args.checkpoint)
     elif args.model == "CLRNet":
-        initialise(model)
+        initialize(model)
         if args.init:
             try:
                 load_keras_weights(model, read_keras_weights(args.init))
@@ -481,7 +475,7 @@ def parse_args():
     add("--out", type=Path, required=True, metavar="DIR", help=text)
     text = "folder for the scores, e.g. scores/CLRNet-FS"
     add("--scores", type=Path, metavar="DIR", help=text)
-    text = "write features of all clips of every set named here, for stage 04, to DIR/NAME"
+    text = "write features of all clips of all sets, for stage 04, to DIR/NAME"
     add("--save-features", type=Path, metavar="DIR", help=text)
     text = "CLRNet: draw class activation maps of N videos of each --test"
     add("--cam", type=int, metavar="N", help=text)
@@ -507,7 +501,7 @@ def parse_args():
     add("--batch", type=int, metavar="N", help=text)
     add("--lr", type=float, metavar="RATE", help="Adam's learning rate (default 5e-5)")
     add("--l2", type=float, metavar="RATE", help="L2 on the kernels (default 1e-4)")
-    text = "augmentation: factor (default 0.7 1.3, the paper's; the authors' code: 0.7 1.0)"
+    text = "augmentation: factor (default 0.7 1.3; the authors' code: 0.7 1.0)"
     pair = dict(nargs=2, default=[0.7, 1.3], metavar=("LOW", "HIGH"))
     add("--brightness", type=float, help=text, **pair)
     text = (

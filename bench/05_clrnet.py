@@ -84,7 +84,7 @@ def torch_step(which, batch, device):
     if which == "concatenating":
         optimizer = torch.optim.Adam(model.parameters(), lr=5e-5, eps=1e-7)
     else:
-        clrnet.initialise(model)
+        clrnet.initialize(model)
         optimizer = import_module("05_train_clrnet").adam(model, 5e-5, 1e-4)
     clips = torch.rand(batch, 5, 3, 240, 240, device=device)
     labels = torch.arange(batch, device=device) % 2

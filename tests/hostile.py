@@ -260,7 +260,7 @@ def make(folder, good):
     encode("wmv.wmv", "-c:v", "wmv2", "-q:v", "3")
     encode("ffv1.mkv", "-c:v", "ffv1")
     encode("theora.mkv", "-c:v", "libtheora", "-q:v", "9")
-    encode("moving.gif", says=("no face found", GOOD))  # of 256 colours
+    encode("moving.gif", says=("no face found", GOOD))  # of 256 colors
     encode("b_frames.mp4", "-c:v", "libx264", "-bf", "4", "-g", "250")
     ffmpeg(
         "-i",
