@@ -6,15 +6,13 @@
     python 05_train_clrnet.py --strategy merge --source faces/FS faces/DF --out runs/clrnet/merge
     python 05_train_clrnet.py --strategy transfer --checkpoint runs/clrnet/FS/model.pt \\
         --target faces/DF faces/NT --out runs/clrnet/FS-to-DF-NT
-    python 05_train_clrnet.py --strategy search --reenactment faces/F2F faces/NT \\
-        --swap faces/DF faces/FS faces/DFD --validation faces/DFW-val --test faces/DFW \\
-        --out runs/search --scores scores/CLRNet-search
     python 05_train_clrnet.py --strategy single --source faces/X --filters 8 \\
         --repetitions 1 1 1 1 --image-size 64 --batch 8 --epochs 5 --out runs/small
 
 The last takes minutes on a CPU. `--model MesoInception4` trains a baseline. Merge followed by
-transfer is transfer from a merged --checkpoint. `--init weights.hdf5` starts from the authors'
-published weights; with --epochs 0 they are scored as they are. It writes to OUT:
+transfer is transfer from a merged --checkpoint; docs/stages.md has the grid search. `--init
+weights.hdf5` starts from the authors' published weights; with --epochs 0 they are scored as they
+are. It writes to OUT:
 
     model.pt       single, merge: the epoch with the highest AUC on the sources' validation splits;
                    transfer: the last epoch
@@ -42,8 +40,9 @@ script; networks/baselines.py lists those of the baselines):
                         each target; of the source too if --source names it
     which epoch         not given -> highest validation AUC; in transfer the last, because choosing
                         on the targets' validation videos would use more labels than those ten
-    merged sets         "an equal number of samples from each" (6.2.3) -> as many clips of each as
-                        the smallest set has
+    merged sets         "750 + 750 = 1500" (5.2.2) or "an equal number of samples" (6.2.3) -> all of
+                        each: the paper's cost of merge against transfer, 33.6 / 8.3 = 4.05, is that
+                        of all videos, 3250 / 790 = 4.11; else --merge-balance smallest
     batch norm          moving variance (code: biased) -> unbiased, as in PyTorch
     precision           not given -> --precision; scores, features and maps in float32
     grid search         best on the open-domain test set -> best on --validation, a set of its own
@@ -174,7 +173,8 @@ def training_data(args, frames):
         val_videos += [(name, val.index["video"][row]) for row in val.first]
     if args.strategy == "merge":
         sizes = [len(items) for items, _ in parts]
-        parts = equal_parts(parts, args.seed)
+        if args.merge_balance == "smallest":
+            parts = equal_parts(parts, args.seed)
         counts = {n: (len(part[0]), size) for n, part, size in zip(sets, parts, sizes)}
     items, labels = join(parts)
     if parts and len(np.unique(labels)) < 2:
@@ -345,7 +345,7 @@ def print_settings(args, model, sets, data, run, device):
     total = sum(p.numel() for p in parameters) / 1e6
     trained = sum(p.numel() for p in parameters if p.requires_grad) / 1e6
     for name, (given, size) in data.counts.items():
-        print(f"{name}: {given} of {size} training clips, as many as the smallest set has")
+        print(f"{name}: {given} of {size} training clips")
     print(
         f"{args.model}: {total:.2f} million parameters, {trained:.2f} of them trained; samples of "
         f"{model.frames} x {model.image_size} x {model.image_size}\n"
@@ -454,6 +454,8 @@ def parse_args():
         "added to the targets' (default none, as in the paper; the authors' code adds the source)"
     )
     add("--source", type=Path, nargs="+", default=[], metavar="DIR", help=text)
+    text = "merge: take all clips of each set, or as many as the smallest has (default all)"
+    add("--merge-balance", choices=("all", "smallest"), default="all", help=text)
     text = "transfer: model.pt of the source"
     add("--checkpoint", type=Path, metavar="FILE", help=text)
     text = "transfer: sets to learn from a few videos"

@@ -517,28 +517,21 @@ def test_l2_is_on_the_input_kernels_alone(single):
     assert len(groups[0]["params"]) == 1 + 2 * 4  # stem; a, b, c and the shortcut of two blocks
 
 
-def test_merge_takes_as_many_from_each(small, copy, tmp_path):
+def test_merge_takes_all_of_each_set_or_as_many_as_the_smallest(small, copy, tmp_path):
+    """5.2.2 merges all videos; --merge-balance smallest is the reading of 6.2.3."""
     faces = copy(small / "faces/clips-FS")
     lines = (faces / "index.csv").read_text().splitlines(keepends=True)
     (faces / "index.csv").write_text("".join(line for line in lines if "youtube_000" not in line))
-    output = run(
-        "05_train_clrnet.py",
-        "--strategy",
-        "merge",
-        "--source",
-        small / "faces/clips",
-        faces,
-        "--epochs",
-        1,
-        *SMALL_CLRNET,
-        "--out",
-        tmp_path / "r",
-    )
-    assert (
-        "clips: 6 of 8 training clips" in output
-        and "clips-FS: 6 of 6" in output
-        and "12 training samples" in output
-    )
+    sets = ("--source", small / "faces/clips", faces)
+    args = ("--strategy", "merge", *sets, "--epochs", 1, "--max-steps", 1, *SMALL_CLRNET)
+    for name, flags, first, total in (
+        ("all", (), "8 of 8", 14),
+        ("smallest", ("--merge-balance", "smallest"), "6 of 8", 12),
+    ):
+        output = run("05_train_clrnet.py", *args, *flags, "--out", tmp_path / name)
+        assert f"clips: {first} training clips" in output
+        assert "clips-FS: 6 of 6 training clips" in output
+        assert f"merge: {total} training samples" in output
 
 
 def test_transfer_freezes_the_first_half(small, single, tmp_path):
