@@ -23,9 +23,8 @@ are. It writes to OUT:
 SCORES/NAME.csv holds P(fake) of each sample of the test split of each --test. With --save-features,
 DIR/NAME/features.npy and index.csv hold 2048 numbers per clip, which stage 04 reads as they are.
 
-The network is that of Figure 6, layer by layer as in the authors' published code
-(networks/clrnet.py). Deviations and choices (paper, or where named the authors' code -> this
-script; networks/baselines.py lists those of the baselines):
+The network is that of Figure 6, layer by layer as in the authors' code. Deviations and choices
+(paper, or where named that code -> this script; those of baselines: networks/baselines.py):
 
     optimizer           not given (code: Adam 5e-5, L2 1e-4 on input kernels) -> as the code
     batch, epochs       not given (code: 16 and 300 single, 40 and 150 otherwise) -> as the code
@@ -450,8 +449,8 @@ def parse_args():
     choices = ("single", "merge", "transfer", "search")
     add("--strategy", choices=choices, required=True, help=text)
     text = (
-        "sets to train on: one (single), several (merge); transfer: sets of which a few videos are "
-        "added to the targets' (default none, as in the paper; the authors' code adds the source)"
+        "sets to train on; transfer: sets of which a few videos are added to the targets' (default "
+        "none, as in the paper; the authors' code adds the source)"
     )
     add("--source", type=Path, nargs="+", default=[], metavar="DIR", help=text)
     text = "merge: take all clips of each set, or as many as the smallest has (default all)"
@@ -466,10 +465,7 @@ def parse_args():
     add("--reenactment", type=Path, nargs="+", default=[], metavar="DIR", help=text)
     text = "search: sets of identity swap, e.g. DF FS DFD"
     add("--swap", type=Path, nargs="+", default=[], metavar="DIR", help=text)
-    text = (
-        "search: the set on which the best is chosen (its val split; all of a set without "
-        "splits); never one to test on"
-    )
+    text = "search: the set to choose on (its val split, or all of it), never one to test on"
     add("--validation", type=Path, metavar="DIR", help=text)
     text = "sets whose test split is scored"
     add("--test", type=Path, nargs="+", default=[], metavar="DIR", help=text)
@@ -483,7 +479,7 @@ def parse_args():
     add("--cam", type=int, metavar="N", help=text)
     add = parser.add_argument_group("model (transfer takes the checkpoint's)").add_argument
     add("--model", choices=list(NETWORKS), default="CLRNet", help="network (default CLRNet)")
-    text = "side of the input (default: CLRNet 240, others in networks/baselines.py)"
+    text = "side of the input (default: CLRNet 240)"
     add("--image-size", type=int, metavar="PIXELS", help=text)
     text = "CLRNet: filters of the stem and the first stage (default 64)"
     add("--filters", type=int, metavar="N", help=text)
@@ -497,7 +493,7 @@ def parse_args():
     add("--weights", default="none", metavar="none|imagenet|FILE", help=text)
     title = "training (defaults of CLRNet, not in the paper; others in networks/baselines.py)"
     add = parser.add_argument_group(title).add_argument
-    text = "passes over the training clips (default: single 300, else 150); 0 only scores"
+    text = "passes over the clips (default: single 300, else 150); 0 only scores"
     add("--epochs", type=int, metavar="N", help=text)
     text = "samples per step (default: single 16, else 40)"
     add("--batch", type=int, metavar="N", help=text)
