@@ -130,10 +130,9 @@ def print_auc_and_eer(results, detectors, sets):
 def paper_table(results, table):
     """One of `papers.TABLES` as rows of text, or None if none of its detectors was scored.
 
-    A detector that was scored has three rows, ours, the paper's and the difference (ours minus the
-    paper's), the others only the paper's.
+    A detector that was scored has rows of ours, of the paper's and of the difference (ours minus
+    the paper's), the others only the paper's.
     """
-    metrics = table["metrics"]
     rows = [["", "", *table["columns"]]]
     for label, places, paper in table["rows"]:
         printed = [cell.replace("/", " / ").replace("±", " ± ") for cell in paper]
@@ -141,20 +140,36 @@ def paper_table(results, table):
         if not any(found):
             rows.append([label, "paper", *printed])
             continue
-        ours = [result and [100 * result[metric][0] for metric in metrics] for result in found]
-        if table["mean"]:
-            averaged = [v for v, name in zip(ours, table["columns"]) if name in table["mean"]]
-            ours.append([np.mean([v[0] for v in averaged])] if all(averaged) else None)
-        cells = [format_values(values) for values in ours]
-        if len(metrics) == 1:
-            for k, result in enumerate(found):
-                if result:
-                    cells[k] = percent_with_interval(*result[metrics[0]])
-        differences = [format_values(subtract(*pair), sign="+") for pair in zip(ours, paper)]
-        rows.append([label, "ours", *cells])
+        for k, metrics in enumerate(table["metrics"]):
+            ours = values_of(found, metrics, label, table)
+            cells = [format_values(values) for values in ours]
+            if len(metrics) == 1:
+                for place, result in enumerate(found):
+                    if result:
+                        cells[place] = percent_with_interval(*result[metrics[0]])
+            if k == 0:
+                pairs = zip(ours, paper)
+                difference = [format_values(subtract(*pair), sign="+") for pair in pairs]
+                rows.append([label, "ours", *cells])
+            else:
+                rows.append(["", f"ours, {METRICS[metrics[0]]}", *cells])
         rows.append(["", "paper", *printed])
-        rows.append(["", "difference", *differences])
+        rows.append(["", "difference", *difference])
     return rows if any(row[1] == "ours" for row in rows) else None
+
+
+def values_of(found, metrics, label, table):
+    """Our values in percent for the columns of a row: a list per column, or None if not scored.
+
+    With an average column, it is the mean over the cells that the paper averages in this row, if
+    all of them are scored.
+    """
+    ours = [result and [100 * result[metric][0] for metric in metrics] for result in found]
+    if table["mean"]:
+        averaged = table["mean_of"].get(label, table["mean"])
+        values = [v for v, column in zip(ours, table["columns"]) if column in averaged]
+        ours.append([np.mean([v[0] for v in values])] if all(values) else None)
+    return ours
 
 
 def format_values(values, sign=""):
@@ -197,7 +212,9 @@ def table_2(folders):
     return title, rows
 
 
-def print_and_write(path, title, rows):
-    """Print rows of text as a table, and write it as Markdown."""
+def print_and_write(path, title, rows, note=""):
+    """Print rows of text as a table with a note, and write both as Markdown."""
     print_table(title, rows)
-    write_markdown(path, title, markdown_table(rows))
+    if note:
+        print(f"\n{note}")
+    write_markdown(path, title, [*markdown_table(rows), *(["", note] if note else [])])
