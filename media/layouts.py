@@ -278,7 +278,11 @@ def layout_dfdc(root):
         fail(f"{root} is not DFDC: no metadata.json or labels.csv beside videos below it")
     if missing or unknown:
         print(f"warning: {missing} listed videos are not there; {unknown} videos are in no list")
-    return videos, {("train", 0, "real"): 23654, ("train", 1, "fake"): 104500}
+    # The 50 training parts; 23654 real and 104500 fake are with validation and test.
+    expected = {("train", 0, "real"): 19154, ("train", 1, "fake"): 100000}
+    if {"train", "val", "test"} <= {video["split"] for video in videos}:
+        expected |= {(None, 0, None): 23654, (None, 1, None): 104500}
+    return videos, expected
 
 
 def read_dfdc_labels(file):

@@ -162,11 +162,12 @@ def split_draw(videos, counts, seed):
     return [video for video in videos if video["split"] is not None]
 
 
-def drop_leaks(videos):
+def drop_leaks(videos, keep_pairs=False):
     """Take videos that would leak between splits out of their split; prints a warning.
 
     Two splits must not share a video (the same file or the same bytes), an original, or a pair of
-    target and source. The test split is kept as it is, then val.
+    target and source. The test split is kept as it is, then val. With `keep_pairs`, as in CLRNet's
+    protocol for FaceForensics++, a shared pair of people is only counted and warned of.
     """
     # Only files of a size that several splits have are read, to compare their bytes.
     splits_of_size = defaultdict(set)
@@ -183,8 +184,9 @@ def drop_leaks(videos):
             with open(video["path"], "rb") as file:
                 yield "the same bytes", hashlib.file_digest(file, "sha256").hexdigest()
         if len(video["people"]) == 2:
-            yield "the pair of people", tuple(sorted(video["people"]))
+            yield pair, tuple(sorted(video["people"]))
 
+    pair = "the pair of people"
     owner = {}
     leaks = Counter()
     for split in SPLITS[::-1]:
@@ -197,15 +199,16 @@ def drop_leaks(videos):
             leak = next((key for key in found if key in owner), None)
             if leak:
                 leaks[split, leak[0], owner[leak]] += 1
+            if leak and not (keep_pairs and leak[0] == pair):
                 video["split"] = ""
             else:
                 kept += found
-        owner.update(dict.fromkeys(kept, split))
+        owner = dict.fromkeys(kept, split) | owner
     for (split, what, other), number in sorted(leaks.items()):
-        print(
-            f"warning: {number} videos of {split} share {what} with {other}: they are taken out of "
-            f"{split} and are in no split now"
-        )
+        fate = f"they are taken out of {split} and are in no split now"
+        if keep_pairs and what == pair:
+            fate = "they stay (--keep-pairs), so the splits are not independent"
+        print(f"warning: {number} videos of {split} share {what} with {other}: {fate}")
     if any(video["split"] for video in videos) and not leaks:
         print("no video, original or pair of people is in two splits")
 

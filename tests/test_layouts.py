@@ -150,10 +150,10 @@ def test_celebdf_variants(tmp_path, capsys):
 def test_dfdc(data, tmp_path, capsys):
     """All parts; `original` may be missing; labels.csv, where 1 is fake, precedes metadata.json."""
     videos, expected = layouts.layout_dfdc(data / "DFDC")
-    assert (
-        counts(videos) == {("train", 0, "real"): 12, ("train", 1, "fake"): 24}
-        and sum(expected.values()) == 128154
-    )
+    assert counts(videos) == {("train", 0, "real"): 12, ("train", 1, "fake"): 24} and expected == {
+        ("train", 0, "real"): 19154,
+        ("train", 1, "fake"): 100000,
+    }
     root = tmp_path / "dfdc"
     shutil.copytree(data / "DFDC", root)
     meta = root / "dfdc_train_part_0/metadata.json"
@@ -173,6 +173,11 @@ def test_dfdc(data, tmp_path, capsys):
         ("test", 1, "fake"): 1,
     }
     assert {v["stem"]: v["label"] for v in videos if v["split"] == "test"} == {"a": 1, "b": 0}
+    # With the validation set too, the totals are those of the whole data set.
+    entries["faceswap01.mp4"]["split"] = "validation"
+    meta.write_text(json.dumps(entries))
+    _, expected = layouts.layout_dfdc(root)
+    assert expected[None, 0, None] + expected[None, 1, None] == 128154
     original = {v["stem"]: v["original"] for v in videos}
     assert (
         original["deepfakes00"] == "deepfakes00"
@@ -518,6 +523,20 @@ def test_split_in_order_is_that_of_the_paper():
     assert [v["stem"] for v in videos if not v["split"]] == ["874_875"] and next(
         v for v in videos if v["stem"] == "875_874"
     )["split"] == "test"
+
+
+def test_keep_pairs_keeps_the_papers_numbers_and_warns(capsys):
+    """Fakes of two people across a border, both ways: one leaves its split, unless it is kept."""
+    for keep, kept in ((False, 1), (True, 2)):
+        videos = [
+            layouts.make_video(f"{a}_{b}.mp4", 1, "m", split, original=a, people=(a, b))
+            for a, b, split in (("1", "2", "train"), ("2", "1", "test"))
+        ]
+        splits.drop_leaks(videos, keep_pairs=keep)
+        assert sum(v["split"] != "" for v in videos) == kept and videos[1]["split"] == "test"
+        output = capsys.readouterr().out
+        assert "1 videos of train share the pair of people with test" in output
+        assert ("they stay (--keep-pairs)" in output) == keep
 
 
 def test_split_in_order_without_originals_counts_by_name_and_leaves_the_rest():
