@@ -83,10 +83,8 @@ from running.script import barrier, run_script
 from running.workers import worker_pool
 
 BOX = ("left", "top", "right", "bottom")
-VIDEO_COLUMNS = (
-    *("video", "source", "label", "method", "split", "original", "width", "height"),
-    *("faces", "asked", "warnings", "first_warning"),
-)
+VIDEO_COLUMNS = ("video", "source", "label", "method", "split", "original", "width", "height")
+VIDEO_COLUMNS += ("faces", "asked", "warnings", "first_warning")
 
 
 def parse_args():
@@ -330,19 +328,19 @@ def read_boxes(folder):
     columns = ("video", "label", "original", "width", "height")
     table = read_table(folder / "videos.csv", columns, dict.fromkeys(columns[3:], (int, "0")))
     boxes = {}
-    of_video = {}
+    boxes_of = {}
     for video, label, original, width, height in zip(*(table[name] for name in columns)):
         if label == "0" and original:
-            of_video[video] = {}
-            boxes[original] = (int(width), int(height), of_video[video])
+            boxes_of[video] = {}
+            boxes[original] = (int(width), int(height), boxes_of[video])
     columns = [index[side].tolist() for side in BOX]
     for video, frame, *box in zip(index["video"], index["frame"].tolist(), *columns):
-        if video in of_video:
-            of_video[video][frame] = tuple(box)
+        if video in boxes_of:
+            boxes_of[video][frame] = tuple(box)
     skipped = read_table(folder / "skipped.csv", ("video", "frame"))
     for video, frame in zip(skipped["video"], skipped["frame"]):
-        if video in of_video and frame.isdecimal():
-            of_video[video].setdefault(int(frame), None)
+        if video in boxes_of and frame.isdecimal():
+            boxes_of[video].setdefault(int(frame), None)
     if not boxes:
         fail(
             f"{folder} holds no originals of FaceForensics++ or DFD: make it with --layout ffpp "
@@ -368,7 +366,8 @@ def extract_all(videos, args):
     settings = {flag: getattr(args, flag) for flag in flags.split()}
     if args.detector == "mtcnn":
         print(f"MTCNN on {args.device}")
-    barrier()  # so that all processes see the same videos as done
+    # All processes must have seen the same videos as done before one of them does more.
+    barrier()
     todo = todo[RANK::WORLD_SIZE]
     try:
         with worker_pool(args.workers) as pool:
@@ -396,8 +395,8 @@ def extract_all(videos, args):
 def extract_video(video, out, settings):
     """Save the crops of one video in OUT/NAME, and in faces.json what was found; runs in a worker.
 
-    The folder appears when it is finished. A video that cannot be read gives a folder without
-    crops, and the reason. `settings`: flags of this script, see `extract_all`.
+    The folder appears when it is finished. If the video cannot be read, it holds no crops, and the
+    reason is in faces.json. `settings`: flags of this script, see `extract_all`.
     """
     folder = out / f".part-{video['name']}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -405,6 +404,9 @@ def extract_video(video, out, settings):
     # A single frame is treated as a clip of length 1.
     single = settings["sampling"] == "frames"
     length = 1 if single else settings["clip_length"]
+    no_face = "no face found" if single else "no face found in its clip"
+    if "boxes" in video:
+        no_face = "no face found in its original"
     rows = []
     skipped = []
     warnings = []
@@ -428,9 +430,7 @@ def extract_video(video, out, settings):
             for clip, box in zip(clips, boxes):
                 for number, frame in clip:
                     if box is None:
-                        place = "" if single else " in its clip"
-                        place = " in its original" if "boxes" in video else place
-                        skipped.append([number, f"no face found{place}"])
+                        skipped.append([number, no_face])
                         continue
                     name = f"{number:06d}.{settings['format']}"
                     image = crop_face(frame, box, None if single else settings["size"])
@@ -502,9 +502,10 @@ def read_clips(path, wanted, length, detector, sizes, warnings):
 
 
 def find_boxes(clips, last_face, settings):
-    """One crop box per clip, or None where no face is found; and the last face, to follow it.
+    """Returns one crop box per clip, None where it shows no face, and the face found last.
 
     The middle frame of a clip decides; if it shows no face, its neighbors do, the nearest first.
+    dlib takes the face near the last one, or the largest; MTCNN takes the largest.
     """
     boxes = [None] * len(clips)
     middle = len(clips[0]) // 2

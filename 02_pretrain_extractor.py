@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stage 02: train the feature extractor on a large labelled set (FeatureTransfer 3.3, 4.2).
+"""Stage 02: train the feature extractor on a large labeled set (FeatureTransfer 3.3, 4.2).
 
     python 02_pretrain_extractor.py --faces faces/DFDC-F --out runs/extractor        # wants a GPU
     python 02_pretrain_extractor.py --faces faces/X --arch resnet18 --weights none \\

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stage 04: BP-DANN, adapt a classifier to an unlabelled set of features (FeatureTransfer 3.5).
+"""Stage 04: BP-DANN, adapt a classifier to an unlabeled set of features (FeatureTransfer 3.5).
 
     python 04_train_bpdann.py --source features/FF-DF --target features/DFD features/Celeb-DF \\
         --target-split all --target-fraction 0.1 --target-balance --out runs/FT --scores scores/FT
@@ -30,7 +30,7 @@ The defaults are the paper's. Deviations and choices (paper -> this script):
                       last
     an epoch          not given -> once through the source; the target is shuffled and repeated
     10 % of a target  as many real as fake (4.2) -> drawn without looking at labels, which an
-                      unlabelled set does not have, unless --target-balance is given
+                      unlabeled set does not have, unless --target-balance is given
     target images     "all images" -> the test split if the target has splits (--target-split all)
     grid N1, N2, p    values not given -> 256 512 1024, 32 64 128, 0.3 0.5 0.7; chosen by AUC, then
                       by loss, on the source's val split
@@ -86,7 +86,7 @@ RUNTIME_FLAGS = ("out", "device", "scores", "workers", "test", "test_split")
 
 # A set on disk: `features` is a memory map (N, D), or None where images are trained on.
 DataSet = namedtuple("DataSet", "folder index features")
-# The labelled source: inputs and labels for training, and inputs, labels, videos for validation.
+# The labeled source: inputs and labels for training, and inputs, labels, videos for validation.
 Source = namedtuple("Source", "x labels val_x val_labels val_videos")
 
 
@@ -366,7 +366,7 @@ def parse_args():
     parser = Parser(__doc__, usage)
     splits = ("train", "val", "test", "all")
     add = parser.add_argument_group("data").add_argument
-    text = "labelled features, a folder of stage 03; its train split is used"
+    text = "labeled features, a folder of stage 03; its train split is used"
     add("--source", type=Path, required=True, metavar="DIR", help=text)
     text = "features to adapt to, without their labels; several: to each in turn"
     add("--target", type=Path, nargs="+", required=True, metavar="DIR", help=text)
@@ -478,7 +478,7 @@ def adapt_to(name, folder, target_x, source, source_folder, args, width, device)
             has_args = (path / "args.json").exists()
             inputs.add(path / ("args.json" if has_args else "features.npy"))
     start_run(out, of_target, inputs=sorted(inputs), free=RUNTIME_FLAGS)
-    roles = {source_folder: "labelled source", folder: "unlabelled target"}
+    roles = {source_folder: "labeled source", folder: "unlabeled target"}
     content = dict(
         data=[describe_data(path, role) for path, role in roles.items()],
         extractor=None if args.end_to_end else extractor_of(source_folder),
@@ -505,7 +505,8 @@ def adapt_to(name, folder, target_x, source, source_folder, args, width, device)
     print(
         f"last epoch: label loss {row['label_loss']:.4f}, domain loss {row['domain_loss']:.4f} "
         f"({math.log(2):.4f} if the domains cannot be told apart), domain accuracy "
-        f"{percent(row['domain_accuracy'])}, AUC on the source's validation split {percent(row['source_val_auc'])}"
+        f"{percent(row['domain_accuracy'])}, AUC on the source's validation split "
+        f"{percent(row['source_val_auc'])}"
     )
     return model
 
@@ -546,7 +547,7 @@ def main():
         f"{grid}",
         flush=True,
     )
-    labelled = Source(
+    labeled = Source(
         load_inputs(source, train_rows, device, stream, args.precision),
         labels,
         load_inputs(source, val_rows, device, stream),
@@ -556,7 +557,7 @@ def main():
 
     for name, folder in targets.items():
         target_x = load_inputs(sets[folder], drawn[name], device, stream, args.precision)
-        model = adapt_to(name, folder, target_x, labelled, args.source, args, width, device)
+        model = adapt_to(name, folder, target_x, labeled, args.source, args, width, device)
         for test_name, test in (tests or {name: folder}).items():
             rows, index = scored[test], sets[test].index
             x = load_inputs(sets[test], rows, device, stream)

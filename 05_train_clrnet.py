@@ -3,20 +3,16 @@
 
     python 05_train_clrnet.py --strategy single --source faces/FS --test faces/FS faces/DF \\
         --out runs/clrnet/FS --scores scores/CLRNet-FS
-    python 05_train_clrnet.py --strategy merge --source faces/FS faces/DF faces/NT \\
-        --test faces/F2F --out runs/clrnet/merge --scores scores/CLRNet-merge
+    python 05_train_clrnet.py --strategy merge --source faces/FS faces/DF --out runs/clrnet/merge
     python 05_train_clrnet.py --strategy transfer --checkpoint runs/clrnet/FS/model.pt \\
-        --target faces/DF faces/NT --test faces/DF faces/NT \\
-        --out runs/clrnet/FS-to-DF-NT --scores scores/CLRNet-transfer
-    python 05_train_clrnet.py --strategy search --reenactment faces/F2F faces/NT \\
-        --swap faces/DF faces/FS faces/DFD --validation faces/DFW-val --test faces/DFW \\
-        --out runs/search --scores scores/CLRNet-search
+        --target faces/DF faces/NT --out runs/clrnet/FS-to-DF-NT
     python 05_train_clrnet.py --strategy single --source faces/X --filters 8 \\
         --repetitions 1 1 1 1 --image-size 64 --batch 8 --epochs 5 --out runs/small
 
 The last takes minutes on a CPU. `--model MesoInception4` trains a baseline. Merge followed by
-transfer is transfer from a merged --checkpoint. `--init weights.hdf5` starts from the authors'
-published weights; with --epochs 0 they are scored as they are. It writes to OUT:
+transfer is transfer from a merged --checkpoint; docs/stages.md has the grid search. `--init
+weights.hdf5` starts from the authors' published weights; with --epochs 0 they are scored as they
+are. It writes to OUT:
 
     model.pt       single, merge: the epoch with the highest AUC on the sources' validation splits;
                    transfer: the last epoch
@@ -27,32 +23,28 @@ published weights; with --epochs 0 they are scored as they are. It writes to OUT
 SCORES/NAME.csv holds P(fake) of each sample of the test split of each --test. With --save-features,
 DIR/NAME/features.npy and index.csv hold 2048 numbers per clip, which stage 04 reads as they are.
 
-The network is that of Figure 6, layer by layer as in the authors' published code
-(networks/clrnet.py). Deviations and choices (paper, or where named the authors' code -> this
-script; networks/baselines.py lists those of the baselines):
+The network is that of Figure 6, layer by layer as in the authors' code. Deviations and choices
+(paper, or where named that code -> this script; those of baselines: networks/baselines.py):
 
     optimizer           not given (code: Adam 5e-5, L2 1e-4 on input kernels) -> as the code
     batch, epochs       not given (code: 16 and 300 single, 40 and 150 otherwise) -> as the code
     class weights       not given (code: given, without effect) -> clips / (2 x clips of the class)
     brightness          -30..30 % (code: factor 0.7..1.0) -> factor 0.7..1.3; --brightness
-    channel shift       -50..50, meaning not given -> one value per clip, in grey levels of 255,
-                        added to all channels, as Keras does
+    channel shift       -50..50, meaning not given -> one value per clip, in gray levels of 255,
+                        added to all channels (Keras clips to the image's own range)
     zoom and rotation   border not given -> the border pixels are repeated
-    freezing            first half of the layers (code: all but the last 120 of 207) -> the first
-                        103 of 207 layers; --freeze
-    frozen batch norm   (code: uses the batch's statistics) -> uses its stored ones; frozen dropout
-                        is off
+    freezing            first half (code: all but the last 120 of 207) -> 103 of 207; --freeze
+    frozen layers       (code: batch norm uses the batch) -> uses stored statistics; no dropout
     transfer set        10 videos of each target (code: of the source too) -> 10 real and 10 fake of
                         each target; of the source too if --source names it
     which epoch         not given -> highest validation AUC; in transfer the last, because choosing
                         on the targets' validation videos would use more labels than those ten
-    merged sets         "an equal number of samples from each" (6.2.3) -> as many clips of each as
-                        the smallest set has
+    merged sets         "750 + 750 = 1500" (5.2.2) or "an equal number of samples" (6.2.3) -> all of
+                        each: the paper's cost of merge against transfer, 33.6 / 8.3 = 4.05, is that
+                        of all videos, 3250 / 790 = 4.11; else --merge-balance smallest
     batch norm          moving variance (code: biased) -> unbiased, as in PyTorch
-    precision           not given -> --precision: bfloat16 products and states on a CPU with such
-                        instructions, float32 elsewhere; scores, features and maps in float32
-    grid search         the best on the open-domain test set -> the best on --validation, a set of
-                        its own (training/grid_search.py)
+    precision           not given -> --precision; scores, features and maps in float32
+    grid search         best on the open-domain test set -> best on --validation, a set of its own
 """
 
 import argparse
@@ -79,7 +71,7 @@ from common import (
     write_whole,
 )
 from networks.baselines import NETWORKS
-from networks.clrnet import frozen_layers, initialise
+from networks.clrnet import frozen_layers, initialize
 from networks.extractor import load_weights
 from networks.keras_weights import load_keras_weights, read_keras_weights
 from reporting.metrics import auc, percent, validate
@@ -180,7 +172,8 @@ def training_data(args, frames):
         val_videos += [(name, val.index["video"][row]) for row in val.first]
     if args.strategy == "merge":
         sizes = [len(items) for items, _ in parts]
-        parts = equal_parts(parts, args.seed)
+        if args.merge_balance == "smallest":
+            parts = equal_parts(parts, args.seed)
         counts = {n: (len(part[0]), size) for n, part, size in zip(sets, parts, sizes)}
     items, labels = join(parts)
     if parts and len(np.unique(labels)) < 2:
@@ -242,7 +235,7 @@ def initial_weights(model, args, origin):
     if origin:
         load_state(model, origin, args.checkpoint)
     elif args.model == "CLRNet":
-        initialise(model)
+        initialize(model)
         if args.init:
             try:
                 load_keras_weights(model, read_keras_weights(args.init))
@@ -351,7 +344,7 @@ def print_settings(args, model, sets, data, run, device):
     total = sum(p.numel() for p in parameters) / 1e6
     trained = sum(p.numel() for p in parameters if p.requires_grad) / 1e6
     for name, (given, size) in data.counts.items():
-        print(f"{name}: {given} of {size} training clips, as many as the smallest set has")
+        print(f"{name}: {given} of {size} training clips")
     print(
         f"{args.model}: {total:.2f} million parameters, {trained:.2f} of them trained; samples of "
         f"{model.frames} x {model.image_size} x {model.image_size}\n"
@@ -456,10 +449,12 @@ def parse_args():
     choices = ("single", "merge", "transfer", "search")
     add("--strategy", choices=choices, required=True, help=text)
     text = (
-        "sets to train on: one (single), several (merge); transfer: sets of which a few videos are "
-        "added to the targets' (default none, as in the paper; the authors' code adds the source)"
+        "sets to train on; transfer: sets of which a few videos are added to the targets' (default "
+        "none, as in the paper; the authors' code adds the source)"
     )
     add("--source", type=Path, nargs="+", default=[], metavar="DIR", help=text)
+    text = "merge: take all clips of each set, or as many as the smallest has (default all)"
+    add("--merge-balance", choices=("all", "smallest"), default="all", help=text)
     text = "transfer: model.pt of the source"
     add("--checkpoint", type=Path, metavar="FILE", help=text)
     text = "transfer: sets to learn from a few videos"
@@ -470,10 +465,7 @@ def parse_args():
     add("--reenactment", type=Path, nargs="+", default=[], metavar="DIR", help=text)
     text = "search: sets of identity swap, e.g. DF FS DFD"
     add("--swap", type=Path, nargs="+", default=[], metavar="DIR", help=text)
-    text = (
-        "search: the set on which the best is chosen (its val split; all of a set without "
-        "splits); never one to test on"
-    )
+    text = "search: the set to choose on (its val split, or all of it), never one to test on"
     add("--validation", type=Path, metavar="DIR", help=text)
     text = "sets whose test split is scored"
     add("--test", type=Path, nargs="+", default=[], metavar="DIR", help=text)
@@ -481,13 +473,13 @@ def parse_args():
     add("--out", type=Path, required=True, metavar="DIR", help=text)
     text = "folder for the scores, e.g. scores/CLRNet-FS"
     add("--scores", type=Path, metavar="DIR", help=text)
-    text = "write features of all clips of every set named here, for stage 04, to DIR/NAME"
+    text = "write features of all clips of all sets, for stage 04, to DIR/NAME"
     add("--save-features", type=Path, metavar="DIR", help=text)
     text = "CLRNet: draw class activation maps of N videos of each --test"
     add("--cam", type=int, metavar="N", help=text)
     add = parser.add_argument_group("model (transfer takes the checkpoint's)").add_argument
     add("--model", choices=list(NETWORKS), default="CLRNet", help="network (default CLRNet)")
-    text = "side of the input (default: CLRNet 240, others in networks/baselines.py)"
+    text = "side of the input (default: CLRNet 240)"
     add("--image-size", type=int, metavar="PIXELS", help=text)
     text = "CLRNet: filters of the stem and the first stage (default 64)"
     add("--filters", type=int, metavar="N", help=text)
@@ -501,13 +493,13 @@ def parse_args():
     add("--weights", default="none", metavar="none|imagenet|FILE", help=text)
     title = "training (defaults of CLRNet, not in the paper; others in networks/baselines.py)"
     add = parser.add_argument_group(title).add_argument
-    text = "passes over the training clips (default: single 300, else 150); 0 only scores"
+    text = "passes over the clips (default: single 300, else 150); 0 only scores"
     add("--epochs", type=int, metavar="N", help=text)
     text = "samples per step (default: single 16, else 40)"
     add("--batch", type=int, metavar="N", help=text)
     add("--lr", type=float, metavar="RATE", help="Adam's learning rate (default 5e-5)")
     add("--l2", type=float, metavar="RATE", help="L2 on the kernels (default 1e-4)")
-    text = "augmentation: factor (default 0.7 1.3, the paper's; the authors' code: 0.7 1.0)"
+    text = "augmentation: factor (default 0.7 1.3; the authors' code: 0.7 1.0)"
     pair = dict(nargs=2, default=[0.7, 1.3], metavar=("LOW", "HIGH"))
     add("--brightness", type=float, help=text, **pair)
     text = (

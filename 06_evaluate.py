@@ -41,14 +41,13 @@ metric that is not defined, as with one class only, is shown as "undefined".
 
 Choices that the papers do not describe:
 
-                      papers       here
-    intervals         none         95 %, percentile bootstrap over videos, as the images of a video
-                                   are not independent; resamples in which a metric is undefined
-                                   are left out
-    CLRNet's F1       not said     mean over both classes
+                      papers                here
+    intervals         none (CLRNet: ±)      95 %, percentile bootstrap over videos, as the images of
+                                            a video are not independent; resamples in which a metric
+                                            is undefined are left out
+    CLRNet's F1       not said which        mean over both classes
 """
 
-import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -74,7 +73,7 @@ from reporting.tables import (
     table_2,
     write_tables,
 )
-from running.folder import folder_names
+from running.folder import folder_names, read_flags
 from running.script import run_script
 
 # Bins of 0..1 in the figures of scores.
@@ -127,15 +126,6 @@ def parse_args():
         if folder and not folder.is_dir():
             fail(f"--{flag} {folder} is not a folder")
     return args
-
-
-def read_flags(folder):
-    """The flags in a folder's args.json as a dict, empty if there are none."""
-    try:
-        flags = json.loads((folder / "args.json").read_text(encoding="utf-8"))["flags"]
-        return flags if isinstance(flags, dict) else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def count_faces(name, folder):

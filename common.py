@@ -71,7 +71,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, doc, usage=None):
         description, epilog = doc.split("\n\n", 1)
-        wide = partial(argparse.RawDescriptionHelpFormatter, width=100)
+        wide = partial(argparse.RawDescriptionHelpFormatter, width=110)
         super().__init__(usage=usage, description=description, epilog=epilog, formatter_class=wide)
 
     def parse_args(self, workers=None, seed=False, device=False, precision=None, go_on=True):
@@ -262,7 +262,7 @@ def check_labels(path, videos, labels):
     seen = {}
     for video, label in zip(videos, labels.tolist()):
         if seen.setdefault(video, label) != label:
-            fail(f"{path}: video {video} is labelled real in one row and fake in another")
+            fail(f"{path}: video {video} is labeled real in one row and fake in another")
 
 
 def check_duplicates(path, columns):

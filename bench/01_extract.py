@@ -1,65 +1,67 @@
 #!/usr/bin/env python3
-"""CPU seconds a video of stage 01 (user and system, child processes included) beside other ways, on real clips.
+"""CPU seconds per video of stage 01 (user and system, with child processes), beside other ways.
 
     python bench/01_extract.py --data DIR
     python bench/01_extract.py --data DIR --only frames --rounds 1
 
-DIR holds videos.csv as --list takes it, and an ffpp/ tree. Work: 30 frames a video; 16 clips of 5 frames; fakes with --boxes-from.
+DIR holds real clips: videos.csv as --list takes it, and an ffpp/ tree. Three kinds of work: 30
+frames per video; 16 clips of 5 frames; fakes with --boxes-from.
 
-    ours            the script with one process, on four copies of the videos: its start is in the figure
-    every frame     as benchmark suites do it: every frame decoded and converted by ffmpeg and piped, dlib's HOG on the full frame with one
-                    upsampling in each of the wanted ones, cropped 1.2 times and saved as PNG
+    ours            the script with one process, on four copies of the videos, its start included
+    every frame     as benchmark suites do it: ffmpeg decodes, converts and pipes every frame; in
+                    each of the wanted ones, dlib's HOG searches the full frame with one doubling;
+                    the crop, 1.2 times the box, is saved as PNG
     one HOG a clip  the same with one detection for the five frames of a clip, as ours has it
-    MTCNN           every frame with facenet-pytorch's MTCNN, frame by frame, where it is installed
-    limit           ffmpeg decoding each video to null, on one thread
+    MTCNN           every frame with facenet-pytorch's MTCNN, one at a time, if it is installed
+    limit           ffmpeg decodes each video and throws it away, on one thread
 
-The alternatives run in this process: their start is not in their figures.
+The alternatives run in this process, so that their start is not included.
 """
 
-import os
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-from importlib import import_module
 from pathlib import Path
 
 from side_by_side import ROOT, arguments, in_turn, ratio, record, show, table
 
+from common import read_table
 from media import faces, video
 
 COPIES = 4
+WORK = {"frames": "30 frames", "clips": "16 clips of 5 frames"}
 
 
 def cpu(function, *args):
-    """User and system seconds of a call, child processes included."""
+    """User and system seconds of a call, with child processes."""
 
     def now():
-        return sum(
-            u.ru_utime + u.ru_stime
-            for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        )
+        usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
     start = now()
     function(*args)
     return now() - start
 
 
-def every_frame(stage, videos, out, clips, find, each=True):
-    """Decode and convert every frame, keep the wanted ones, find the face in full frames (in each, or in the middle one of a clip), crop and save."""
+def every_frame(videos, out, clips, find, each=True):
+    """Decode and convert every frame, find the face in wanted ones, crop and save it.
+
+    find: full frame -> box or None. each: in each wanted frame, else in the middle one of a clip.
+    """
     import imageio_ffmpeg
     import numpy as np
     from PIL import Image
 
     for v, path in enumerate(videos):
         frames = video.count_frames(path)
-        groups = (
-            [range(s, s + 5) for s in faces.clip_starts(frames, 16, 5)]
-            if clips
-            else [[n] for n in faces.equal_intervals(frames, 30)]
-        )
-        group_of = {n: group for group in groups for n in group}
+        if clips:
+            groups = [range(start, start + 5) for start in faces.clip_starts(frames, 16, 5)]
+        else:
+            groups = [[number] for number in faces.equal_intervals(frames, 30)]
+        group_of = {number: group for group in groups for number in group}
         reader = imageio_ffmpeg.read_frames(
             str(path), input_params=["-threads", "1"], output_params=["-fps_mode", "passthrough"]
         )
@@ -77,14 +79,14 @@ def every_frame(stage, videos, out, clips, find, each=True):
                 if not box:
                     continue
                 crop = Image.fromarray(frame).crop(faces.square_box(box, 1.2, width, height))
-                (crop.resize((240, 240), Image.Resampling.BICUBIC) if clips else crop).save(
-                    out / f"{v}_{number}.png"
-                )
+                if clips:
+                    crop = crop.resize((240, 240), Image.Resampling.BICUBIC)
+                crop.save(out / f"{v}_{number}.png")
             kept = []
 
 
 def hog():
-    """dlib's detector on the full frame, with one upsampling."""
+    """dlib's detector on the full frame, with one doubling."""
     import dlib
 
     detector = dlib.get_frontal_face_detector()
@@ -98,7 +100,7 @@ def hog():
 
 
 def mtcnn():
-    """facenet-pytorch's MTCNN on one frame."""
+    """facenet-pytorch's MTCNN on one frame. Raises ImportError."""
     import torch
     from facenet_pytorch import MTCNN
     from PIL import Image
@@ -108,13 +110,96 @@ def mtcnn():
 
     def find(frame):
         boxes, _ = network.detect(Image.fromarray(frame))
-        return (
-            None
-            if boxes is None
-            else max(map(tuple, boxes), key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
-        )
+        if boxes is None:
+            return None
+        return max(map(tuple, boxes), key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
 
     return find
+
+
+def extract(out, *flags):
+    """Stage 01 with one process."""
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, ROOT / "01_extract_faces.py", *flags, "--workers", "1", "--out", out]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def limit(paths):
+    """Seconds per video of ffmpeg, which decodes them and throws them away."""
+
+    def decode():
+        for path in paths:
+            subprocess.run(video.ffmpeg_command(path, "-f", "null", "-"), check=True)
+
+    return cpu(decode) / len(paths)
+
+
+def frames_or_clips(what, videos, work, rounds):
+    """Lines about 30 frames per video, or 16 clips of 5."""
+    (work / what).mkdir()
+    flags = ["--layout", "folders", "--videos", work / "videos", "--sampling", what]
+    finder = hog()
+    ways = {"every frame": (finder, True)}
+    if what == "clips":
+        ways["one HOG a clip"] = (finder, False)
+    else:
+        try:
+            ways["MTCNN"] = (mtcnn(), True)
+        except ImportError:
+            print("facenet-pytorch is not installed: without MTCNN")
+
+    def ours():
+        return cpu(extract, work / "ours", *flags) / len(videos) / COPIES
+
+    def other(way):
+        return cpu(every_frame, videos, work / what, what == "clips", *way) / len(videos)
+
+    others = {name: lambda way=way: other(way) for name, way in ways.items()}
+    found = in_turn({"ours": ours, **others, "limit": lambda: limit(videos)}, rounds)
+    rows = [(name, show(values), ratio(values, found["ours"])) for name, values in found.items()]
+    return [
+        f"{WORK[what]} per video, {len(videos)} videos:",
+        "",
+        *table(("", "CPU seconds per video", "in ours"), rows),
+        "",
+        f"Ours in limits: {ratio(found['ours'], found['limit'])}.",
+        "",
+    ]
+
+
+def boxes_of_originals(videos, data, work, rounds):
+    """Lines about fakes of FF++ with --boxes-from."""
+    fakes = [path for path in videos if "manipulated_sequences" in str(path)]
+    tree = work / "ffpp"
+    original_folder = tree / "original_sequences/youtube/c23/videos"
+    fake_folder = tree / "manipulated_sequences/Fakes/c23/videos"
+    original_folder.mkdir(parents=True)
+    fake_folder.mkdir(parents=True)
+    for fake in fakes:
+        target = fake.stem.split("_")[0]
+        name = f"original_sequences/youtube/c23/videos/{target}.mp4"
+        shutil.copy(data / "ffpp" / name, original_folder)
+        # FF++ has one fake of each pair by each method: copies get the names of other sources.
+        for copy in range(6 * COPIES):
+            shutil.copy(fake, fake_folder / f"{target}_{900 + copy}.mp4")
+    copies = sorted(fake_folder.iterdir())
+    flags = ["--layout", "ffpp", "--videos", tree, "--method"]
+    extract(work / "originals", *flags, "originals")
+    flags += ["Fakes", "--boxes-from", work / "originals"]
+
+    def ours():
+        return cpu(extract, work / "ours", *flags) / len(copies)
+
+    found = in_turn({"ours": ours, "limit": lambda: limit(copies)}, rounds)
+    rows = [(name, show(values)) for name, values in found.items()]
+    return [
+        f"Fakes with --boxes-from, 30 frames, {len(copies)} copies of {len(fakes)} fakes of FF++ "
+        f"(and their {len(fakes)} originals, which are included):",
+        "",
+        *table(("", "CPU seconds per video"), rows),
+        "",
+        f"Ours in limits: {ratio(found['ours'], found['limit'])}.",
+    ]
 
 
 def main():
@@ -124,124 +209,20 @@ def main():
     )
     parser.add_argument("--only", choices=("frames", "clips", "boxes"), help="one of the three")
     args = parser.parse_args()
-    stage, common = import_module("01_extract_faces"), import_module("common")
-    videos = [
-        args.data / path for path in common.read_table(args.data / "videos.csv", ["path"])["path"]
-    ]
+    videos = [args.data / path for path in read_table(args.data / "videos.csv", ["path"])["path"]]
     work = Path(tempfile.mkdtemp())
-
-    def ours(*flags):
-        shutil.rmtree(work / "ours", ignore_errors=True)
-        subprocess.run(
-            [
-                sys.executable,
-                ROOT / "01_extract_faces.py",
-                *map(str, flags),
-                "--workers",
-                "1",
-                "--out",
-                work / "ours",
-            ],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-
-    def limit(paths):
-        for path in paths:
-            subprocess.run(video.ffmpeg_command(path, "-f", "null", "-"), check=True)
-
     lines = []
     try:
+        folder = work / "videos/real"
+        folder.mkdir(parents=True)
         for copy in range(COPIES):
             for v, path in enumerate(videos):
-                (work / "videos/real").mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, work / f"videos/real/{v}_{copy}{path.suffix}")
-        finder = hog()
-        others = {
-            "frames": {"every frame": (finder, True)},
-            "clips": {"every frame": (finder, True), "one HOG a clip": (finder, False)},
-        }
-        try:
-            others["frames"]["MTCNN"] = mtcnn(), True
-        except ImportError:
-            print("facenet-pytorch is not installed: without MTCNN")
-        for what, flags in (("frames", ()), ("clips", ("--sampling", "clips"))):
-            if args.only not in (None, what):
-                continue
-            (work / what).mkdir()
-            found = in_turn(
-                {
-                    "ours": lambda: (
-                        cpu(ours, "--layout", "folders", "--videos", work / "videos", *flags)
-                        / len(videos)
-                        / COPIES
-                    ),
-                    **{
-                        name: lambda how=how: (
-                            cpu(every_frame, stage, videos, work / what, what == "clips", *how)
-                            / len(videos)
-                        )
-                        for name, how in others[what].items()
-                    },
-                    "limit": lambda: cpu(limit, videos) / len(videos),
-                },
-                args.rounds,
-            )
-            lines += [
-                f"{'30 frames' if what == 'frames' else '16 clips of 5 frames'} a video, {len(videos)} videos:",
-                "",
-                *table(
-                    ("", "CPU seconds a video", "in ours"),
-                    [(name, show(v), ratio(v, found["ours"])) for name, v in found.items()],
-                ),
-                "",
-                f"Ours in limits: {ratio(found['ours'], found['limit'])}.",
-                "",
-            ]
+                shutil.copy(path, folder / f"{v}_{copy}{path.suffix}")
+        for what in WORK:
+            if args.only in (None, what):
+                lines += frames_or_clips(what, videos, work, args.rounds)
         if args.only in (None, "boxes"):
-            fakes = [v for v in videos if "manipulated_sequences" in str(v)]
-            for (
-                fake
-            ) in fakes:  # FF++ has one fake of each pair a method: copies under the names of others
-                target, source = fake.stem.split("_")
-                tree = work / "ffpp"
-                original = args.data / f"ffpp/original_sequences/youtube/c23/videos/{target}.mp4"
-                (tree / "original_sequences/youtube/c23/videos").mkdir(parents=True, exist_ok=True)
-                shutil.copy(original, tree / "original_sequences/youtube/c23/videos")
-                (tree / "manipulated_sequences/Fakes/c23/videos").mkdir(parents=True, exist_ok=True)
-                for copy in range(6 * COPIES):
-                    shutil.copy(
-                        fake,
-                        tree / f"manipulated_sequences/Fakes/c23/videos/{target}_{900 + copy}.mp4",
-                    )
-            copies = sorted((work / "ffpp/manipulated_sequences/Fakes/c23/videos").iterdir())
-            ours("--layout", "ffpp", "--videos", work / "ffpp", "--method", "originals")
-            os.rename(work / "ours", work / "originals")
-            each = {
-                "ours": lambda: (
-                    cpu(
-                        ours,
-                        "--layout",
-                        "ffpp",
-                        "--videos",
-                        work / "ffpp",
-                        "--method",
-                        "Fakes",
-                        "--boxes-from",
-                        work / "originals",
-                    )
-                    / len(copies)
-                ),
-                "limit": lambda: cpu(limit, copies) / len(copies),
-            }
-            found = in_turn(each, args.rounds)
-            lines += [
-                f"Fakes with --boxes-from, 30 frames, {len(copies)} copies of {len(fakes)} fakes of FF++ (and their {len(fakes)} originals, which are in the figure):",
-                "",
-                *table(("", "CPU seconds a video"), [(name, show(v)) for name, v in found.items()]),
-                "",
-                f"Ours in limits: {ratio(found['ours'], found['limit'])}.",
-            ]
+            lines += boxes_of_originals(videos, args.data, work, args.rounds)
     finally:
         shutil.rmtree(work)
     record(args, lines)

@@ -1,42 +1,54 @@
 #!/usr/bin/env python3
-"""A training step of the feature extractor, and the whole loop with loading, beside a plain fp32 loop; then stage 03's extraction.
+"""Training and extraction with the feature extractor (02, 03), beside a plain fp32 loop.
 
-    python bench/02_train.py                                    # 02: se_resnext101_32x4d at 224, and 03
+    python bench/02_train.py                            # se_resnext101_32x4d at 224 x 224
     python bench/02_train.py --device cuda --batch 128
 
-Step, images a second:
+Three tables, all in images per second:
 
-    ours            the script's network, memory format, precision and optimizer on a batch that is there; and with the other precision
-    plain           fp32, NCHW, torch's Adam as it comes, the loss taken each step
-    limit           the step's multiply-adds at the rate of a large matrix product, in fp32 and in bf16
+    step         of training, on a batch that is in memory. ours: 02's network, memory format,
+                 optimizer and precision, and the other precision. plain: fp32, NCHW, torch's Adam
+                 as it comes, the value of the loss taken in each step
+    loop         the same, fed from face images of 240 x 240 on disk. ours: 02 itself, the rate that
+                 it prints, which leaves its start out. plain: a DataLoader of PIL images, resized
+                 and normalized in the workers as in torchvision's recipes
+    extraction   03's network at --extract-batch, beside the plain network at 1 and at 32 images
 
-Loop: the same fed from face images of 240 x 240 on disk; ours by the script (its start is not in the figure: it prints its own rate), plain by a
-DataLoader of PIL images, resized and normalised in the workers as torchvision's recipes do. Extraction: stage 03's network at --extract-batch beside
-the plain network at 1 and at 32 images.
+limit: the multiply-adds of a step at the rate of a large matrix product, in fp32 and in bf16.
 """
 
-import re
 import shutil
-import subprocess
-import sys
 import tempfile
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from side_by_side import ROOT, arguments, in_turn, peak_rate, ratio, record, seconds, show, table
+from side_by_side import (
+    arguments,
+    images_per_second,
+    in_turn,
+    peak_rate,
+    ratio,
+    record,
+    run_stage,
+    seconds,
+    show,
+    table,
+)
 from torch.nn import functional as F
 
-from networks import extractor
+from common import autocast, choose_precision
+from networks.extractor import Extractor, fold_batch_norm
 
-ARCH, MULTIPLY_ADDS = "se_resnext101_32x4d", 7.97e9  # of one image of 224 x 224, forward
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ARCH = "se_resnext101_32x4d"
+MULTIPLY_ADDS = 7.97e9  # of one image of 224 x 224, forward
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
 
 
 def plain_network(device):
-    """The network as pretrainedmodels has it, two classes."""
+    """The network as pretrainedmodels has it, with two classes."""
     import pretrainedmodels
 
     torch.manual_seed(0)
@@ -45,8 +57,13 @@ def plain_network(device):
     return model.to(device)
 
 
+def normalize(images):
+    """(N, 3, S, S) uint8 -> what the plain network takes."""
+    return (images / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+
+
 class PlainFaces(torch.utils.data.Dataset):
-    """PIL images, normalised in the worker."""
+    """PIL images, normalized in the worker."""
 
     def __init__(self, paths):
         from torchvision import transforms
@@ -69,186 +86,156 @@ class PlainFaces(torch.utils.data.Dataset):
 
 
 def make_faces(folder, count):
-    """Images of 240 x 240, smooth with some noise, so that they compress as faces do; and their index."""
+    """Write images of 240 x 240, smooth with some noise so that they compress as faces do."""
     rng = np.random.default_rng(0)
     (folder / "v").mkdir(parents=True)
-    lines = []
+    lines = ["path,video,frame,clip,label,method,split"]
     for k in range(count):
-        coarse = Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).resize(
-            (240, 240), Image.Resampling.BICUBIC
-        )
-        pixels = np.clip(np.asarray(coarse) + rng.normal(0, 3, (240, 240, 3)), 0, 255).astype(
-            np.uint8
-        )
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize((240, 240), Image.Resampling.BICUBIC))
+        pixels = np.clip(smooth + rng.normal(0, 3, (240, 240, 3)), 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"v/{k:06d}.png", compress_level=1)
         lines.append(f"v/{k:06d}.png,v{k % 2},{k},,{k % 2},m,train")
-    (folder / "index.csv").write_text(
-        "path,video,frame,clip,label,method,split\n" + "\n".join(lines) + "\n"
+    (folder / "index.csv").write_text("\n".join(lines) + "\n")
+
+
+def add_ours_and_limits(alternatives, ours, count, multiply_adds, device):
+    """All alternatives: `ours` in both precisions, what is there already, and the limits.
+
+    ours: a function of a precision that treats `count` images; multiply_adds: per image.
+    """
+    chosen = choose_precision("auto", device)
+    other = {"fp32": "bf16", "bf16": "fp32"}[chosen]
+    return {
+        "ours": lambda: count / seconds(ours, chosen),
+        f"ours, {other}": lambda: count / seconds(ours, other),
+        **alternatives,
+        "limit, fp32": lambda: peak_rate(device) / multiply_adds,
+        "limit, bf16": lambda: peak_rate(device, torch.bfloat16) / multiply_adds,
+    }
+
+
+def measure_step(args, device, ours, plain):
+    """Rates of a training step."""
+    n = args.batch
+    images = torch.randint(0, 256, (n, 3, 224, 224), dtype=torch.uint8)
+    labels = torch.arange(n, device=device) % 2
+    x = normalize(images).to(device)
+    our_adam = torch.optim.Adam(ours.parameters(), lr=2e-3, weight_decay=4e-5)
+    plain_adam = torch.optim.Adam(plain.parameters(), lr=2e-3, weight_decay=4e-5)
+
+    def our_step(precision):
+        our_adam.zero_grad()
+        with autocast(device, precision):
+            loss = F.cross_entropy(ours(images.to(device)), labels)
+        loss.backward()
+        our_adam.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def plain_step():
+        loss = F.cross_entropy(plain(x), labels)
+        plain_adam.zero_grad()
+        loss.backward()
+        plain_adam.step()
+        loss.item()
+
+    our_step("fp32")
+    our_step("bf16")
+    plain_step()
+    alternatives = {"plain": lambda: n / seconds(plain_step)}
+    # Three products: forward, the gradient of the input and that of the weights.
+    alternatives = add_ours_and_limits(alternatives, our_step, n, 3 * MULTIPLY_ADDS, device)
+    return in_turn(alternatives, args.rounds)
+
+
+def measure_loop(args, device, plain, folder):
+    """Rates of training from images on disk."""
+    make_faces(folder / "faces", args.batch * args.steps)
+    paths = sorted((folder / "faces/v").iterdir())
+    flags = ("--faces", folder / "faces", "--out", folder / "run", "--weights", "none")
+    flags += ("--epochs", 1, "--batch", args.batch, "--device", args.device)
+
+    def our_loop():
+        shutil.rmtree(folder / "run", ignore_errors=True)
+        return images_per_second(run_stage("02_pretrain_extractor.py", *flags))
+
+    def plain_loop():
+        adam = torch.optim.Adam(plain.parameters(), lr=2e-3, weight_decay=4e-5)
+        loader = torch.utils.data.DataLoader(
+            PlainFaces(paths), args.batch, shuffle=True, drop_last=True, num_workers=2
+        )
+
+        def epoch():
+            for x, y in loader:
+                loss = F.cross_entropy(plain(x.to(device)), y.to(device))
+                adam.zero_grad()
+                loss.backward()
+                adam.step()
+                loss.item()
+
+        return len(paths) / seconds(epoch)
+
+    return in_turn({"ours": our_loop, "plain": plain_loop}, max(2, args.rounds // 2))
+
+
+def measure_extraction(args, device, ours, plain):
+    """Rates of feature extraction."""
+    ours = fold_batch_norm(ours.eval())
+    plain = plain.eval()
+    batch = torch.randint(0, 256, (args.extract_batch, 3, 224, 224), dtype=torch.uint8)
+    x = normalize(batch[:32]).to(device)
+
+    def our_features(precision):
+        with torch.inference_mode(), autocast(device, precision):
+            ours.features(batch.to(device)).cpu()
+
+    def plain_features(x):
+        with torch.no_grad():
+            F.relu(plain.features(x)).mean((2, 3)).cpu()
+
+    our_features("fp32")
+    our_features("bf16")
+    plain_features(x)
+    alternatives = {
+        "plain, batch 32": lambda: len(x) / seconds(plain_features, x),
+        "plain, batch 1": lambda: 1 / seconds(plain_features, x[:1]),
+    }
+    alternatives = add_ours_and_limits(
+        alternatives, our_features, len(batch), MULTIPLY_ADDS, device
     )
+    return in_turn(alternatives, args.rounds)
 
 
 def main():
     parser = arguments(__doc__)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, default=16, help="(default 16)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default cpu)")
+    parser.add_argument("--batch", type=int, default=16, help="images per step (default 16)")
     parser.add_argument("--extract-batch", type=int, default=32, help="of ours in 03 (default 32)")
-    parser.add_argument("--steps", type=int, default=8, help="of the loop (default 8)")
+    parser.add_argument("--steps", type=int, default=8, help="steps of the loop (default 8)")
     args = parser.parse_args()
-    common, device = import_module("common"), torch.device(args.device)
-    precision = common.choose_precision("auto", device)
-    folder, n = Path(tempfile.mkdtemp()), args.batch
-    images, labels = (
-        torch.randint(0, 256, (n, 3, 224, 224), dtype=torch.uint8),
-        torch.arange(n, device=device) % 2,
-    )
-
-    def wait():
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
+    device = torch.device(args.device)
+    precision = choose_precision("auto", device)
     torch.manual_seed(0)
-    ours, plain = extractor.Extractor(ARCH).to(device), plain_network(device)
-    our_adam = torch.optim.Adam(ours.parameters(), lr=2e-3, weight_decay=4e-5)
-    adam = torch.optim.Adam(plain.parameters(), lr=2e-3, weight_decay=4e-5)
-    normal = (
-        (images / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-    ).to(device)
-
-    def our_step(precision):
-        our_adam.zero_grad()
-        with common.autocast(device, precision):
-            loss = F.cross_entropy(ours(images.to(device)), labels)
-        loss.backward()
-        our_adam.step()
-        wait()
-
-    def plain_step():
-        loss = F.cross_entropy(plain(normal), labels)
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        loss.item()
-
-    def limit(times, dtype=torch.float32):
-        return lambda: peak_rate(args.device, dtype) / (times * MULTIPLY_ADDS)
-
-    try:
-        our_step("fp32"), our_step("bf16"), plain_step()
-        step = in_turn(
-            {
-                "ours": lambda: n / seconds(our_step, precision),
-                **{
-                    f"ours, {p}": lambda p=p: n / seconds(our_step, p)
-                    for p in ("fp32", "bf16")
-                    if p != precision
-                },
-                "plain": lambda: n / seconds(plain_step),
-                "limit, fp32": limit(3),
-                "limit, bf16": limit(3, torch.bfloat16),
-            },
-            args.rounds,
-        )
-        del our_adam, adam
-
-        make_faces(folder / "faces", n * args.steps)
-        paths = sorted((folder / "faces/v").iterdir())
-
-        def our_loop():
-            shutil.rmtree(folder / "run", ignore_errors=True)
-            done = subprocess.run(
-                [
-                    sys.executable,
-                    ROOT / "02_pretrain_extractor.py",
-                    "--faces",
-                    folder / "faces",
-                    "--out",
-                    folder / "run",
-                    "--weights",
-                    "none",
-                    "--epochs",
-                    "1",
-                    "--batch",
-                    str(n),
-                    "--device",
-                    args.device,
-                ],
-                check=True,
-                capture_output=True,
-                text=True,
-            )
-            return float(re.search(r"([\d.]+) images a second", done.stdout)[1])
-
-        def plain_loop():
-            adam = torch.optim.Adam(plain.parameters(), lr=2e-3, weight_decay=4e-5)
-            loader = torch.utils.data.DataLoader(
-                PlainFaces(paths), n, shuffle=True, drop_last=True, num_workers=2
-            )
-
-            def epoch():
-                for x, y in loader:
-                    loss = F.cross_entropy(plain(x.to(device)), y.to(device))
-                    adam.zero_grad()
-                    loss.backward()
-                    adam.step()
-                    loss.item()
-
-            return len(paths) / seconds(epoch)
-
-        loop = in_turn({"ours": our_loop, "plain": plain_loop}, max(2, args.rounds // 2))
-
-        fast, plain = extractor.fold_batch_norm(ours.eval()), plain.eval()
-        batch = torch.randint(0, 256, (args.extract_batch, 3, 224, 224), dtype=torch.uint8)
-        x = (
-            (batch[:32] / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-        ).to(device)
-
-        def our_features(precision):
-            with torch.inference_mode(), common.autocast(device, precision):
-                fast.features(batch.to(device)).cpu()
-
-        def plain_features(x):
-            with torch.no_grad():
-                F.relu(plain.features(x)).mean((2, 3)).cpu()
-
-        our_features("fp32"), our_features("bf16"), plain_features(x)
-        features = in_turn(
-            {
-                "ours": lambda: len(batch) / seconds(our_features, precision),
-                **{
-                    f"ours, {p}": lambda p=p: len(batch) / seconds(our_features, p)
-                    for p in ("fp32", "bf16")
-                    if p != precision
-                },
-                "plain, batch 32": lambda: 32 / seconds(plain_features, x[:32]),
-                "plain, batch 1": lambda: 1 / seconds(plain_features, x[:1]),
-                "limit, fp32": limit(1),
-                "limit, bf16": limit(1, torch.bfloat16),
-            },
-            args.rounds,
-        )
-    finally:
-        shutil.rmtree(folder)
+    ours = Extractor(ARCH).to(device)
+    plain = plain_network(device)
+    with tempfile.TemporaryDirectory() as folder:
+        step = measure_step(args, device, ours, plain)
+        loop = measure_loop(args, device, plain, Path(folder))
+        extraction = measure_extraction(args, device, ours, plain)
+    n = args.batch
     lines = []
     for title, found in (
         (f"02, a step of {n} images (ours: {precision})", step),
         (f"02, the whole loop, {args.steps} steps of {n} images", loop),
-        (f"03, {args.extract_batch} images at a time (ours: {precision})", features),
+        (f"03, {args.extract_batch} images at a time (ours: {precision})", extraction),
     ):
-        lines += [
-            f"{title}:",
-            "",
-            *table(
-                ("", "images a second", "ours is so many times as fast"),
-                [(name, show(v), ratio(found["ours"], v)) for name, v in found.items()],
-            ),
-            "",
-        ]
-    share = [a / b for a, b in zip(loop["ours"], step["ours"])]
-    record(
-        args,
-        lines + [f"Our loop has {show([100 * s for s in share])} % of our step's rate."],
-        args.device,
-    )
+        header = ("", "images per second", "ours is so many times as fast")
+        rows = [(name, show(v), ratio(found["ours"], v)) for name, v in found.items()]
+        lines += [f"{title}:", "", *table(header, rows), ""]
+    share = [100 * a / b for a, b in zip(loop["ours"], step["ours"])]
+    lines.append(f"Our loop reaches {show(share)} % of our step's rate.")
+    record(args, lines, args.device)
 
 
 if __name__ == "__main__":

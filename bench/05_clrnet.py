@@ -1,44 +1,52 @@
 #!/usr/bin/env python3
-"""A training step of the full CLRNet (248 million parameters, 5 x 240 x 240) beside other ConvLSTMs, and its peak of memory.
+"""A training step of the full CLRNet, beside other ConvLSTMs, and its peak of memory.
 
     python bench/05_clrnet.py --batch 1 4
-    python bench/05_clrnet.py --batch 4 --tensorflow /path/to/python          # one that can import tensorflow
+    python bench/05_clrnet.py --batch 4 --tensorflow /path/to/python   # one with tensorflow
     python bench/05_clrnet.py --batch 16 --device cuda
 
-    ours            as 05 trains it, without augmentation, in the precision that it chooses on this device; and in fp32
-    concatenating   the same network with the cell as known packages have it: input and state concatenated, one convolution a frame (where
-                    the input has a stride, every second pixel of it is taken, which costs the least), and torch's Adam as it comes
-    Keras           the authors' network in Keras, where --tensorflow is given
-    limit           the step's multiply-adds at the rate of a large matrix product, in fp32 and in bf16, measured in the same round
+248 million parameters, clips of 5 x 240 x 240.
 
-Each run is a process of its own, so that its peak of memory is its own: two steps to warm up, then --steps.
+    ours            as 05 trains it, without augmentation, in the precision that it chooses on this
+                    device; and in fp32
+    concatenating   the same network with the cell as known packages have it: input and state
+                    concatenated, one convolution per frame (where the input has a stride, every
+                    second pixel of it is taken, which is cheapest), and torch's Adam as it comes
+    Keras           the authors' network in Keras, if --tensorflow is given
+    limit           the multiply-adds of a step at the rate of a large matrix product, in fp32 and
+                    in bf16, measured in the same round
+
+Each run is a process of its own, so that its peak of memory is its own: two steps to warm up, then
+--steps.
 """
 
 import json
 import resource
 import subprocess
 import sys
-import time
 from importlib import import_module
 from statistics import median
 
-from side_by_side import ROOT, arguments, in_turn, peak_rate, ratio, record, show, table
+from side_by_side import ROOT, arguments, in_turn, peak_rate, ratio, record, seconds, show, table
 
-from networks import convlstm
-
-# Without the zero state; training is three times that (forward, gradient of the input, gradient of the weights).
+# Without the zero state; training is three times that (forward, gradient of the input, gradient
+# of the weights).
 MULTIPLY_ADDS = 3 * 74e9
+WARM_UP = 2
 
 
-def concatenating(clrnet):
+def concatenating():
     """A class to stand for `ConvLSTM`: (N, T, C, H, W) -> (N, T, F, H / stride, W / stride)."""
     import torch
     from torch import nn
 
+    from networks.convlstm import hard_sigmoid
+
     class Concatenating(nn.Module):
         def __init__(self, channels, filters, kernel, stride=1, gates="hard_sigmoid"):
             super().__init__()
-            self.filters, self.stride = filters, stride
+            self.filters = filters
+            self.stride = stride
             self.input = nn.Conv2d(channels + filters, 4 * filters, kernel, padding=kernel // 2)
 
         def forward(self, x):
@@ -47,8 +55,8 @@ def concatenating(clrnet):
             frames = []
             for t in range(x.shape[1]):
                 i, f, g, o = self.input(torch.cat([x[:, t], h], 1)).chunk(4, 1)
-                c = convlstm.hard_sigmoid(f) * c + convlstm.hard_sigmoid(i) * torch.tanh(g)
-                h = convlstm.hard_sigmoid(o) * torch.tanh(c)
+                c = hard_sigmoid(f) * c + hard_sigmoid(i) * torch.tanh(g)
+                h = hard_sigmoid(o) * torch.tanh(c)
                 frames.append(h)
             return torch.stack(frames, 1)
 
@@ -60,28 +68,30 @@ def torch_step(which, batch, device):
     import torch
     from torch.nn import functional as F
 
-    clrnet, stage, common = map(import_module, ("networks.clrnet", "05_train_clrnet", "common"))
+    from common import autocast, choose_precision
+    from networks import clrnet
+
+    device = torch.device(device)
+    precision = "fp32"
     if which == "concatenating":
-        convlstm.ConvLSTM = concatenating(clrnet)
+        clrnet.ConvLSTM = concatenating()
+    elif which == "ours":
+        precision = choose_precision("auto", device)
+    elif which == "ours, bf16":
+        precision = "bf16"
     torch.manual_seed(0)
     model = clrnet.CLRNet().to(device).train()
-    precision = {
-        "ours": common.choose_precision("auto", torch.device(device)),
-        "ours, bf16": "bf16",
-    }.get(which, "fp32")
-    if which.startswith("ours"):
-        clrnet.initialise(model)
-        optimizer = stage.adam(model, 5e-5, 1e-4)
-    else:
+    if which == "concatenating":
         optimizer = torch.optim.Adam(model.parameters(), lr=5e-5, eps=1e-7)
-    clips, labels = (
-        torch.rand(batch, 5, 3, 240, 240, device=device),
-        torch.arange(batch, device=device) % 2,
-    )
+    else:
+        clrnet.initialize(model)
+        optimizer = import_module("05_train_clrnet").adam(model, 5e-5, 1e-4)
+    clips = torch.rand(batch, 5, 3, 240, 240, device=device)
+    labels = torch.arange(batch, device=device) % 2
 
     def step():
         optimizer.zero_grad()
-        with common.autocast(torch.device(device), precision):
+        with autocast(device, precision):
             logits = model(clips)
         loss = F.cross_entropy(logits.float(), labels)
         loss.backward()
@@ -92,7 +102,7 @@ def torch_step(which, batch, device):
 
 
 def keras_step(batch):
-    """The same of the authors' network: Keras' ConvLSTM2D throughout."""
+    """A function that does one step of the authors' network: Keras' ConvLSTM2D throughout."""
     import keras
     import numpy as np
     from keras import layers
@@ -119,14 +129,14 @@ def keras_step(batch):
         filters = 64 * 2**stage
         for block in range(blocks):
             stride = 2 if block == 0 else 1
-            y = (
-                cell(x, filters, 3, stride)
-                if stage == block == 0
-                else cell(norm(x), filters, 1, stride)
-            )
+            if stage == block == 0:
+                y = cell(x, filters, 3, stride)
+            else:
+                y = cell(norm(x), filters, 1, stride)
             y = cell(norm(layers.Dropout(0.25)(y)), filters, 3)
             y = cell(norm(layers.Dropout(0.25)(y)), 4 * filters, 1)
-            x = layers.Add()([y, norm(cell(x, 4 * filters, 1, 2), relu=False) if block == 0 else x])
+            shortcut = norm(cell(x, 4 * filters, 1, 2), relu=False) if block == 0 else x
+            x = layers.Add()([y, shortcut])
     x = layers.Dropout(0.25)(layers.GlobalAveragePooling3D()(norm(x, relu=False)))
     model = keras.Model(inputs, layers.Dense(2, activation="softmax")(x))
     assert model.count_params() == 248_160_514
@@ -136,31 +146,68 @@ def keras_step(batch):
     return lambda: model.train_on_batch(clips, labels)
 
 
-def worker(which, batch, steps, device):
+def measure_here(which, batch, steps, device):
     """Print, as JSON, the seconds of each step and the peak of memory in GB."""
     step = keras_step(batch) if which == "Keras" else torch_step(which, batch, device)
-    times = []
-    for _ in range(steps + 2):
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
+    times = [seconds(step) for _ in range(WARM_UP + steps)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     if device != "cpu":
         import torch
 
         peak = torch.cuda.max_memory_allocated() / 1e9
-    print(json.dumps(dict(seconds=times[2:], peak=peak)))
+    print(json.dumps(dict(seconds=times[WARM_UP:], peak=peak)))
+
+
+def measure(which, batch, args):
+    """What `measure_here` finds in a process of its own."""
+    python = args.tensorflow if which == "Keras" else sys.executable
+    command = [python, __file__, "--only", which, "--batch", str(batch)]
+    command += ["--steps", str(args.steps), "--device", args.device]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT / "bench")
+    if done.returncode:
+        error = done.stderr.strip()[-300:]
+        sys.exit(f"{which} at {batch} clips ended with status {done.returncode}: {error}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare(batch, args):
+    """Lines of the table for one batch size."""
+    import torch
+
+    peaks = {}
+
+    def seconds_per_step(which):
+        result = measure(which, batch, args)
+        peaks[which] = max(peaks.get(which, 0), result["peak"])
+        return median(result["seconds"])
+
+    names = ["ours", "ours, fp32", "concatenating", *(["Keras"] if args.tensorflow else [])]
+    alternatives = {name: lambda name=name: seconds_per_step(name) for name in names}
+    for name in ("fp32", "bf16"):
+        dtype = torch.float32 if name == "fp32" else torch.bfloat16
+        alternatives[f"limit, {name}"] = lambda dtype=dtype: (
+            batch * MULTIPLY_ADDS / peak_rate(args.device, dtype)
+        )
+    found = in_turn(alternatives, args.rounds)
+    rows = []
+    for name, times in found.items():
+        per_clip = show([t / batch for t in times])
+        peak = f"{peaks[name]:.1f}" if name in peaks else ""
+        rows.append((name, show(times), per_clip, peak, ratio(times, found["ours"])))
+    header = ("", "seconds per step", "seconds per clip", "peak memory, GB", "time, in ours")
+    clips = "1 clip" if batch == 1 else f"{batch} clips"
+    return [f"{clips} per step:", "", *table(header, rows), ""]
 
 
 def main():
     parser = arguments(__doc__, rounds=3)
     parser.add_argument(
-        "--batch", type=int, nargs="+", default=[1, 4], help="clips a step (default 1 4)"
+        "--batch", type=int, nargs="+", default=[1, 4], help="clips per step (default 1 4)"
     )
     parser.add_argument(
         "--steps", type=int, default=2, help="measured steps of a round (default 2)"
     )
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default cpu)")
     parser.add_argument(
         "--tensorflow",
         metavar="PYTHON",
@@ -169,74 +216,15 @@ def main():
     parser.add_argument(
         "--only",
         choices=("ours", "ours, fp32", "ours, bf16", "concatenating", "Keras"),
-        help="one process: a single alternative, at one batch size",
+        help="measure one alternative at one batch size, in this process, and print JSON",
     )
     args = parser.parse_args()
     if args.only:
-        worker(args.only, args.batch[0], args.steps, args.device)
+        measure_here(args.only, args.batch[0], args.steps, args.device)
         return
-    import torch
-
     lines = []
     for batch in args.batch:
-        peaks = {}
-
-        def measure(which):
-            python = args.tensorflow if which == "Keras" else sys.executable
-            done = subprocess.run(
-                [
-                    python,
-                    __file__,
-                    "--only",
-                    which,
-                    "--batch",
-                    str(batch),
-                    "--steps",
-                    str(args.steps),
-                    "--device",
-                    args.device,
-                ],
-                capture_output=True,
-                text=True,
-                cwd=ROOT / "bench",
-            )
-            if done.returncode:
-                raise SystemExit(
-                    f"{which} at {batch} clips ended with status {done.returncode}: {done.stderr.strip()[-300:]}"
-                )
-            result = json.loads(done.stdout.splitlines()[-1])
-            peaks.setdefault(which, []).append(result["peak"])
-            return median(result["seconds"])
-
-        names = ["ours", "ours, fp32", "concatenating"] + (["Keras"] if args.tensorflow else [])
-        found = in_turn(
-            {
-                **{name: lambda name=name: measure(name) for name in names},
-                "limit, fp32": lambda: batch * MULTIPLY_ADDS / peak_rate(args.device),
-                "limit, bf16": lambda: (
-                    batch * MULTIPLY_ADDS / peak_rate(args.device, torch.bfloat16)
-                ),
-            },
-            args.rounds,
-        )
-        rows = [
-            (
-                name,
-                show(values),
-                show([v / batch for v in values]),
-                f"{max(peaks[name]):.1f}" if name in peaks else "",
-                ratio(values, found["ours"]),
-            )
-            for name, values in found.items()
-        ]
-        lines += [
-            f"{batch} clip{'s' * (batch > 1)} a step:",
-            "",
-            *table(
-                ("", "seconds a step", "seconds a clip", "peak memory, GB", "time, in ours"), rows
-            ),
-            "",
-        ]
+        lines += compare(batch, args)
     record(args, lines[:-1], args.device)
 
 

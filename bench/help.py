@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Seconds of each script's --help beside `import torch`.
+"""Seconds of each script's --help, beside `import torch`.
 
 python bench/help.py
 """
@@ -12,29 +12,18 @@ from side_by_side import ROOT, arguments, in_turn, ratio, record, seconds, show,
 
 def main():
     args = arguments(__doc__).parse_args()
-    scripts = sorted(path.name for path in ROOT.glob("0*.py"))
 
-    def process(*command):
-        return lambda: seconds(
-            lambda: subprocess.run(
-                [sys.executable, *command], check=True, stdout=subprocess.DEVNULL, cwd=ROOT
-            )
-        )
+    def time_process(*command):
+        command = [sys.executable, *command]
+        options = dict(check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+        return lambda: seconds(lambda: subprocess.run(command, **options))
 
-    found = in_turn(
-        {
-            "import torch": process("-c", "import torch"),
-            **{name: process(name, "--help") for name in scripts},
-        },
-        args.rounds,
-    )
-    record(
-        args,
-        table(
-            ("", "seconds", "in import torch"),
-            [(name, show(v), ratio(v, found["import torch"])) for name, v in found.items()],
-        ),
-    )
+    alternatives = {"import torch": time_process("-c", "import torch")}
+    for path in sorted(ROOT.glob("0*.py")):
+        alternatives[path.name] = time_process(path.name, "--help")
+    found = in_turn(alternatives, args.rounds)
+    rows = [(name, show(v), ratio(v, found["import torch"])) for name, v in found.items()]
+    record(args, table(("", "seconds", "in import torch"), rows))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""What the benchmarks share: rounds in which every alternative runs in turn, medians with their spread, and the record in RESULTS.md."""
+"""What the benchmarks share: rounds in which all alternatives take turns, and RESULTS.md."""
 
 import argparse
 import os
 import platform
+import re
 import shlex
+import subprocess
 import sys
 import time
 from importlib import metadata
@@ -15,21 +17,35 @@ sys.path.insert(0, str(ROOT))
 
 
 def arguments(doc, rounds=5):
-    """A parser with what every benchmark takes; `rounds` None: it measures nothing."""
+    """A parser with the flags of every benchmark; rounds: None for one that measures nothing."""
+    description, _, epilog = doc.partition("\n\n")
     parser = argparse.ArgumentParser(
-        description=doc.split("\n\n")[0],
-        epilog=doc.split("\n\n", 1)[-1],
+        description=description,
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(rounds=None)
     if rounds:
-        parser.add_argument(
-            "--rounds", type=int, default=rounds, metavar="N", help=f"(default {rounds})"
-        )
-    parser.add_argument(
-        "--no-record", action="store_true", help="do not append to bench/RESULTS.md"
-    )
+        help_text = f"rounds, in each of which every alternative runs once (default {rounds})"
+        parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help=help_text)
+    help_text = "do not append the result to bench/RESULTS.md"
+    parser.add_argument("--no-record", action="store_true", help=help_text)
     return parser
+
+
+def run_stage(script, *args):
+    """Run a stage to its end and return what it printed; exits with its error if it fails."""
+    command = [sys.executable, str(ROOT / script), *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        output = done.stdout[-1000:] + done.stderr[-1000:]
+        sys.exit(f"{script} {shlex.join(command[2:])}\n{output}")
+    return done.stdout
+
+
+def images_per_second(output):
+    """The rate that 02 and 04 print after their training."""
+    return float(re.search(r"([\d.]+) images per second", output)[1])
 
 
 def seconds(function, *args):
@@ -40,25 +56,28 @@ def seconds(function, *args):
 
 
 def peak_rate(device, dtype=None):
-    """Multiply-adds a second of a product of two 4096 x 4096 matrices, in fp32 if no other type is given, which is the limit of arithmetic."""
+    """Multiply-adds per second of a product of two 4096 x 4096 matrices: the arithmetic limit.
+
+    In fp32 if no other type is given.
+    """
     import torch
 
-    a, times = torch.rand(4096, 4096, device=device).to(dtype or torch.float32), []
-    for _ in range(4):
-        start = time.perf_counter()
-        (a @ a)[0, 0].item()
-        times.append(time.perf_counter() - start)
+    a = torch.rand(4096, 4096, device=device).to(dtype or torch.float32)
+    times = [seconds(lambda: (a @ a)[0, 0].item()) for _ in range(4)]
     return 4096**3 / median(times[1:])
 
 
 def in_turn(alternatives, rounds):
-    """Call every alternative once a round, in an order that turns by one: {name: [what it returned, a round each]}.
+    """Call every alternative once per round: {name: [what it returned in each round]}.
 
-    On a machine that others use too, only what ran within the same minutes can be compared.
+    The order rotates by one from round to round. On a machine that others use too, only what ran
+    within the same minutes can be compared.
     """
-    found, names = {name: [] for name in alternatives}, list(alternatives)
+    names = list(alternatives)
+    found = {name: [] for name in names}
     for r in range(rounds):
-        for name in names[r % len(names) :] + names[: r % len(names)]:
+        first = r % len(names)
+        for name in names[first:] + names[:first]:
             found[name].append(alternatives[name]())
             print(f"round {r + 1}, {name}: {found[name][-1]:.4g}", flush=True)
     return found
@@ -70,62 +89,54 @@ def show(values):
 
 
 def ratio(a, b):
-    """Median and range of the rounds' ratios a / b as text."""
+    """Median and range of the ratios a / b of each round, as text."""
     return show([x / y for x, y in zip(a, b)])
 
 
 def table(header, rows):
     """Lines of a Markdown table."""
-    return [
-        "| " + " | ".join(header) + " |",
-        "| --- " * len(header) + "|",
-        *("| " + " | ".join(map(str, row)) + " |" for row in rows),
-    ]
+    lines = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(map(str, line)) + " |" for line in lines]
 
 
 def machine(device="cpu"):
     """The machine and the versions in one line."""
     name = f"{len(os.sched_getaffinity(0))} cores"
     if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name += next(
-            (
-                " of " + line.split(":")[1].strip()
-                for line in lines
-                if line.startswith("model name")
-            ),
-            "",
-        )
+        model = re.search(r"^model name\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if model:
+            name += f" of {model[1].strip()}"
     if device != "cpu":
         import torch
 
-        name += ", " + torch.cuda.get_device_name()
-    versions = [
-        f"{package} {metadata.version(package)}"
-        for package in ("torch", "numpy", "scikit-learn", "imageio-ffmpeg", "dlib-bin")
-    ]
-    return f"{name}, Python {platform.python_version()}, " + ", ".join(versions)
+        name += f", {torch.cuda.get_device_name()}"
+    packages = ("torch", "numpy", "scikit-learn", "imageio-ffmpeg", "dlib-bin")
+    versions = [f"{package} {metadata.version(package)}" for package in packages]
+    return ", ".join([name, f"Python {platform.python_version()}", *versions])
 
 
 def record(args, lines, device="cpu"):
-    """Print a result, and append it to RESULTS.md with the command, the machine and the versions."""
+    """Print a result, and append it to RESULTS.md with the command, the machine and the versions.
+
+    lines: strings, or lists of them.
+    """
     lines = [line for part in lines for line in ([part] if isinstance(part, str) else part)]
     print("\n" + "\n".join(lines))
-    if not args.no_record:
-        script = Path(sys.argv[0]).name
-        with open(ROOT / "bench/RESULTS.md", "a", encoding="utf-8") as file:
-            file.write(
-                "\n".join(
-                    [
-                        f"\n## {script}, {time.strftime('%Y-%m-%d')}",
-                        "",
-                        f"`python bench/{script} {shlex.join(sys.argv[1:])}`".replace(" `", "`"),
-                        "",
-                        machine(device)
-                        + (f"; {args.rounds} rounds, median (range)." if args.rounds else "."),
-                        "",
-                        *lines,
-                        "",
-                    ]
-                )
-            )
+    rounds = f"; {args.rounds} rounds, median (range)." if args.rounds else "."
+    append_to_results(args, shlex.join(sys.argv[1:]), machine(device) + rounds, lines)
+
+
+def append_to_results(args, flags, circumstances, lines):
+    """Append a result to RESULTS.md unless --no-record is given."""
+    if args.no_record:
+        return
+    script = Path(sys.argv[0]).name
+    command = f"python bench/{script} {flags}".strip()
+    lines = [
+        f"\n## {script}, {time.strftime('%Y-%m-%d')}\n\n`{command}`\n",
+        circumstances,
+        "",
+        *lines,
+    ]
+    with open(ROOT / "bench/RESULTS.md", "a", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")

@@ -1,179 +1,138 @@
 #!/usr/bin/env python3
-"""Does it do what the CLRNet paper says? Single, merge and transfer learning for CLRNet and MesoInception4, on generated videos.
+"""Single, merge and transfer learning (CLRNet 6.1 to 6.3), in small, on generated videos.
 
-    python bench/strategies.py --out /tmp/strategies             # three seeds: about an hour on 2 cores
-    python bench/strategies.py --out /tmp/s --seeds 1 --identities 10 --frames 10 --epochs 1 --no-record     # a trial
+    python bench/strategies.py --out /tmp/strategies    # three seeds: about an hour on 2 cores
+    python bench/strategies.py --out /tmp/s --seeds 1 --identities 10 --frames 10 --epochs 1 \\
+        --no-record                                     # a trial
 
-Four known methods by one camera, and a fifth that no detector is trained on, FaceShifter. As in the paper (6.1 to 6.3), in small:
+CLRNet and MesoInception4; four known methods by one camera, and a fifth that no detector is trained
+on, FaceShifter. As in the paper:
 
     single     trained on FaceSwap (FS)
     merge      trained on FS, DF, F2F and NT, as many clips from each
-    transfer   the single one, its first half frozen, continued on --few-shot real and fake videos of DF, F2F and NT
+    transfer   the single one, its first half frozen, trained further on --few-shot real and fake
+               videos of each of DF, F2F and NT
 
-    in-domain      test split of FS
-    out-of-domain  test splits of DF, F2F and NT, mean of the three; single has never seen them, merge and transfer have
-    open-domain    test split of FaceShifter
+    in-domain       test split of FS
+    out-of-domain   test splits of DF, F2F and NT, mean of the three; single has never seen them,
+                    merge and transfer have
+    open-domain     test split of FaceShifter
 
-Each seed draws its own people, videos, weights and batches. Printed and appended to bench/RESULTS.md: F1 (mean over both classes, a frame or
-clip each, threshold 0.5) and AUC, mean over seeds with its 95 % interval (Student's t). Nothing is chosen by a result on a test split.
+Each seed draws its own people, videos, weights and batches. Printed and appended to
+bench/RESULTS.md: F1 (mean over both classes, one row per frame or clip, threshold 0.5) and AUC,
+mean over seeds with its 95 % interval (Student's t). Nothing is chosen by a result on a test split.
 """
 
-import argparse
 import csv
-import platform
 import time
 from pathlib import Path
 
 import numpy as np
-from adaptation import ROOT, interval, stage
+from adaptation import circumstances, make_videos, plus_minus, stage
+from side_by_side import append_to_results, arguments, table
 
 SETS = dict(FS="FaceSwap", DF="Deepfakes", F2F="Face2Face", NT="NeuralTextures", open="FaceShifter")
-# CLRNet is narrow and of one stage, so that it trains in minutes; both have learning rates for few steps.
-SMALL = {
-    "CLRNet": ("--filters", 8, "--repetitions", 2, "--image-size", 96, "--lr", 2e-3),
-    "MesoInception4": ("--image-size", 96, "--lr", 1e-3),
+KNOWN = ("FS", "DF", "F2F", "NT")
+STRATEGIES = ("single", "merge", "transfer")
+ATTACKS = {
+    "in-domain": ["FS"],
+    "out-of-domain": ["DF", "F2F", "NT"],
+    "open-domain": ["open"],
+}
+# CLRNet is narrow and has one stage, so that it trains in minutes; both have learning rates for few
+# steps, and as many clips per step: 8 of CLRNet are 40 frames of MesoInception4.
+NETWORKS = {
+    "CLRNet": ("--filters", 8, "--repetitions", 2, "--image-size", 96),
+    "MesoInception4": ("--image-size", 96),
+}
+TRAINING = {
+    "CLRNet": ("--lr", 2e-3, "--batch", 8),
+    "MesoInception4": ("--lr", 1e-3, "--batch", 40),
 }
 
 
-def one_seed(out, seed, args):
-    """{(model, strategy, attack): (F1, AUC)} in percent."""
-    stage(
-        "00_make_demo_videos.py",
-        "--seed",
-        seed,
-        "--identities",
-        args.identities,
-        "--frames",
-        args.frames,
-        "--methods",
-        *SETS.values(),
-        "--out",
-        out / "videos",
-    )
-    common = (
-        "--layout",
-        "ffpp",
-        "--videos",
-        out / "videos/studio",
-        "--sampling",
-        "clips",
-        "--num-clips",
-        4,
-        "--size",
-        96,
-    )
-    stage("01_extract_faces.py", *common, "--method", "originals", "--out", out / "faces/originals")
+def make_faces(out, seed, args):
+    """Draw videos and extract clips of all sets: {set: folder}."""
+    make_videos(out, seed, args, "--methods", *SETS.values())
+    clips = ("--layout", "ffpp", "--videos", out / "videos/studio", "--sampling", "clips")
+    clips += ("--num-clips", 4, "--size", 96)
+    originals = out / "faces/originals"
+    stage("01_extract_faces.py", *clips, "--method", "originals", "--out", originals)
+    faces = {name: out / "faces" / name for name in SETS}
     for name, method in SETS.items():
-        stage(
-            "01_extract_faces.py",
-            *common,
-            "--method",
-            method,
-            "--boxes-from",
-            out / "faces/originals",
-            "--out",
-            out / "faces" / name,
-        )
-    known, tests = (
-        [out / "faces" / name for name in list(SETS)[:4]],
-        [out / "faces" / name for name in SETS],
-    )
-    for model, small in SMALL.items():
-        # As many clips a step: one of 5 frames of CLRNet, 5 frames of MesoInception4.
-        run = (
-            "--epochs",
-            args.epochs,
-            "--batch",
-            8 if model == "CLRNet" else 40,
-            "--seed",
-            seed,
-            "--device",
-            "cpu",
-            "--test",
-            *tests,
-        )
-        where = {
-            s: ("--out", out / "runs" / f"{model}-{s}", "--scores", out / "scores" / f"{model}-{s}")
-            for s in ("single", "merge", "transfer")
-        }
-        stage(
-            "05_train_clrnet.py",
-            "--model",
-            model,
-            *small,
-            "--strategy",
-            "single",
-            "--source",
-            known[0],
-            *run,
-            *where["single"],
-        )
-        stage(
-            "05_train_clrnet.py",
-            "--model",
-            model,
-            *small,
-            "--strategy",
-            "merge",
-            "--source",
-            *known,
-            *run,
-            *where["merge"],
-        )
-        stage(
-            "05_train_clrnet.py",
-            "--strategy",
-            "transfer",
-            "--checkpoint",
-            out / "runs" / f"{model}-single/model.pt",
-            "--target",
-            *known[1:],
-            "--few-shot",
-            args.few_shot,
-            *small[-2:],
-            *run,
-            *where["transfer"],
-        )
+        flags = ("--method", method, "--boxes-from", originals, "--out", faces[name])
+        stage("01_extract_faces.py", *clips, *flags)
+    return faces
+
+
+def train_all(model, faces, out, seed, args):
+    """Train a network by each strategy, and score the test split of every set."""
+    flags = ("--epochs", args.epochs, *TRAINING[model], "--seed", seed, "--device", "cpu")
+    flags += ("--test", *faces.values())
+    new_model = ("--model", model, *NETWORKS[model])
+    checkpoint = out / "runs" / f"{model}-single/model.pt"
+    known = [faces[name] for name in KNOWN]
+    for strategy, data in (
+        ("single", (*new_model, "--source", known[0])),
+        ("merge", (*new_model, "--source", *known)),
+        ("transfer", ("--checkpoint", checkpoint, "--target", *known[1:])),
+    ):
+        if strategy == "transfer":
+            data += ("--few-shot", args.few_shot)
+        name = f"{model}-{strategy}"
+        outputs = ("--out", out / "runs" / name, "--scores", out / "scores" / name)
+        stage("05_train_clrnet.py", "--strategy", strategy, *data, *flags, *outputs)
+
+
+def one_seed(out, seed, args):
+    """{(model, strategy, attack): array of F1 and AUC} in percent."""
+    faces = make_faces(out, seed, args)
+    for model in NETWORKS:
+        train_all(model, faces, out, seed, args)
     stage("06_evaluate.py", "--scores", out / "scores", "--resamples", 10, "--out", out / "results")
-    rows = {
-        (r["detector"], r["set"]): (100 * float(r["f1_macro"]), 100 * float(r["auc"]))
-        for r in csv.DictReader(open(out / "results/results.csv"))
-        if r["level"] == "image"
-    }
+    measured = {}
+    for row in csv.DictReader(open(out / "results/results.csv")):
+        if row["level"] == "image":
+            values = (float(row["f1_macro"]), float(row["auc"]))
+            measured[row["detector"], row["set"]] = 100 * np.array(values)
     found = {}
-    for model in SMALL:
-        for strategy in ("single", "merge", "transfer"):
-            for attack, names in (
-                ("in-domain", ["FS"]),
-                ("out-of-domain", ["DF", "F2F", "NT"]),
-                ("open-domain", ["open"]),
-            ):
-                found[model, strategy, attack] = np.mean(
-                    [rows[f"{model}-{strategy}", name] for name in names], 0
-                )
+    for model in NETWORKS:
+        for strategy in STRATEGIES:
+            for attack, names in ATTACKS.items():
+                values = [measured[f"{model}-{strategy}", name] for name in names]
+                found[model, strategy, attack] = np.mean(values, 0)
     return found
 
 
+def result_lines(found):
+    """The table; found: `one_seed` of every seed."""
+    rows = []
+    for model in NETWORKS:
+        for strategy in STRATEGIES:
+            row = [f"{model}, {strategy}"]
+            for attack in ATTACKS:
+                f1, auc = zip(*[f[model, strategy, attack] for f in found])
+                row.append(f"{plus_minus(f1)} / {plus_minus(auc)}")
+            rows.append(row)
+    return table(("F1 / AUC in percent", *ATTACKS), rows)
+
+
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0],
-        epilog=__doc__.split("\n\n", 1)[1],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments(__doc__, rounds=None)
     parser.add_argument(
         "--out",
         type=Path,
         required=True,
-        help="folder for videos, faces, runs and scores; run again, it goes on",
+        help="folder for videos, faces, runs and scores; run again, it resumes",
     )
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="(default 3)")
     parser.add_argument(
         "--identities",
         type=int,
         default=40,
-        help="people (default 40: 24 train, 8 validate, 8 test)",
+        help="people (default 40: 24 to train, 8 to validate, 8 to test)",
     )
-    parser.add_argument("--frames", type=int, default=30, help="frames a video (default 30)")
+    parser.add_argument("--frames", type=int, default=30, help="frames per video (default 30)")
     parser.add_argument("--epochs", type=int, default=20, help="of each training (default 20)")
     parser.add_argument(
         "--few-shot",
@@ -181,41 +140,22 @@ def main():
         default=3,
         help="transfer: real and fake videos of each target (default 3)",
     )
-    parser.add_argument(
-        "--no-record", action="store_true", help="do not append to bench/RESULTS.md"
-    )
     args = parser.parse_args()
-    args.out, start, found = args.out.resolve(), time.perf_counter(), []
+    args.out = args.out.resolve()
+    start = time.perf_counter()
+    found = []
     for seed in range(args.seeds):
         print(f"seed {seed}", flush=True)
         found.append(one_seed(args.out / f"seed-{seed}", seed, args))
-
-    attacks = ("in-domain", "out-of-domain", "open-domain")
-    lines = ["| F1 / AUC in percent | " + " | ".join(attacks) + " |", "| --- " * 4 + "|"]
-    for model in SMALL:
-        for strategy in ("single", "merge", "transfer"):
-            cells = [
-                " / ".join(
-                    "{:.1f} ± {:.1f}".format(
-                        *interval([f[model, strategy, attack][k] for f in found])
-                    )
-                    for k in (0, 1)
-                )
-                for attack in attacks
-            ]
-            lines.append(f"| {model}, {strategy} | " + " | ".join(cells) + " |")
-    text = "\n".join(lines)
-    print(f"\nMean over {args.seeds} seeds ± 95 % interval\n\n{text}")
-    if not args.no_record:
-        import torch
-
-        with open(ROOT / "bench/RESULTS.md", "a") as file:
-            file.write(
-                f"\n## strategies.py, {time.strftime('%Y-%m-%d')}\n\n`python bench/strategies.py --out OUT --seeds {args.seeds} --identities {args.identities} "
-                f"--frames {args.frames} --epochs {args.epochs} --few-shot {args.few_shot}`, {platform.processor() or platform.machine()}, "
-                f"Python {platform.python_version()}, torch {torch.__version__}, {(time.perf_counter() - start) / 60:.0f} minutes. Mean over {args.seeds} seeds "
-                f"± 95 % interval.\n\n{text}\n"
-            )
+    lines = result_lines(found)
+    title = f"Mean over {args.seeds} seeds ± 95 % interval"
+    print("\n".join(["", title, "", *lines]))
+    flags = (
+        f"--out OUT --seeds {args.seeds} --identities {args.identities} --frames {args.frames} "
+        f"--epochs {args.epochs} --few-shot {args.few_shot}"
+    )
+    where = circumstances((time.perf_counter() - start) / 60)
+    append_to_results(args, flags, f"{where}. {title} (Student's t).", lines)
 
 
 if __name__ == "__main__":

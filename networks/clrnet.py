@@ -155,7 +155,7 @@ def frozen_layers(model, share):
 
 
 @torch.no_grad()
-def initialise(model):
+def initialize(model):
     """Draw a CLRNet's initial weights as the authors' code does.
 
     Input kernels He normal (truncated at two standard deviations), recurrent kernels orthogonal,

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Lay generated videos out like each data set of the FeatureTransfer paper, so that every recipe can be tried in minutes.
+"""Lay generated videos out like each data set of the FeatureTransfer paper, to try every recipe.
 
     python recipes/make_small_data.py --out DIR
 
-Writes FaceForensics++ (with DeepFakeDetection in the same tree), Celeb-DF, DFDC, DFDC-Preview, DeepfakeTIMIT and VidTIMIT into DIR, each as
-its authors ship it (layouts.py), and a DeepFake-in-the-Wild with real/ and fake/, from 60 videos of 00_make_demo_videos.py: 6 people a camera, 20 frames. They are a demonstration: no
-result on them says anything about real videos.
+Writes FaceForensics++ (with DeepFakeDetection in the same tree), Celeb-DF, DFDC, DFDC-Preview,
+DeepfakeTIMIT and VidTIMIT into DIR, each as its authors ship it (media/layouts.py), and
+DeepFake-in-the-Wild with real/ and fake/. They are made from 60 videos of 00_make_demo_videos.py,
+with 6 people per camera and 20 frames. They are a demonstration: no result on them says anything
+about real videos.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import imageio_ffmpeg
 
 ROOT = Path(__file__).resolve().parent.parent
 PAIRS = [(0, 1), (1, 0), (2, 3), (3, 2), (4, 5), (5, 4)]  # target, source
+SUBJECTS = ("fadg0", "faks0", "fcft0", "fcmh0", "felc0", "fjas0")
 
 
 def copy(source, target):
@@ -27,14 +30,31 @@ def copy(source, target):
 
 
 def write(path, content):
+    """Write text, or anything else as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content if isinstance(content, str) else json.dumps(content, indent=1) + "\n")
 
 
+class Videos:
+    """Paths of the generated videos."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def real(self, camera, number):
+        name = f"original_sequences/youtube/c23/videos/{number:03d}.mp4"
+        return self.folder / camera / name
+
+    def fake(self, camera, method, target, source):
+        name = f"manipulated_sequences/{method}/c23/videos/{target:03d}_{source:03d}.mp4"
+        return self.folder / camera / name
+
+
 def main():
+    description, epilog = __doc__.split("\n\n", 1)
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0],
-        epilog=__doc__.split("\n\n", 1)[1],
+        description=description,
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -46,50 +66,37 @@ def main():
     out = parser.parse_args().out
     if (out / "complete").exists():
         return
-    subprocess.run(
-        [
-            sys.executable,
-            ROOT / "00_make_demo_videos.py",
-            "--identities",
-            "6",
-            "--frames",
-            "20",
-            "--out",
-            out / "videos",
-        ],
-        check=True,
-    )
-
-    def real(camera, n):
-        return out / "videos" / camera / f"original_sequences/youtube/c23/videos/{n:03d}.mp4"
-
-    def fake(camera, method, a, b):
-        return (
-            out
-            / "videos"
-            / camera
-            / f"manipulated_sequences/{method}/c23/videos/{a:03d}_{b:03d}.mp4"
-        )
-
-    ffpp = out / "FaceForensics++"
-    shutil.copytree(out / "videos/studio", ffpp, dirs_exist_ok=True)
+    small = ("--identities", "6", "--frames", "20", "--out", out / "videos")
+    subprocess.run([sys.executable, ROOT / "00_make_demo_videos.py", *small], check=True)
+    videos = Videos(out / "videos")
+    make_ffpp_and_dfd(out / "FaceForensics++", videos)
+    make_celebdf(out / "Celeb-DF", videos)
+    make_dfdc(out / "DFDC", videos)
+    make_dfdc_preview(out / "DFDC-Preview", videos)
+    make_dftimit(out, videos)
     for a, b in PAIRS:
-        copy(
-            real("phone", a),
-            ffpp / f"original_sequences/actors/c23/videos/{a + 1:02d}__walking_outside.mp4",
-        )
-        copy(
-            fake("phone", "Deepfakes", a, b),
-            ffpp
-            / f"manipulated_sequences/DeepFakeDetection/c23/videos/{a + 1:02d}_{b + 1:02d}__walking_outside__AB12CD34.mp4",
-        )
+        copy(videos.real("phone", a), out / f"DeepFake-in-the-Wild/real/{a}.mp4")
+        copy(videos.fake("phone", "FaceSwap", a, b), out / f"DeepFake-in-the-Wild/fake/{a}.mp4")
+    write(out / "complete", "")
 
-    celeb = out / "Celeb-DF"
+
+def make_ffpp_and_dfd(root, videos):
+    shutil.copytree(videos.folder / "studio", root, dirs_exist_ok=True)
+    originals = root / "original_sequences/actors/c23/videos"
+    fakes = root / "manipulated_sequences/DeepFakeDetection/c23/videos"
+    for a, b in PAIRS:
+        copy(videos.real("phone", a), originals / f"{a + 1:02d}__walking_outside.mp4")
+        name = f"{a + 1:02d}_{b + 1:02d}__walking_outside__AB12CD34.mp4"
+        copy(videos.fake("phone", "Deepfakes", a, b), fakes / name)
+
+
+def make_celebdf(root, videos):
     for a, b in PAIRS[:4]:
-        copy(real("phone", a), celeb / f"Celeb-real/id{a}_0000.mp4")
-        copy(fake("phone", "FaceSwap", a, b), celeb / f"Celeb-synthesis/id{a}_id{b}_0000.mp4")
+        fake = videos.fake("phone", "FaceSwap", a, b)
+        copy(videos.real("phone", a), root / f"Celeb-real/id{a}_0000.mp4")
+        copy(fake, root / f"Celeb-synthesis/id{a}_id{b}_0000.mp4")
     for a, _ in PAIRS[4:]:
-        copy(real("phone", a), celeb / f"YouTube-real/{a:05d}.mp4")
+        copy(videos.real("phone", a), root / f"YouTube-real/{a:05d}.mp4")
     tests = [
         "1 YouTube-real/00005.mp4",
         "1 Celeb-real/id2_0000.mp4",
@@ -97,72 +104,52 @@ def main():
         "0 Celeb-synthesis/id2_id3_0000.mp4",
         "0 Celeb-synthesis/id3_id2_0000.mp4",
     ]
-    write(celeb / "List_of_testing_videos.txt", "\n".join(tests) + "\n")
+    write(root / "List_of_testing_videos.txt", "\n".join(tests) + "\n")
 
+
+def make_dfdc(root, videos):
     for part, camera in enumerate(("studio", "phone")):
-        folder, entries = out / f"DFDC/dfdc_train_part_{part}", {}
+        folder = root / f"dfdc_train_part_{part}"
+        entries = {}
         for a, b in PAIRS:
             original = f"original{part}{a}.mp4"
-            copy(real(camera, a), folder / original)
+            copy(videos.real(camera, a), folder / original)
             entries[original] = dict(label="REAL", split="train")
             for method in ("Deepfakes", "FaceSwap"):
                 name = f"{method.lower()}{part}{a}.mp4"
-                copy(fake(camera, method, a, b), folder / name)
+                copy(videos.fake(camera, method, a, b), folder / name)
                 entries[name] = dict(label="FAKE", split="train", original=original)
         write(folder / "metadata.json", entries)
 
-    preview, entries = out / "DFDC-Preview", {}
-    for a, b in PAIRS:
-        where = dict(set="train" if a < 4 else "test")
-        for name, source in (
-            (f"original_videos/{a}/{a}_A.mp4", real("phone", a)),
-            (f"method_A/{a}/{a}_{b}.mp4", fake("phone", "Face2Face", a, b)),
-            (f"method_B/{a}/{a}_{b}.mp4", fake("phone", "NeuralTextures", a, b)),
-        ):
-            copy(source, preview / name)
-            entries[name] = dict(label="real" if name.startswith("original") else "fake", **where)
-    write(preview / "dataset.json", entries)
 
-    people, ffmpeg = (
-        ("fadg0", "faks0", "fcft0", "fcmh0", "felc0", "fjas0"),
-        imageio_ffmpeg.get_ffmpeg_exe(),
-    )
+def make_dfdc_preview(root, videos):
+    entries = {}
     for a, b in PAIRS:
-        for quality, method in (
-            ("lower_quality", "NeuralTextures"),
-            ("higher_quality", "Face2Face"),
+        split = "train" if a < 4 else "test"
+        for label, name, video in (
+            ("real", f"original_videos/{a}/{a}_A.mp4", videos.real("phone", a)),
+            ("fake", f"method_A/{a}/{a}_{b}.mp4", videos.fake("phone", "Face2Face", a, b)),
+            ("fake", f"method_B/{a}/{a}_{b}.mp4", videos.fake("phone", "NeuralTextures", a, b)),
         ):
-            copy(
-                fake("phone", method, a, b),
-                out / f"DeepfakeTIMIT/{quality}/{people[a]}/sa1-video-{people[b]}.avi",
-            )
-        frames = (
-            out / f"VidTIMIT/{people[a]}/video/sa1"
-        )  # images without a file ending, sound beside them
-        frames.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            [
-                ffmpeg,
-                "-v",
-                "error",
-                "-y",
-                "-i",
-                real("phone", a),
-                "-f",
-                "image2",
-                "-c:v",
-                "mjpeg",
-                "-q:v",
-                "2",
-                frames / "%03d",
-            ],
-            check=True,
-        )
-        write(out / f"VidTIMIT/{people[a]}/audio/sa1.wav", "RIFF")
+            copy(video, root / name)
+            entries[name] = dict(label=label, set=split)
+    write(root / "dataset.json", entries)
+
+
+def make_dftimit(out, videos):
+    """DeepfakeTIMIT, and VidTIMIT with images without a file ending, and sound beside them."""
+    qualities = {"lower_quality": "NeuralTextures", "higher_quality": "Face2Face"}
     for a, b in PAIRS:
-        copy(real("phone", a), out / f"DeepFake-in-the-Wild/real/{a}.mp4")
-        copy(fake("phone", "FaceSwap", a, b), out / f"DeepFake-in-the-Wild/fake/{a}.mp4")
-    write(out / "complete", "")
+        for quality, method in qualities.items():
+            name = f"{quality}/{SUBJECTS[a]}/sa1-video-{SUBJECTS[b]}.avi"
+            copy(videos.fake("phone", method, a, b), out / "DeepfakeTIMIT" / name)
+        subject = out / "VidTIMIT" / SUBJECTS[a]
+        frames = subject / "video/sa1"
+        frames.mkdir(parents=True, exist_ok=True)
+        source = ("-v", "error", "-y", "-i", videos.real("phone", a))
+        images = ("-f", "image2", "-c:v", "mjpeg", "-q:v", "2", frames / "%03d")
+        subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), *source, *images], check=True)
+        write(subject / "audio/sa1.wav", "RIFF")
 
 
 if __name__ == "__main__":

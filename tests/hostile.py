@@ -1,4 +1,4 @@
-"""Hostile videos, made from one good one: `make(folder, good)` writes them and returns what 01 must say of each."""
+"""Hostile videos, made from a good one by `make`, which also tells what 01 must find in each."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ GOOD = 3  # faces, of as many frames asked for
 
 
 def ffmpeg(*arguments):
-    # Some encoders speak whatever the level: what they say is shown only where they fail.
+    # Some encoders print messages at any level. They are shown only if ffmpeg fails.
     subprocess.run(
         [
             imageio_ffmpeg.get_ffmpeg_exe(),
@@ -27,9 +27,10 @@ def ffmpeg(*arguments):
 
 
 def make(folder, good):
-    """Write the files below `folder`; returns {path in folder: faces it must give, or a pattern of its reason in skipped.csv}.
+    """Write the files below `folder`, from a video of a face of about 320 x 240, 10 frames or more.
 
-    `good`: a video of a face, 320 x 240 or so, 10 frames or more.
+    Returns {path in the folder: number of faces that it must give, or a part of the reason that
+    skipped.csv must give; a tuple where any of them will do}.
     """
     folder.mkdir(parents=True, exist_ok=True)
     expected = {}
@@ -85,7 +86,8 @@ def make(folder, good):
     write("concat.mp4", b"ffconcat version 1.0\nfile front.mp4\n", unreadable)
     write(
         "sdp.mp4",
-        b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+        b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        b"m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
         unreadable,
     )
     write("subtitles.mp4", b"1\n00:00:00,000 --> 00:00:01,000\nhello\n", unreadable)
@@ -258,7 +260,7 @@ def make(folder, good):
     encode("wmv.wmv", "-c:v", "wmv2", "-q:v", "3")
     encode("ffv1.mkv", "-c:v", "ffv1")
     encode("theora.mkv", "-c:v", "libtheora", "-q:v", "9")
-    encode("moving.gif", says=("no face found", GOOD))  # of 256 colours
+    encode("moving.gif", says=("no face found", GOOD))  # of 256 colors
     encode("b_frames.mp4", "-c:v", "libx264", "-bf", "4", "-g", "250")
     ffmpeg(
         "-i",
@@ -323,12 +325,11 @@ def make(folder, good):
     ):
         path(name, GOOD).write_bytes(whole)
 
-    path("forbidden.mp4", ("unreadable: ", GOOD)).write_bytes(
-        whole
-    )  # root may read it all the same
+    # Root can read it all the same.
+    path("forbidden.mp4", ("unreadable: ", GOOD)).write_bytes(whole)
     (folder / "forbidden.mp4").chmod(0)
 
-    # What is no video file: nothing of it is counted. A leading dot marks what file managers leave behind.
+    # These are not counted as videos. Files with a leading dot are left behind by file managers.
     (folder / "._front.mp4").write_bytes(whole)
     os.symlink(folder, folder / "circle")
     os.symlink("nowhere", folder / "dangling.mp4")

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from common import RANK  # noqa: E402
 from networks.baselines import NETWORKS  # noqa: E402
-from networks.clrnet import initialise  # noqa: E402
+from networks.clrnet import initialize  # noqa: E402
 from running.distributed import distribute, leave, share  # noqa: E402
 from running.script import barrier  # noqa: E402
 
@@ -29,7 +29,7 @@ def networks():
     extractor = import_module("02_pretrain_extractor").Extractor("resnet18", 64)
     yield "Extractor", extractor, torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8)
     model = NETWORKS["CLRNet"](4, (1, 1), 48)
-    initialise(model)
+    initialize(model)
     yield "CLRNet", model, torch.rand(6, 5, 3, 48, 48)
     model = NETWORKS["MesoInception4"](image_size=64, frames=1)
     yield "MesoInception4", model, torch.rand(8, 1, 3, 64, 64)

@@ -1,11 +1,11 @@
-"""Stage 00: layout, counts, same seed same pixels, faces that a detector finds, traces where they belong."""
+"""Stage 00: layout, counts, same seed same pixels, faces a detector finds, traces in the face."""
 
 import json
 
 import numpy as np
 from conftest import run, stage
 
-from media import demo_heads, detectors
+from media import demo_fakes, detectors
 from media import video as media_video
 
 demo = stage("00_make_demo_videos")
@@ -13,19 +13,17 @@ faces = stage("01_extract_faces")
 
 
 def frames(seed, condition, number, count, partner=None, method=None):
-    recording = demo_heads.record(seed, condition, number, count)
-    return np.stack(
-        list(demo_heads.forge(recording, seed, condition, number, partner, method))
-        if method
-        else [f for f, _ in recording]
-    )
+    recording = demo_fakes.record(seed, condition, number, count)
+    if method is None:
+        return np.stack([frame for frame, _ in recording])
+    return np.stack(list(demo_fakes.forge(recording, seed, condition, number, partner, method)))
 
 
 def test_layout_counts_and_splits(small):
-    for condition in demo_heads.CONDITIONS:
+    for condition in demo_fakes.CONDITIONS:
         root = small / "videos" / condition
         assert len(list(root.glob("original_sequences/youtube/c23/videos/*.mp4"))) == 6
-        for method in demo_heads.METHODS[:4]:
+        for method in demo_fakes.METHODS[:4]:
             names = sorted(
                 path.stem for path in root.glob(f"manipulated_sequences/{method}/c23/videos/*.mp4")
             )
@@ -44,7 +42,7 @@ def test_layout_counts_and_splits(small):
 
 
 def test_videos_have_the_frames_and_size_of_their_condition(small):
-    for condition, settings in demo_heads.CONDITIONS.items():
+    for condition, settings in demo_fakes.CONDITIONS.items():
         path = small / "videos" / condition / "original_sequences/youtube/c23/videos/000.mp4"
         assert media_video.count_frames(path) == 10
         ((_, frame),) = media_video.read_frames(path, [9])
@@ -52,26 +50,22 @@ def test_videos_have_the_frames_and_size_of_their_condition(small):
 
 
 def test_same_seed_same_pixels():
-    for method in (None, *demo_heads.METHODS):
-        one, again, other = (
+    for method in (None, *demo_fakes.METHODS):
+        first, second, other_seed = (
             frames(seed, "phone", 2, 3, 3 if method else None, method) for seed in (5, 5, 6)
         )
-        assert np.array_equal(one, again)
-        assert not np.array_equal(one, other)
+        assert np.array_equal(first, second)
+        assert not np.array_equal(first, other_seed)
 
 
 def test_a_manipulation_changes_the_face_and_nothing_else():
     real = frames(0, "studio", 0, 3)
-    for method in demo_heads.METHODS:
+    for method in demo_fakes.METHODS:
         fake = frames(0, "studio", 0, 3, 1, method)
         changed = (real != fake).any((0, 3))
         assert 0.01 < changed.mean() < 0.35, method
-        assert (
-            not changed[:20].any()
-            and not changed[-20:].any()
-            and not changed[:, :60].any()
-            and not changed[:, -60:].any()
-        ), method
+        borders = (changed[:20], changed[-20:], changed[:, :60], changed[:, -60:])
+        assert not any(border.any() for border in borders), method
 
 
 def test_methods_are_made_as_asked(tmp_path):
@@ -93,7 +87,7 @@ def test_methods_are_made_as_asked(tmp_path):
 
 
 def test_the_detector_finds_the_faces(small):
-    """At least 99 % of the frames, real and fake, both conditions, after encoding (about 600 frames)."""
+    """In at least 99 % of 600 frames, real and fake, of both conditions, after encoding."""
     found = asked = 0
     for path in sorted((small / "videos").rglob("*.mp4")):
         for _, frame in media_video.read_frames(path, range(10)):
@@ -103,7 +97,7 @@ def test_the_detector_finds_the_faces(small):
     assert found >= 0.99 * asked
 
 
-def test_it_goes_on_where_it_was(small, tmp_path):
+def test_it_resumes_where_it_was(small, tmp_path):
     args = ("--out", tmp_path / "v", "--identities", 6, "--frames", 2)
     run("00_make_demo_videos.py", *args)
     victim = next((tmp_path / "v").rglob("*.mp4"))

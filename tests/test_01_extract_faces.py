@@ -25,7 +25,7 @@ def rows_of(path):
 
 
 def write_video(path, frames, fps=25):
-    """A video of gray frames; frames: list of (height, width) or brightness values."""
+    """Write a video of frames, a list of (height, width, 3) uint8 arrays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = frames[0].shape[:2]
     writer = imageio_ffmpeg.write_frames(
@@ -79,7 +79,7 @@ def test_clips_known():
 
 
 def test_the_right_frames_leave_ffmpeg(tmp_path):
-    """Each frame's brightness is its number times 4: what comes out must be the frames that were asked for."""
+    """Each frame's brightness is its number times 4, so that it tells which frame it is."""
     write_video(tmp_path / "v.mp4", flat(*(4 * k for k in range(60))))
     assert media_video.count_frames(tmp_path / "v.mp4") == 60
     wanted = [0, 7, 8, 9, 30, 58, 59]
@@ -137,7 +137,10 @@ def overlap(a, b):
 
 
 def compare_with_full_frames(videos):
-    """(frames, faces in full frames, faces of ours, mean IoU of both): every box by largest_face in turn, and by HOG on the full frame."""
+    """Faces that largest_face finds, following them, beside those of HOG on every full frame.
+
+    Returns (frames, faces found in full frames, faces found by us, mean IoU of the two).
+    """
     import dlib
 
     detector, counts, ious = dlib.get_frontal_face_detector(), np.zeros(3, int), []
@@ -156,7 +159,7 @@ def compare_with_full_frames(videos):
 
 
 def test_the_window_finds_what_the_full_frame_has(small):
-    """Recall no lower than of full frames without upsampling, and the same boxes."""
+    """Recall is not lower than with full frames without upsampling, and boxes are the same."""
     videos = sorted((small / "videos/studio/original_sequences/youtube/c23/videos").glob("*.mp4"))
     frames, full, ours, iou = compare_with_full_frames(videos)
     assert frames == 60 and ours >= full > 50 and iou > 0.85
@@ -169,7 +172,7 @@ def test_the_window_finds_what_the_full_frame_has_in_real_clips():
 
 
 def test_a_face_that_jumps_is_found(small):
-    """Where nothing is in the window, the whole frame is searched; and a window that lies outside a smaller frame is no error."""
+    """If the window is empty, the whole frame is searched; it may lie outside a smaller frame."""
     path = small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4"
     ((_, face),) = media_video.read_frames(path, [0])
     scene = np.full((480, 1280, 3), 90, np.uint8)
@@ -182,7 +185,7 @@ def test_a_face_that_jumps_is_found(small):
 
 
 def test_bilinear_chroma_changes_no_pixel(small, tmp_path, monkeypatch):
-    """Against ffmpeg's own way: halved chroma (4:2:0) and whole (4:4:4), the two that the data sets have."""
+    """Compared with ffmpeg's default, for both kinds of chroma in the data sets: 4:2:0, 4:4:4."""
     source = small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4"
     plain = media_video.ffmpeg_command
     for pixels in ("yuv420p", "yuv444p"):
@@ -194,10 +197,10 @@ def test_bilinear_chroma_changes_no_pixel(small, tmp_path, monkeypatch):
         read = [[frame for _, frame in media_video.read_frames(path, range(10))]]
         with monkeypatch.context() as patch:
             patch.setattr(
-                faces,
+                media_video,
                 "ffmpeg_command",
                 lambda path, *options: plain(
-                    path, *("bicubic" if o == "bilinear" else o for o in options)
+                    path, *(o.replace("bilinear", "bicubic") for o in options)
                 ),
             )
             read.append([frame for _, frame in media_video.read_frames(path, range(10))])
@@ -479,8 +482,8 @@ def test_boxes_from_the_originals(small, tmp_path, sampling):
 
 
 def test_boxes_from_detects_nothing(small, tmp_path, monkeypatch):
-    """Also: a frame where the original's face was not found is skipped; the nearest sampled frame counts; another size is refused."""
-    monkeypatch.setattr(detectors, "largest_face", lambda frame, last: 1 / 0)
+    """Boxes come from the original's nearest sampled frame; its faceless frames are skipped."""
+    monkeypatch.setattr(extract, "largest_face", lambda frame, last: 1 / 0)
     path = small / "videos/studio/manipulated_sequences/FaceSwap/c23/videos/000_001.mp4"
     settings = dict(
         sampling="frames",
@@ -539,33 +542,22 @@ def test_boxes_from_errors(small, tmp_path):
 def test_mtcnn(small, tmp_path):
     pytest.importorskip(
         "facenet_pytorch",
-        reason="facenet-pytorch is not installed: pip install requests && pip install --no-deps facenet-pytorch==2.6.0",
+        reason="facenet-pytorch is not installed: pip install requests && "
+        "pip install --no-deps facenet-pytorch==2.6.0",
     )
-    from_one, (frame, *_) = (
-        [],
-        [
-            frame
-            for _, frame in media_video.read_frames(
-                small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4", [0, 5, 9]
-            )
-        ],
-    )
+    path = small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4"
+    ((_, frame),) = media_video.read_frames(path, [0])
     frames = [frame, np.full_like(frame, 90), frame[:, ::-1], np.full((64, 64, 3), 90, np.uint8)]
-    for image in frames:
-        from_one += detectors.detect_mtcnn([image], "cpu")
+    alone = [detectors.detect_mtcnn([image], "cpu")[0] for image in frames]
     together = detectors.detect_mtcnn(frames, "cpu")
-    from_one, together = (
-        [boxes[0] if boxes else None for boxes in found] for found in (from_one, together)
+    alone, together = (
+        [boxes[0] if boxes else None for boxes in found] for found in (alone, together)
     )
-    assert (
-        [box is None for box in together]
-        == [False, True, False, True]
-        == [box is None for box in from_one]
-    )
-    for a, b in zip(together, from_one):
-        assert a is None or np.allclose(
-            a, b, atol=0.5
-        )  # a batch gives what one frame at a time gives
+    assert [box is None for box in together] == [False, True, False, True]
+    assert [box is None for box in alone] == [False, True, False, True]
+    # A batch gives the same boxes as one frame at a time.
+    for a, b in zip(together, alone):
+        assert a is None or np.allclose(a, b, atol=0.5)
     dlib_box = detectors.largest_face(frame)
     assert abs((together[0][0] + together[0][2]) - (dlib_box[0] + dlib_box[2])) / 2 < 20, (
         "both detectors see the same face"
@@ -639,7 +631,7 @@ def test_other_flags_on_the_same_folder_are_refused(small, copy):
 
 @pytest.mark.parametrize("sampling, images", [("frames", 348), ("clips", 840)])
 def test_real_clips(tmp_path, sampling, images):
-    """A face in each of the twelve videos; 24 frames of two of them, 30 (or 16 x 5) of the others."""
+    """A face in each of twelve videos: of two, 24 frames, of the others, 30 frames or 16 x 5."""
     output = run(
         "01_extract_faces.py",
         "--list",
@@ -649,10 +641,8 @@ def test_real_clips(tmp_path, sampling, images):
         "--out",
         tmp_path / "f",
     )
-    assert (
-        f"12 videos = 12 with faces + 0 skipped + 0 failed; 2 gave fewer faces than asked; {images} images"
-        in output
-    )
+    assert "12 videos = 12 with faces + 0 skipped + 0 failed" in output
+    assert f"2 gave fewer faces than asked; {images} images" in output
 
 
 def test_broken_clips(tmp_path):
@@ -689,8 +679,11 @@ def test_broken_clips(tmp_path):
     assert int(box["bottom"]) > int(box["top"])
 
 
-def test_encoded_anew_before_extraction(small, tmp_path):
-    """--crf: a folder for each factor, the same frames of the same size but coarser; what is there is not done again; image folders are refused."""
+def test_re_encoded_before_extraction(small, tmp_path):
+    """--crf gives a folder per factor, with the same frames, but coarser; it refuses image folders.
+
+    Finished work is skipped.
+    """
     args = (
         "--layout",
         "ffpp",

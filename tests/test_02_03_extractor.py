@@ -509,7 +509,7 @@ def test_features_and_scores_are_the_networks(small, extractor, features):
 
 
 def test_features_go_on_after_a_kill(small, extractor, features, tmp_path, monkeypatch):
-    """Stopped between two saves, the next run starts at the last save and ends with the same file."""
+    """Stopped between two saves, a run starts at the last save and ends with the same file."""
     model = features_.load_extractor(extractor)
     index = common.read_index(small / "faces/frames")
     faces = loading.Faces(index["path"], model.image_size, small / "faces/frames")

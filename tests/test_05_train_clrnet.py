@@ -12,7 +12,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 import common
-from networks.clrnet import CLRNet, FrameNorm, frozen_layers, initialise
+from networks.clrnet import CLRNet, FrameNorm, frozen_layers, initialize
 from networks.convlstm import ConvLSTM, hard_sigmoid, pad_same
 from networks.keras_weights import load_keras_weights, read_keras_weights
 from training import loading
@@ -159,7 +159,7 @@ def test_training_gradients_equal_a_plain_loop_over_the_frames(gates, monkeypatc
     """
     torch.manual_seed(0)
     model = without_dropout(CLRNet(3, (2, 1), gates=gates).double().train())
-    initialise(model)
+    initialize(model)
     x, y = torch.rand(3, 5, 3, 32, 40, dtype=torch.double), torch.tensor([0, 1, 1])
     names = [name for name, _ in model.named_parameters()]
 
@@ -182,7 +182,7 @@ def test_bfloat16_goes_in_the_direction_of_float32(gates):
     """Under autocast: logits to 0.02, gradients in float32 and in the direction of those in it."""
     torch.manual_seed(0)
     model = without_dropout(CLRNet(8, (1, 1), gates=gates).train())
-    initialise(model)
+    initialize(model)
     x, y = torch.rand(4, 5, 3, 48, 48), torch.arange(4) % 2
     logits, gradients = {}, {}
     for precision in ("fp32", "bf16"):
@@ -200,7 +200,7 @@ def test_adam_is_plain_adam_with_l2_in_the_loss():
     """The fused optimizer with L2 as weight decay, against torch's own with the L2 in the loss."""
     torch.manual_seed(0)
     model = CLRNet(2, (1,)).eval()
-    initialise(model)
+    initialize(model)
     other = CLRNet(2, (1,)).eval()
     other.load_state_dict(model.state_dict())
     x, y = torch.rand(2, 3, 3, 16, 16), torch.tensor([0, 1])
@@ -243,7 +243,7 @@ def test_hard_sigmoid_is_keras():
 def test_initial_values():
     torch.manual_seed(0)
     model = CLRNet(8, (1, 1))
-    initialise(model)
+    initialize(model)
     layer = model.stages[0][0].b
     weight = layer.input.weight.detach()
     assert weight.std().item() == pytest.approx((2 / weight[0].numel()) ** 0.5, rel=0.1)
@@ -442,7 +442,7 @@ def test_augmentation_ranges():
 def test_augmentation_moves_by_30_degrees_and_20_percent_and_mirrors():
     size, n = 101, 600
     image = torch.zeros(n, 1, 3, size, size)
-    image[..., 50 - 2 : 50 + 3, 80 - 2 : 80 + 3] = 1  # a spot 30 pixels right of the centre
+    image[..., 50 - 2 : 50 + 3, 80 - 2 : 80 + 3] = 1  # a spot 30 pixels right of the center
     out = script.augment(image, draws(3, n))[:, 0, 0]
     out = out - out.amin((1, 2), keepdim=True)
     y, x = torch.meshgrid(torch.arange(size) - 50.0, torch.arange(size) - 50.0, indexing="ij")
@@ -517,28 +517,21 @@ def test_l2_is_on_the_input_kernels_alone(single):
     assert len(groups[0]["params"]) == 1 + 2 * 4  # stem; a, b, c and the shortcut of two blocks
 
 
-def test_merge_takes_as_many_from_each(small, copy, tmp_path):
+def test_merge_takes_all_of_each_set_or_as_many_as_the_smallest(small, copy, tmp_path):
+    """5.2.2 merges all videos; --merge-balance smallest is the reading of 6.2.3."""
     faces = copy(small / "faces/clips-FS")
     lines = (faces / "index.csv").read_text().splitlines(keepends=True)
     (faces / "index.csv").write_text("".join(line for line in lines if "youtube_000" not in line))
-    output = run(
-        "05_train_clrnet.py",
-        "--strategy",
-        "merge",
-        "--source",
-        small / "faces/clips",
-        faces,
-        "--epochs",
-        1,
-        *SMALL_CLRNET,
-        "--out",
-        tmp_path / "r",
-    )
-    assert (
-        "clips: 6 of 8 training clips" in output
-        and "clips-FS: 6 of 6" in output
-        and "12 training samples" in output
-    )
+    sets = ("--source", small / "faces/clips", faces)
+    args = ("--strategy", "merge", *sets, "--epochs", 1, "--max-steps", 1, *SMALL_CLRNET)
+    for name, flags, first, total in (
+        ("all", (), "8 of 8", 14),
+        ("smallest", ("--merge-balance", "smallest"), "6 of 8", 12),
+    ):
+        output = run("05_train_clrnet.py", *args, *flags, "--out", tmp_path / name)
+        assert f"clips: {first} training clips" in output
+        assert "clips-FS: 6 of 6 training clips" in output
+        assert f"merge: {total} training samples" in output
 
 
 def test_transfer_freezes_the_first_half(small, single, tmp_path):
@@ -710,7 +703,7 @@ def test_classes_are_weighted():
 
 
 def test_class_weights_of_an_unbalanced_set(small, copy, tmp_path):
-    """Of one real and three fake videos, a step over all samples has the loss of balanced classes."""
+    """Of one real and two fake videos, a step over all samples has the loss of balanced classes."""
     faces = copy(small / "faces/clips")
     lines = (faces / "index.csv").read_text().splitlines(keepends=True)
     (faces / "index.csv").write_text("".join(line for line in lines if "youtube_000" not in line))
@@ -739,7 +732,7 @@ def test_class_weights_of_an_unbalanced_set(small, copy, tmp_path):
     assert sorted(y) == [0, 0, 1, 1, 1, 1]
     torch.manual_seed(0)
     model = CLRNet(4, (1, 1), 48).train()
-    initialise(model)
+    initialize(model)
     order = loading.epoch_batches(6, 6, 0, 0)[0]
     clips = script.augment(
         torch.stack([loading.Faces(items, 48)[k] for k in order]) / 255,

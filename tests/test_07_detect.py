@@ -175,8 +175,8 @@ def test_scores_are_those_of_the_stages(runs, videos, small, tmp_path):
             and about["validation"]["auc"] is not None
         )
     assert {(e["set"], e["role"]) for e in result["checkpoints"][1]["trained_on"]} == {
-        ("frames", "labelled source"),
-        ("phone", "unlabelled target"),
+        ("frames", "labeled source"),
+        ("phone", "unlabeled target"),
         ("frames", "trained on"),
     }
 

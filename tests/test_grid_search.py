@@ -26,7 +26,7 @@ def test_all_pairs_of_the_paper():
 
 
 def test_what_is_kept_and_what_is_best():
-    """Transfer only if better than merge; of equal pairs the one with fewer sets, then the first."""
+    """Transfer only if better than merge; of equal pairs that with fewer sets, then the first."""
     a, b, c = (("F2F",), ("DF", "FS")), (("F2F",), ("DF",)), (("NT",), ("DF",))
     kept, best = grid_search.choose(
         {

@@ -1,4 +1,7 @@
-"""Stage 01 over more than a hundred hostile files (hostile.py makes them): each gives its faces, or a reason that fits, and nothing else happens."""
+"""Stage 01 over more than a hundred hostile files, which hostile.py makes.
+
+Each gives its faces or a reason that fits, and nothing else happens.
+"""
 
 import csv
 import os
@@ -7,12 +10,10 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import command, processes_of, stage
+from conftest import command, processes_of
 from hostile import make
 
 from media import video as media_video
-
-faces = stage("01_extract_faces")
 
 
 def rows_of(file):
@@ -111,7 +112,7 @@ def test_counts_add_up_and_nothing_is_left(hostile):
 
 
 def test_faces_are_the_right_way_up(hostile):
-    """The crop's place in the rotated videos is that of the upright one's; pixels twice as wide as high give it too."""
+    """Boxes in the rotated videos, and with pixels twice as wide as high, are the upright one's."""
     folder = hostile[0]
     boxes = {}
     names = {v["video"]: v["source"] for v in rows_of(folder / "f/videos.csv")}
@@ -151,7 +152,7 @@ def test_warnings_of_damage_reach_the_index(hostile):
 
 
 def test_neither_network_nor_other_files_are_opened(small, tmp_path):
-    """A playlist, a script and a concat: name beside a good video: what they point to is not read (strace is not needed: the frames would come)."""
+    """Playlists and scripts that point to a good video are not followed: no frame of it comes."""
     good = small / "videos/studio/original_sequences/youtube/c23/videos/000.mp4"
     for name, text in (
         ("list.mp4", f"#EXTM3U\n#EXTINF:1,\n{good}\n#EXT-X-ENDLIST\n"),
@@ -171,22 +172,24 @@ def test_neither_network_nor_other_files_are_opened(small, tmp_path):
 
 
 def test_a_decoder_that_hangs_is_given_up(tmp_path, monkeypatch):
-    """In place of ffmpeg, a program that says nothing: the time limit ends it, whatever it does."""
+    """A program that prints nothing, in place of ffmpeg, is ended by the time limit."""
     (tmp_path / "v.mp4").write_bytes(b"x")
-    monkeypatch.setattr(
-        faces, "ffmpeg_command", lambda *a: [sys.executable, "-c", "import time; time.sleep(1000)"]
-    )
-    timer = faces.threading.Timer
+    hanging = [sys.executable, "-c", "import time; time.sleep(1000)"]
+    monkeypatch.setattr(media_video, "ffmpeg_command", lambda *args: hanging)
+    timer = media_video.threading.Timer
     limits = []
-    monkeypatch.setattr(
-        faces.threading, "Timer", lambda seconds, do: (limits.append(seconds), timer(0.5, do))[1]
-    )
+
+    def short_timer(seconds, function):
+        limits.append(seconds)
+        return timer(0.5, function)
+
+    monkeypatch.setattr(media_video.threading, "Timer", short_timer)
     with pytest.raises(media_video.Unreadable, match="no frame within 65 s"):
         list(media_video.read_frames(tmp_path / "v.mp4", [10, 2000]))
-    assert limits == [65]  # a minute and half a second a frame
-    whole = subprocess.run
+    assert limits == [65]  # a minute, and half a second per frame
+    run = subprocess.run
     monkeypatch.setattr(
-        faces.subprocess, "run", lambda *a, timeout, **k: whole(*a, timeout=0.5, **k)
+        media_video.subprocess, "run", lambda *a, timeout, **k: run(*a, timeout=0.5, **k)
     )
     with pytest.raises(media_video.Unreadable, match="longer than 60 s"):
         media_video.count_frames(tmp_path / "v.mp4")

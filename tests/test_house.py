@@ -21,7 +21,7 @@ def parse(name):
 
 
 def code_lines(node, text):
-    """Line numbers of a node that hold code: no blank lines, comments, docstrings or `parse_args`."""
+    """Lines of a node that hold code: no blank lines, comments, docstrings or `parse_args`."""
     left_out = set()
     for part in ast.walk(node):
         if isinstance(part, ast.FunctionDef) and part.name == "parse_args":

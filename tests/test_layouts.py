@@ -1,4 +1,4 @@
-"""Data sets on disk: a small tree in each layout with exact counts, the traps of each, splits that never leak, safe names."""
+"""Data sets on disk: exact counts and traps of each layout, splits that never leak, safe names."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 from conftest import ROOT, run, shared
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media import layouts, splits
@@ -105,7 +105,7 @@ def test_celebdf(data):
 
 
 def test_celebdf_variants(tmp_path, capsys):
-    """Videos under videos/, Youtube-real in other letters; v2 by its size; a list that contradicts the folders is refused."""
+    """Folders videos/, Youtube-real, v2 by its size; a list that contradicts the folders fails."""
     touch(
         tmp_path,
         "Celeb-real/videos/id0_0000.mp4",
@@ -117,7 +117,8 @@ def test_celebdf_variants(tmp_path, capsys):
         ),
     )
     (tmp_path / "List_of_testing_videos.txt").write_bytes(
-        b"\xef\xbb\xbf1 YouTube-real/00170.mp4\r\n0 Celeb-synthesis/id0_id1_0003.mp4\r\n\r\n1 Celeb-real/id9_0009.mp4\r\n"
+        b"\xef\xbb\xbf1 YouTube-real/00170.mp4\r\n0 Celeb-synthesis/id0_id1_0003.mp4\r\n\r\n"
+        b"1 Celeb-real/id9_0009.mp4\r\n"
     )
     videos, expected = layouts.layout_celebdf(tmp_path)
     assert (
@@ -147,7 +148,7 @@ def test_celebdf_variants(tmp_path, capsys):
 
 
 def test_dfdc(data, tmp_path, capsys):
-    """All parts; `original` may be missing; the test set's labels.csv, where 1 is fake, goes before its own metadata.json."""
+    """All parts; `original` may be missing; labels.csv, where 1 is fake, precedes metadata.json."""
     videos, expected = layouts.layout_dfdc(data / "DFDC")
     assert (
         counts(videos) == {("train", 0, "real"): 12, ("train", 1, "fake"): 24}
@@ -238,7 +239,10 @@ def test_dftimit(data, quality):
 
 
 def test_dftimit_traps(data, tmp_path, capsys):
-    """Other subjects and head rotations are not reals of it; audio is skipped; the archive unpacks a folder deeper; no reals are named."""
+    """Reals are the fakes' recordings alone, a folder deeper too; without any, there is a warning.
+
+    Other subjects, head rotations and audio do not count, nor do files that are no images.
+    """
     jpeg = (data / "VidTIMIT/fadg0/video/sa1/001").read_bytes()
     touch(
         tmp_path,
@@ -332,12 +336,9 @@ def splits_of(videos, key):
 
 
 def test_planted_leaks(tmp_path, capsys):
-    """An original, a pair of people, a file under two names and a copy of a file, each in two splits: only the first split keeps them."""
-    (
-        touch(tmp_path, "a.mp4", content=b"one"),
-        touch(tmp_path, "copy.mp4", content=b"one"),
-        touch(tmp_path, "other.mp4", content=b"two"),
-    )
+    """An original, a pair of people, a linked and a copied file in two splits: one keeps them."""
+    touch(tmp_path, "a.mp4", "copy.mp4", content=b"one")
+    touch(tmp_path, "other.mp4", content=b"two")
     (tmp_path / "link.mp4").symlink_to("a.mp4")
     make = layouts.make_video
     videos = [
@@ -363,8 +364,8 @@ def test_planted_leaks(tmp_path, capsys):
     assert "no video, original or pair of people is in two splits" in capsys.readouterr().out
 
 
-def test_a_planted_leak_in_a_data_set_is_said(data, tmp_path):
-    """A fake of Celeb-DF in the test list whose original is not in it: the original leaves train, and 01 says so."""
+def test_a_planted_leak_in_a_data_set_gives_a_warning(data, tmp_path):
+    """Of a fake in Celeb-DF's test list, the original is not in it: it leaves train."""
     shutil.copytree(data / "Celeb-DF", tmp_path / "c")
     (tmp_path / "c/List_of_testing_videos.txt").write_text(
         "0 Celeb-synthesis/id2_id3_0000.mp4\n1 YouTube-real/00005.mp4\n"
@@ -427,6 +428,8 @@ def test_nothing_is_shared_after_drop_leaks(entries):
     )
 
 
+# The first call imports scipy, which takes longer than Hypothesis allows by default.
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(people, people, st.integers(0, 2)), min_size=1, max_size=40),
     st.integers(0, 5),
@@ -483,7 +486,10 @@ def test_random_split_of_dfdc_keeps_fakes_with_their_original(data):
 
 
 def test_split_in_order_is_that_of_the_paper():
-    """FF++: the first 750 originals by name train, 125 validate, 125 test, fakes with their original; pairs between splits leave the earlier one."""
+    """FF++: of the originals by name 750 train, 125 validate, 125 test, fakes with their original.
+
+    A pair of people in two splits leaves the earlier one.
+    """
     videos = [
         layouts.make_video(f"{n:03d}.mp4", 0, "youtube", original=f"{n:03d}", people=(f"{n:03d}",))
         for n in range(999, -1, -1)
@@ -508,7 +514,7 @@ def test_split_in_order_is_that_of_the_paper():
         v["split"] for v in videos if v["original"] >= "875"
     } == {"test"}
     splits.drop_leaks(videos)
-    # 874 and 875 are swapped with each other across the border: the fake in val goes, the one in test stays.
+    # 874 and 875 are swapped across the border: the fake in val goes, the one in test stays.
     assert [v["stem"] for v in videos if not v["split"]] == ["874_875"] and next(
         v for v in videos if v["stem"] == "875_874"
     )["split"] == "test"
@@ -549,7 +555,7 @@ def test_split_draw_is_exact_or_ends_and_leaks_nothing(entries, seed):
 
 
 def test_split_draw_of_a_set_as_large_as_dfd():
-    """28 actors, everybody swapped with everybody, 363 originals: 250 + 25 + 25 real and fake, the same ones for the same seed."""
+    """Of 28 actors, all swapped with all, and 363 originals: 250 + 25 + 25, the same for a seed."""
     originals = [(a, s) for a in range(28) for s in range(13)][:363]
     videos = [
         layouts.make_video(

@@ -1,4 +1,7 @@
-"""Stage 01 over 200 videos with 4 workers: memory does not grow, and no process is left. Open files are counted in test_numbers.py."""
+"""Stage 01 over 200 videos with 4 workers: memory does not grow, and no process is left behind.
+
+Open files are counted in test_numbers.py.
+"""
 
 import shutil
 import subprocess
@@ -24,7 +27,7 @@ def workers_of(parent):
             ):
                 found[int(lines["Pid"])] = int(lines["VmRSS"].split()[0]) / 1024
         except (OSError, ValueError, KeyError):
-            pass  # gone meanwhile
+            pass  # the process has ended
     return found
 
 
@@ -68,7 +71,7 @@ def test_nothing_grows(small, tmp_path):
     assert len(early) >= 5 and len(late) >= 5
     assert set(early[0]) == set(late[-1])  # the same four processes throughout
     for worker in early[0]:
-        # The least, which a leak would raise: what ffmpeg's pipes and a frame take comes and goes.
+        # A leak would raise the minimum; the memory of pipes and frames comes and goes.
         memory = [min(w[worker] for w in part if worker in w) for part in (early, late)]
         assert memory[1] < 1.1 * memory[0], f"MB: {memory}"
     assert_none_left(tmp_path)

@@ -62,7 +62,7 @@ def test_an_index_as_other_programs_write_it(tmp_path):
         (HEADER + "a.png,a,9" + "9" * 30 + ",,1,m,\n", "frame is '999"),
         (
             HEADER + "a.png,a,0,,1,m,\nb.png,a,1,,0,m,\n",
-            "labelled real in one row and fake in another",
+            "labeled real in one row and fake in another",
         ),
         (HEADER + "a.png,a,0,,1,m,\na.png,a,0,,1,m,\n", "rows 1 and 2 are the same"),
         (HEADER + "../a.png,a,0,,1,m,\n", "leads out of its folder"),

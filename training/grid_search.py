@@ -102,8 +102,8 @@ def search(args, train, training_data, time_step, score_checkpoint):
     ]
     print(
         f"{args.model}: {len(of_pair)} pairs, {len(jobs)} trainings ({kinds[0]} sources, "
-        f"{kinds[1]} merge, {kinds[2]} transfer), {len(jobs) - len(open_jobs)} done already; chosen on "
-        f"{validation}, split {args.test_split}",
+        f"{kinds[1]} merge, {kinds[2]} transfer), {len(jobs) - len(open_jobs)} done already; "
+        f"chosen on {validation}, split {args.test_split}",
         flush=True,
     )
     if open_jobs:

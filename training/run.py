@@ -5,11 +5,10 @@ computes the loss and takes the optimizer's step itself, and hands the loss back
 
     run = Run(args.out, "02", args, model, optimizer, samples=len(train), content=...)
     for epoch in run.epochs():
-        for rows, images in run.batches(train, device):
-            flips = run.draw(1)
+        for rows, images in run.batches(train, device, args.workers):
             ...
             run.record(loss)
-        run.end_epoch(val_auc=..., validation=...)
+        run.end_epoch(choose_by=auc, validation=..., val_auc=auc)
     run.finish()
 """
 
