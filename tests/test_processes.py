@@ -52,9 +52,9 @@ def log_of(run_folder):
 
 
 def test_gradients_are_those_of_the_joint_batch():
-    """In float64 to rounding; in float32 within float32's own error.
+    """In float64 to rounding; in float32 within its rounding, some 1e-6 of the largest gradient.
 
-    That error is some 1e-6 of the largest gradient.
+    Which is about what float32 in one process differs from float64.
     """
     output, _ = run_many("tests/joint_gradients.py")
     result = json.loads(output.strip().splitlines()[-1])
@@ -62,7 +62,8 @@ def test_gradients_are_those_of_the_joint_batch():
     for name, found in result.items():
         assert found["off"]["float64"] < 1e-11, name
         assert found["statistics"]["float64"] < 1e-12 and found["odd"]["float64"] < 1e-12, name
-        assert found["off"]["float32"] < 2 * found["own"], name
+        assert found["off"]["float32"] < 4 * found["own"], name
+        assert found["off"]["float32"] < 2e-5 * found["largest"], name
         assert found["statistics"]["float32"] < 1e-6, name
         # There is something to compare.
         assert found["largest"] > 0.1, name
