@@ -212,6 +212,7 @@ def adapt(out, args, kwargs, source, target_x, device, about, content):
             optimizer.step()
             accuracy = (domain_logits.argmax(1) == domains).float().mean()
             run.record(label_loss, domain_loss, accuracy)
+        run.check_losses()
         measured = dict.fromkeys(("source_val_auc", "source_val_loss"), math.nan)
         validation = None
         if len(source.val_x):

@@ -525,10 +525,12 @@ def parse_args():
     if len(args.source) < needed and args.epochs != 0:
         fail(f"--strategy {strategy} needs {('one', 'two or more')[needed - 1]} --source")
     if strategy == "search":
-        if not (args.reenactment and args.swap and args.validation):
-            fail("--strategy search needs --reenactment, --swap and --validation")
-        if args.source or args.target or args.checkpoint:
-            fail("--strategy search takes no --source, --target or --checkpoint")
+        is_whole = args.reenactment and args.swap and args.validation
+        if not is_whole or args.source or args.target or args.checkpoint:
+            fail(
+                "--strategy search takes --reenactment, --swap and --validation, no --source, "
+                "--target or --checkpoint"
+            )
     elif args.reenactment or args.swap or args.validation:
         fail("--reenactment, --swap and --validation are for --strategy search")
     if bool(args.test) != bool(args.scores):

@@ -589,7 +589,7 @@ def test_streamed_features_give_what_held_ones_give(features, tmp_path, monkeypa
     same bit for bit.
     """
     for name, free in (("held", 1e12), ("streamed", 0)):
-        monkeypatch.setattr(feature_files, "free_memory", lambda device: free)
+        monkeypatch.setattr(bpdann, "free_memory", lambda device: free)
         monkeypatch.setattr(
             "sys.argv",
             [
@@ -632,7 +632,7 @@ def test_streamed_features_are_checked_too(features, copy, tmp_path, monkeypatch
     array = np.load(folder / "features.npy")
     array[-1, 3] = np.nan
     np.save(folder / "features.npy", array)
-    monkeypatch.setattr(feature_files, "free_memory", lambda device: 0)
+    monkeypatch.setattr(bpdann, "free_memory", lambda device: 0)
     monkeypatch.setattr(
         "sys.argv",
         [
