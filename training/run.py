@@ -80,6 +80,7 @@ class Run:
         self.best, self.validation, self.log = -math.inf, None, []
         self.pending = []
         self.seconds = self.waited = 0.0
+        self.steps_timed = 0
         if self.last.exists():
             self.resume()
 
@@ -120,7 +121,7 @@ class Run:
         rows: this process's item numbers of the joint batch; samples: those items of the data set,
         a uint8 tensor on the CPU. Also seeds torch's generator, from which dropout draws.
         """
-        batches = epoch_batches(self.samples_of(faces), self.args.batch, self.args.seed, self.epoch)
+        batches = epoch_batches(len(faces), self.args.batch, self.args.seed, self.epoch)
         mine = [share(batch) for batch in batches[self.batch :]]
         loader = load_batches(faces, mine, workers, pin=device.type == "cuda")
         # Reading a loss waits for the device, so on a GPU it is read every 50 steps.
@@ -148,10 +149,6 @@ class Run:
         self.seconds = time.perf_counter() - start
         self.steps_timed = self.step - first
         bar.close()
-
-    def samples_of(self, faces):
-        """The number of training samples, of which `joint_batch` makes equal shares."""
-        return len(faces)
 
     def draw(self, columns):
         """Uniform random numbers in 0..1, (this process's samples, columns), for this step."""
