@@ -24,10 +24,14 @@ from pathlib import Path
 import forks
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SHARED", ROOT.parent / "shared"))
 sys.path.insert(0, str(ROOT))
+# How long an example takes depends on the machine's load.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 if threading.current_thread() is threading.main_thread():
     # A background job, and whatever it starts, would ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
