@@ -26,9 +26,9 @@ import torch
 from PIL import Image
 from side_by_side import (
     arguments,
-    images_per_second,
     in_turn,
     peak_rate,
+    printed_rate,
     ratio,
     record,
     run_stage,
@@ -158,7 +158,7 @@ def measure_loop(args, device, plain, folder):
 
     def our_loop():
         shutil.rmtree(folder / "run", ignore_errors=True)
-        return images_per_second(run_stage("02_pretrain_extractor.py", *flags))
+        return printed_rate(run_stage("02_pretrain_extractor.py", *flags))
 
     def plain_loop():
         adam = torch.optim.Adam(plain.parameters(), lr=2e-3, weight_decay=4e-5)

@@ -26,9 +26,9 @@ import numpy as np
 import torch
 from side_by_side import (
     arguments,
-    images_per_second,
     in_turn,
     peak_rate,
+    printed_rate,
     ratio,
     record,
     run_stage,
@@ -151,7 +151,7 @@ def main():
             flags += ("--epochs", args.epochs, "--batch", BATCH, "--precision", precision)
             flags += ("--device", args.device)
             outputs = ("--out", folder / "run", "--scores", folder / "scores")
-            return images_per_second(run_stage("04_train_bpdann.py", *flags, *outputs))
+            return printed_rate(run_stage("04_train_bpdann.py", *flags, *outputs))
 
         def dataloader():
             train_with_dataloaders(stage, source_x, source_y, target_x, args.epochs, device)

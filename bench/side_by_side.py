@@ -43,9 +43,9 @@ def run_stage(script, *args):
     return done.stdout
 
 
-def images_per_second(output):
-    """The rate that 02 and 04 print after their training."""
-    return float(re.search(r"([\d.]+) images per second", output)[1])
+def printed_rate(output):
+    """Images per second, as 02 and 04 print them after their training."""
+    return float(re.search(r"([\d.]+) (?:images|samples) per second", output)[1])
 
 
 def seconds(function, *args):
@@ -95,8 +95,9 @@ def ratio(a, b):
 
 def table(header, rows):
     """Lines of a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(map(str, line)) + " |" for line in lines]
+    from reporting.tables import markdown_table
+
+    return markdown_table([header, *rows])
 
 
 def machine(device="cpu"):
