@@ -7,8 +7,8 @@
 #   SMALL=1 recipes/clrnet_table5.sh
 #
 # The sets of Table 4 without DFW. For each model the training on FS of clrnet_table3.sh; a merge of
-# 5 x 8,000 clips, as many from each set as DFD has (CLRNet: 150 epochs of 1,000 steps of 40 clips);
-# a transfer of 4 x 320 clips (CLRNet: 150 epochs of 32 steps, hours on a GPU).
+# all clips of the five sets, 4 x 24,000 + 8,000 (CLRNet: 150 epochs of 2,600 steps of 40 clips); a
+# transfer of 4 x 320 clips (CLRNet: 150 epochs of 32 steps, hours on a GPU).
 source "$(dirname "$0")/common.sh"
 source recipes/clrnet_common.sh
 

@@ -4,9 +4,9 @@
 #   DATA=/where/the/data/sets/are recipes/table2.sh
 #   SMALL=1 recipes/table2.sh
 #
-# Writes about 6 million crops into faces/. Computed from 2.4 CPU seconds per video and 70 KB per
-# crop, measured on twelve real clips: 100 CPU hours and 400 GB, nearly all of it for DFDC (128,154
-# videos); without DFDC 8 CPU hours and 25 GB.
+# Writes about 6 million crops into faces/. Computed by bench/scale.py from measurements on twelve
+# real clips: 52 CPU hours and 379 GB, nearly all of it for DFDC (128,154 videos); without DFDC 4
+# CPU hours and 24 GB.
 source "$(dirname "$0")/common.sh"
 
 # 4.1: 30 frames at equal intervals from each video; 150 from each real one of DFDC, on which the
