@@ -29,8 +29,10 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 def stage_params(*rows, marks=()):
     """Parameters of which the first is a stage: one process runs all tests of a stage."""
-    groups = [pytest.mark.xdist_group(f"killed-{row[0]}") for row in rows]
-    return [pytest.param(*row, marks=(group, *marks)) for row, group in zip(rows, groups)]
+    return [
+        pytest.param(*row, id=row[0], marks=(pytest.mark.xdist_group(f"killed-{row[0]}"), *marks))
+        for row in rows
+    ]
 
 
 # fmt: off
