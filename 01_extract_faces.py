@@ -26,23 +26,23 @@ Layouts (media/layouts.py has a function for each; counts are printed beside the
     dfdc-preview  DFDC-Preview with its dataset.json
     dftimit       DeepfakeTIMIT at --quality lq or hq, with originals from --vidtimit; no splits
     --list        a CSV with the columns path (relative to the CSV), label (0 = real, 1 = fake) and,
-                  if you like, method and split
+                  optionally, method and split
 
-Splits share no video, original or pair of swapped people: what would leak is in no split, with a
-warning.
+Splits share no video, original or (without --keep-pairs) pair of swapped people: a video that would
+leak is left out of all splits, and a warning says so.
 
 Deviations from the papers (theirs -> ours):
 
-    detector            MTCNN (FeatureTransfer 3.3, CLRNet 5.1.3) -> dlib's HOG detector, which is a
-                        wheel on every system; --detector mtcnn
+    detector            MTCNN (FeatureTransfer 3.3, CLRNet 5.1.3) -> dlib's HOG detector, which
+                        installs from a wheel everywhere; --detector mtcnn
     alignment           by landmarks (CLRNet 5.1.3) -> the box is centered on the face, not rotated
     box                 expanded 1.2 times (FeatureTransfer 3.3) -> the same, made square and moved
                         into the frame
-    several faces       not said -> dlib: the largest in the first frame, then the one near the last
-                        face; mtcnn: the largest in each frame
+    several faces       not given -> dlib: the largest in the first frame, then the largest near the
+                        last face found; mtcnn: the largest in each frame
     boxes of fakes      detected as in originals -> the same; --boxes-from: the originals' boxes
-    "equal intervals"   start not said -> the middle of each of N equal parts of the video
-    clips of a video    16 x 5, place not said (CLRNet 5.1.3) -> the middle of each of 16 equal
+    "equal intervals"   start not given -> the middle of each of N equal parts of the video
+    clips of a video    16 x 5, place not given (CLRNet 5.1.3) -> the middle of each of 16 equal
                         parts, never overlapping; one box per clip, so that the face does not jump
                         where the detector does
     compression         the data sets' own, others are future work (CLRNet 7) -> --crf: H.264 by
@@ -50,7 +50,7 @@ Deviations from the papers (theirs -> ours):
     splits in order     750, 125, 125 of FF++ (CLRNet 5) -> the same; a fake whose pair of people is
                         in two splits leaves the earlier one, which leaves 682 of 750 training fakes
                         and 110 of 125 validation fakes of each method; --keep-pairs keeps all
-    non-square pixels   not said -> the frame as players show it (OpenCV shows it squeezed)
+    non-square pixels   not given -> the frame as players show it (OpenCV shows it squeezed)
 """
 
 import copy
@@ -154,7 +154,7 @@ def parse_args():
         nargs=3,
         type=int,
         metavar=parts,
-        help="draw so many real and so many fake videos by --seed and leave out the rest "
+        help="draw this many real and as many fake videos of each split, and leave out the rest "
         "(CLRNet, DFD: 250 25 25)",
     )
     data.add_argument(
@@ -210,7 +210,7 @@ def parse_args():
         "--scale",
         type=float,
         metavar="FACTOR",
-        help="side of the crop, in sides of the detected box (default %(default)s)",
+        help="side of the crop, as a multiple of the longer side of the box (default %(default)s)",
     )
     crops.add_argument(
         "--size",
@@ -453,7 +453,7 @@ def extract_video(video, out, settings):
     except Unreadable as error:
         skipped = [["", f"unreadable: {error}"]]
     except (ValueError, RuntimeError, MemoryError) as error:
-        # Of Pillow, dlib or MTCNN: one bad video does not end the run.
+        # Raised by Pillow, dlib or MTCNN; one bad video does not end the run.
         for file in folder.iterdir():
             file.unlink()
         rows = []
@@ -483,9 +483,9 @@ def prepare_video(video, folder, settings, warnings):
 def read_clips(path, wanted, length, detector, sizes, warnings):
     """Yield the clips of a video in groups: a clip is `length` pairs (number, frame).
 
-    dlib gets one clip at a time, to look where the last face was. MTCNN gets as many as have 16
-    million pixels. Clips that lack a frame are left out. `sizes` becomes {number: (width, height)}
-    of the frames that were decoded.
+    dlib gets one clip at a time, to look where the last face was. MTCNN gets groups of clips, of
+    which one frame each makes at most 16 million pixels. Clips that lack a frame are left out.
+    `sizes` becomes {number: (width, height)} of the frames that were decoded.
     """
     starts = set(wanted[::length])
     clip = []
@@ -551,7 +551,7 @@ def boxes_of_original(clips, boxes, size):
 def read_record(out, video):
     """What an earlier run found in a video (faces.json), or None if it has to be done (again).
 
-    It has to be if crops are missing, or are there that do not belong to it.
+    A video is extracted again if crops are missing or foreign files are present.
     """
     folder = out / video["name"]
     try:

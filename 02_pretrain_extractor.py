@@ -70,7 +70,7 @@ def parse_args():
     add = parser.add_argument_group("training").add_argument
     text = "passes over the training images (default 10)"
     add("--epochs", type=int, default=10, metavar="N", help=text)
-    text = "images per step (default 128; two take 1 GB in se_resnext101_32x4d)"
+    text = "images per step (default 128, for which a GPU needs some 30 GB in float32)"
     add("--batch", type=int, default=128, metavar="N", help=text)
     text = "Adam's learning rate (default 2e-3)"
     add("--lr", type=float, default=2e-3, metavar="RATE", help=text)
@@ -84,7 +84,10 @@ def parse_args():
     )
     numbers = (args.epochs, args.batch, args.save_every, args.max_steps, args.image_size)
     if any(n is not None and n < 1 for n in numbers) or args.workers < 0:
-        fail("--epochs, --batch, --image-size, --max-steps and --save-every must be 1 or more")
+        fail(
+            "--epochs, --batch, --image-size, --max-steps and --save-every must be 1 or more, "
+            "--workers 0 or more"
+        )
     return args
 
 
@@ -106,7 +109,6 @@ def main():
     if len(labels.unique()) < 2:
         fail(f"the train split of {args.faces} has only one class: add real and fake videos")
 
-    # Network.
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
     torch.manual_seed(args.seed)
@@ -120,9 +122,8 @@ def main():
     if not (args.out / "last.pt").exists() and RANK == 0:
         load_weights(model, args.arch, args.weights)
     model.to(device)
-    optimizer = torch.optim.Adam(
-        model.parameters(), lr=args.lr, weight_decay=args.weight_decay
-    )  # 4.2
+    # FeatureTransfer 4.2.
+    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
 
     flags = {k: v for k, v in vars(args).items() if k not in (*RUNTIME_FLAGS, "go_on")}
     content = dict(
@@ -146,7 +147,6 @@ def main():
         print(f"this run is finished: {args.out / 'model.pt'}")
         return
 
-    # Training.
     example = torch.zeros(1, 3, model.image_size, model.image_size, dtype=torch.uint8)
     net = distribute(model, device, example)
     for _ in run.epochs():

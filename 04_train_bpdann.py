@@ -14,11 +14,11 @@
 The first takes minutes on a CPU. Each target NAME gets a folder OUT/NAME with model.pt (the last
 epoch: nothing is chosen on target data), last.pt, log.csv and args.json. SCORES/NAME.csv holds the
 scores of the target's images, or of each folder of --test. With --grid, OUT/NAME/grid.csv lists all
-combinations, each has a folder beside it, and model.pt is the one with the highest AUC on the
+combinations, each in its own subfolder, and model.pt is the one with the highest AUC on the
 source's validation split.
 
-Target labels are never used: not in a loss, and not to choose an epoch or a setting.
---target-balance, the paper's protocol, looks at them to draw images, and for nothing else.
+Target labels enter no loss and choose no epoch or setting. --target-balance, the paper's protocol,
+reads them to draw images, and the printed AUC reads them after training.
 `--method source-only` trains the same network on the same batches with lambda = 0.
 
 The defaults are the paper's. Deviations and choices (paper -> this script):
@@ -160,7 +160,7 @@ def adapt(out, args, kwargs, source, target_x, device, about, content):
     Args:
         kwargs: arguments of BPDANN or DANN.
         source: `Source`. target_x: the target's inputs; its labels do not come here.
-        about: text for the line of settings. content: what the checkpoints keep besides.
+        about: text for the line of settings. content: what else the checkpoints store.
 
     Returns the network and the last row of its log as a dict.
     """
@@ -186,27 +186,31 @@ def adapt(out, args, kwargs, source, target_x, device, about, content):
             flush=True,
         )
 
-    # p is the progress of the training as it is configured now. All values of lambda are on the
-    # device from the start, so that no step waits for one.
+    # p refers to the current --epochs and --batch, even after --go-on. All values of lambda are on
+    # the device from the start, so that no step waits for one.
     total = args.epochs * run.per_epoch
-    steps = range(total) if args.method == "bp-dann" else []
-    lambdas = [lambda_at(step / max(1, total - 1)) for step in steps] or [0.0] * total
-    weights = torch.tensor(lambdas, device=device)
-    domains = torch.arange(2, device=device).repeat_interleave(run.size)  # 0 source, 1 target (3.2)
+    lambdas = [0.0] * total
+    if args.method == "bp-dann":
+        lambdas = [lambda_at(step / max(1, total - 1)) for step in range(total)]
+    lambda_tensor = torch.tensor(lambdas, device=device)
+    # Source 0, target 1 (3.2).
+    domains = torch.arange(2, device=device).repeat_interleave(run.size)
     start = time.perf_counter()
     bar = progress(run.epochs(), total=args.epochs, initial=first, desc=out.name, unit="epoch")
     for epoch in bar:
         model.train()
-        torch.manual_seed(seed_of(args.seed, epoch, 1))  # dropout
+        # Dropout draws from this seed.
+        torch.manual_seed(seed_of(args.seed, epoch, 1))
         labels, batches = draw_batches(source, target_x, model, args, device, epoch)
         for k, x in enumerate(batches):
             with autocast(device, args.precision):
                 embedding = model.embed(x)
                 label_logits = model.classify(embedding[: run.size])
-                reversed_ = GradientReversal.apply(embedding, weights[epoch * run.per_epoch + k])
-                domain_logits = model.discriminate(reversed_)
-            label_loss = F.cross_entropy(label_logits.float(), labels[k])  # equation 1, first sum
-            domain_loss = F.cross_entropy(domain_logits.float(), domains)  # equation 1, second sum
+                weight = lambda_tensor[epoch * run.per_epoch + k]
+                domain_logits = model.discriminate(GradientReversal.apply(embedding, weight))
+            # The two sums of equation 1.
+            label_loss = F.cross_entropy(label_logits.float(), labels[k])
+            domain_loss = F.cross_entropy(domain_logits.float(), domains)
             optimizer.zero_grad()
             (label_loss + domain_loss).backward()
             optimizer.step()
@@ -371,7 +375,7 @@ def parse_args():
     add("--source", type=Path, required=True, metavar="DIR", help=text)
     text = "features to adapt to, without their labels; several: to each in turn"
     add("--target", type=Path, nargs="+", required=True, metavar="DIR", help=text)
-    text = "the target's images; test is all images of a set without splits (default test)"
+    text = "split of the target to use; a set without splits counts as test (default test)"
     add("--target-split", choices=splits, default="test", help=text)
     text = (
         "share of the target images to adapt to, drawn by --seed; the paper has 0.1 for DFD, "
@@ -385,7 +389,7 @@ def parse_args():
     add("--target-balance", action=argparse.BooleanOptionalAction, default=False, help=text)
     text = "folders to score (default: the targets' images of --target-split)"
     add("--test", type=Path, nargs="+", default=[], metavar="DIR", help=text)
-    add("--test-split", choices=splits, default="test", help="of --test (default test)")
+    add("--test-split", choices=splits, default="test", help="split of --test (default test)")
     text = "folder of the runs, e.g. runs/FT; each target gets a folder in it"
     add("--out", type=Path, required=True, metavar="DIR", help=text)
     text = "folder for the scores, e.g. scores/FT"
@@ -417,7 +421,9 @@ def parse_args():
     add("--epochs", type=int, default=50, metavar="N", help=text)
     text = "images per step from each domain (default 128)"
     add("--batch", type=int, default=128, metavar="N", help=text)
-    add("--lr", type=float, default=1e-4, metavar="RATE", help="Adam's (default 1e-4)")
+    add(
+        "--lr", type=float, default=1e-4, metavar="RATE", help="Adam's learning rate (default 1e-4)"
+    )
     args = parser.parse_args(
         workers="end-to-end: processes that load images",
         seed=True,
@@ -469,16 +475,16 @@ def choose_on_source(results, out):
 def adapt_to(name, folder, target_x, source, source_folder, args, width, device):
     """Train on one target, with every combination of --grid; returns the network that is kept."""
     out = args.out / name
-    of_target = copy.copy(args)
-    of_target.target = folder
-    # args.json of a feature folder holds the hashes of its inputs, and is read at once.
+    target_args = copy.copy(args)
+    target_args.target = folder
+    # args.json of a feature folder holds the hashes of its inputs, and is quick to hash.
     inputs = set()
     for path in (source_folder, folder):
         inputs.add(path / "index.csv")
         if not args.end_to_end:
             has_args = (path / "args.json").exists()
             inputs.add(path / ("args.json" if has_args else "features.npy"))
-    start_run(out, of_target, inputs=sorted(inputs), free=RUNTIME_FLAGS)
+    start_run(out, target_args, inputs=sorted(inputs), free=RUNTIME_FLAGS)
     roles = {source_folder: "labeled source", folder: "unlabeled target"}
     content = dict(
         data=[describe_data(path, role) for path, role in roles.items()],
@@ -486,20 +492,22 @@ def adapt_to(name, folder, target_x, source, source_folder, args, width, device)
     )
     results = []
     for n1, n2, dropout in product(args.n1, args.n2, args.dropout):
-        here, of_point = out, copy.copy(of_target)
-        of_point.n1, of_point.n2, of_point.dropout = n1, n2, dropout
+        here, point_args = out, copy.copy(target_args)
+        point_args.n1, point_args.n2, point_args.dropout = n1, n2, dropout
         if args.grid:
             here = out / f"{n1}-{n2}-{dropout:g}"
-            start_run(here, of_point, inputs=sorted(inputs), free=RUNTIME_FLAGS)
+            start_run(here, point_args, inputs=sorted(inputs), free=RUNTIME_FLAGS)
         kwargs = dict(n1=n1, n2=n2, dropout=dropout)
         if args.end_to_end:
             kwargs |= dict(arch=args.arch, image_size=args.image_size)
         else:
             kwargs |= dict(dimensions=width)
-        flags = {k: str(v) for k, v in vars(of_point).items() if k not in (*RUNTIME_FLAGS, "go_on")}
+        flags = {
+            k: str(v) for k, v in vars(point_args).items() if k not in (*RUNTIME_FLAGS, "go_on")
+        }
         about = f"to {name}, {len(target_x)} images"
         model, row = adapt(
-            here, of_point, kwargs, source, target_x, device, about, content | dict(args=flags)
+            here, point_args, kwargs, source, target_x, device, about, content | dict(args=flags)
         )
         results.append((here, (n1, n2, dropout), model, row))
     _, _, model, row = choose_on_source(results, out) if args.grid else results[0]
@@ -516,8 +524,8 @@ def main():
     args = parse_args()
     targets, tests = folder_names(args.target), folder_names(args.test)
 
-    # Everything is read and checked before the first training begins. Features stay on disk until
-    # it is known how many they are.
+    # Everything is read and checked before the first training run begins. Features stay on disk
+    # until their number is known.
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
     source = read_set(args.source, args.end_to_end, one_label=True)

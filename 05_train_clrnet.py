@@ -9,19 +9,19 @@
     python 05_train_clrnet.py --strategy single --source faces/X --filters 8 \\
         --repetitions 1 1 1 1 --image-size 64 --batch 8 --epochs 5 --out runs/small
 
-The last takes minutes on a CPU. `--model MesoInception4` trains a baseline. Merge followed by
-transfer is transfer from a merged --checkpoint; docs/stages.md has the grid search. `--init
+The last takes minutes on a CPU. `--model MesoInception4` trains a baseline. For transfer after
+merge, give the merged model as --checkpoint; docs/stages.md has the grid search. `--init
 weights.hdf5` starts from the authors' published weights; with --epochs 0 they are scored as they
 are. It writes to OUT:
 
     model.pt       single, merge: the epoch with the highest AUC on the sources' validation splits;
-                   transfer: the last epoch
+                   transfer, or without such splits: the last epoch
     last.pt, log.csv, args.json        as in stage 02
     cam_NAME.png   with --cam N: class activation maps of N videos of each --test (Figure 8)
     search.csv     with --strategy search, and a folder for each training
 
 SCORES/NAME.csv holds P(fake) of each sample of the test split of each --test. With --save-features,
-DIR/NAME/features.npy and index.csv hold 2048 numbers per clip, which stage 04 reads as they are.
+DIR/NAME/features.npy and index.csv hold one feature vector per sample, which stage 04 reads.
 
 The network is that of Figure 6, layer by layer as in the authors' code. Deviations and choices
 (paper, or where named that code -> this script; those of baselines: networks/baselines.py):
@@ -34,14 +34,13 @@ The network is that of Figure 6, layer by layer as in the authors' code. Deviati
                         added to all channels (Keras clips to the image's own range)
     zoom and rotation   border not given -> the border pixels are repeated
     freezing            first half (code: all but the last 120 of 207) -> 103 of 207; --freeze
-    frozen layers       (code: batch norm uses the batch) -> uses stored statistics; no dropout
+    frozen layers       batch statistics in the code -> stored statistics; frozen dropout is off
     transfer set        10 videos of each target (code: of the source too) -> 10 real and 10 fake of
                         each target; of the source too if --source names it
     which epoch         not given -> highest validation AUC; in transfer the last, because choosing
-                        on the targets' validation videos would use more labels than those ten
+                        on the targets' validation videos would use more labels than those
     merged sets         "750 + 750 = 1500" (5.2.2) or "an equal number of samples" (6.2.3) -> all of
-                        each: the paper's cost of merge against transfer, 33.6 / 8.3 = 4.05, is that
-                        of all videos, 3250 / 790 = 4.11; else --merge-balance smallest
+                        each, which the paper's costs fit (docs/deviations.md); --merge-balance
     batch norm          moving variance (code: biased) -> unbiased, as in PyTorch
     precision           not given -> --precision; scores, features and maps in float32
     grid search         best on the open-domain test set -> best on --validation, a set of its own
@@ -71,7 +70,7 @@ from common import (
     write_whole,
 )
 from networks.baselines import NETWORKS
-from networks.clrnet import frozen_layers, initialize
+from networks.clrnet import CLRNet, frozen_layers, initialize  # noqa: F401
 from networks.extractor import load_weights
 from networks.keras_weights import load_keras_weights, read_keras_weights
 from reporting.metrics import auc, percent, validate
@@ -83,7 +82,7 @@ from training.checkpoints import load_checkpoint, load_state
 from training.loading import Faces, as_clips, load_batches, predict, read_clips
 from training.run import Run
 
-# Flags that may change when a run is resumed.
+# Not compared when a run is resumed; kwargs only repeats flags that are compared.
 RUNTIME_FLAGS = (
     "out",
     "workers",
@@ -100,7 +99,7 @@ RUNTIME_FLAGS = (
 
 # What a strategy trains on. `val_videos` are (set, video) of each validation sample; `few_shot` are
 # the names of the videos that transfer learning drew, {set: [name, ...]}; `counts` are how many of
-# its samples each set gives, {set: (given, all)}.
+# its samples each set gives in merge learning, {set: (given, all)}.
 TrainingData = namedtuple(
     "TrainingData", "items labels val_items val_labels val_videos few_shot counts"
 )
@@ -111,6 +110,9 @@ TrainingData = namedtuple(
 
 def augment(clips, draws, brightness=(0.7, 1.3)):
     """Augment clips (N, T, 3, H, W) in 0..1 (5.1.3), all frames of a clip alike.
+
+    Brightness 0.7..1.3, channel shift -50..50 of 255, zoom of both axes -20..20 %, rotation -30..30
+    degrees, and a horizontal flip of every second clip.
 
     Args:
         draws: uniform numbers in 0..1, (N, 5): brightness, channel shift, zoom, rotation, flip.
@@ -136,7 +138,7 @@ def augment(clips, draws, brightness=(0.7, 1.3)):
     return (moved * factor + shift).clamp(0, 1)
 
 
-def few_shot(clips, count, seed, folder):
+def draw_few_shot(clips, count, seed, folder):
     """Draw `count` real and `count` fake videos of a set (5.2.3): (items, labels, video names)."""
     names = []
     for label, kind in enumerate(("real", "fake")):
@@ -163,8 +165,9 @@ def training_data(args, frames):
     for name, folder in sets.items():
         clips = read_clips(folder, "train", frames)
         if args.strategy == "transfer":
-            items, labels, drawn[name] = few_shot(clips, args.few_shot, args.seed, folder)
+            items, labels, drawn[name] = draw_few_shot(clips, args.few_shot, args.seed, folder)
             parts.append((items, labels))
+            # Without validation samples the AUC is nan, and Run keeps the last epoch.
             continue
         parts.append((clips.items, clips.labels))
         val = read_clips(folder, "val", frames)
@@ -272,7 +275,8 @@ def train(args):
     initial_weights(model, args, origin)
     model.to(device)
     is_transfer = args.strategy == "transfer"
-    frozen = frozen_layers(model, args.freeze) if is_transfer else []  # 4.2.3
+    # CLRNet 4.2.3: freeze the first layers.
+    frozen = frozen_layers(model, args.freeze) if is_transfer else []
     for layer in frozen:
         layer.requires_grad_(False)
     optimizer = adam(model, args.lr, args.l2)
@@ -289,12 +293,13 @@ def train(args):
     net = distribute(model, device, torch.zeros(1, frames, 3, *[model.image_size] * 2))
     for _ in run.epochs():
         net.train()
+        # Frozen batch norm uses stored statistics, and frozen dropout is off.
         for layer in frozen:
             layer.eval()
         for rows, clips in run.batches(train_faces, device, args.workers):
             clips = as_clips(clips.to(device, non_blocking=True))
             clips = augment(clips, run.draw(5), args.brightness)
-            # Here and not later: it frees as much memory as the weights take.
+            # Before the forward pass: the gradients freed take as much memory as the weights.
             optimizer.zero_grad()
             with autocast(device, args.precision):
                 logits = net(clips)
@@ -324,7 +329,7 @@ def train(args):
 
 
 def describe(args, kwargs, sets, data, inherited):
-    """What the checkpoints keep besides the weights; `inherited`: the data of args.checkpoint."""
+    """What else the checkpoints store; `inherited`: the data of args.checkpoint."""
     role = "few videos of" if args.strategy == "transfer" else "trained on"
     sources = [describe_data(folder, role) for folder in sets.values()] + list(inherited)
     if args.init:
@@ -445,12 +450,15 @@ def parse_args():
     usage = "%(prog)s --strategy {single,merge,transfer,search} --out DIR [options]"
     parser = Parser(__doc__, usage)
     add = parser.add_argument_group("data (folders of stage 01 with --sampling clips)").add_argument
-    text = "section 4.2.1, 4.2.2, 4.2.3, Algorithm 1"
+    text = (
+        "single: train on one set (4.2.1); merge: on several together (4.2.2); transfer: adapt a "
+        "checkpoint with a few videos of each target (4.2.3); search: Algorithm 1"
+    )
     choices = ("single", "merge", "transfer", "search")
     add("--strategy", choices=choices, required=True, help=text)
     text = (
-        "sets to train on; transfer: sets of which a few videos are added to the targets' (default "
-        "none, as in the paper; the authors' code adds the source)"
+        "sets to train on; transfer: sets of which a few videos are added to those of the targets "
+        "(default none, as in the paper; the authors' code adds the source)"
     )
     add("--source", type=Path, nargs="+", default=[], metavar="DIR", help=text)
     text = "merge: take all clips of each set, or as many as the smallest has (default all)"
@@ -459,7 +467,7 @@ def parse_args():
     add("--checkpoint", type=Path, metavar="FILE", help=text)
     text = "transfer: sets to learn from a few videos"
     add("--target", type=Path, nargs="+", default=[], metavar="DIR", help=text)
-    text = "transfer: real videos, and fake ones, of each set (default 10)"
+    text = "transfer: number of real, and of fake, videos of each set (default 10)"
     add("--few-shot", type=int, default=10, metavar="N", help=text)
     text = "search: sets of facial reenactment, e.g. F2F NT"
     add("--reenactment", type=Path, nargs="+", default=[], metavar="DIR", help=text)

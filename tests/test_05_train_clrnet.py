@@ -216,6 +216,11 @@ def test_adam_is_plain_adam_with_l2_in_the_loss():
         assert torch.allclose(a, b, atol=1e-6)
 
 
+def test_the_script_offers_the_network_and_the_loader_of_weights():
+    """Code that checks weights of its own imports both from the stage."""
+    assert script.CLRNet is CLRNet and script.load_keras_weights is load_keras_weights
+
+
 def test_gates():
     """hard_sigmoid is the default and the authors'; sigmoid gives other numbers."""
     x = torch.rand(1, 3, 3, 16, 16)

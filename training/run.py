@@ -1,7 +1,7 @@
 """The course of a training: its state, losses, log, checkpoints and progress.
 
-Everything that a training needs beside its method. A script draws its batches from a `Run`,
-computes the loss and takes the optimizer's step itself, and hands the loss back:
+Everything that a training run needs in addition to its method. A script draws its batches from a
+`Run`, computes the loss and takes the optimizer's step itself, and hands the loss back:
 
     run = Run(args.out, "02", args, model, optimizer, samples=len(train), content=...)
     for epoch in run.epochs():
@@ -25,7 +25,7 @@ from running.script import barrier
 from training.checkpoints import load_checkpoint, load_state, save_checkpoint
 from training.loading import epoch_batches, joint_batch, load_batches
 
-# What last.pt keeps beside the weights and the optimizer.
+# What last.pt stores in addition to the weights and the optimizer.
 STATE = ("epoch", "batch", "step", "sums", "best", "validation", "log")
 
 
@@ -37,8 +37,9 @@ def seed_of(*numbers):
 class Run:
     """The course of one training, resumed from OUT/last.pt if it is there.
 
-    Random numbers depend on the seed and the step alone, so a resumed run draws the same ones, and
-    several processes draw what a single one would.
+    Random numbers depend on the seed and on the step or epoch, so a resumed run draws the same
+    ones. Batches and augmentation are the same for any number of processes; masks of dropout are
+    not.
 
     Args:
         out: folder of model.pt, last.pt and log.csv.
@@ -46,7 +47,7 @@ class Run:
         args: namespace with epochs, batch, seed, and where a stage has them max_steps, save_every.
         model, optimizer: on their device.
         samples: number of training samples.
-        content: what the checkpoints keep besides, a dict.
+        content: what else the checkpoints store, a dict.
         losses: names of what `record` is given.
         columns: columns of log.csv after epoch and step.
 
@@ -119,7 +120,8 @@ class Run:
         """Yield (rows, samples) of each step that is left in this epoch.
 
         rows: this process's item numbers of the joint batch; samples: those items of the data set,
-        a uint8 tensor on the CPU. Also seeds torch's generator, from which dropout draws.
+        a uint8 tensor on the CPU. Call `record` once for each step. Also seeds torch's generator,
+        from which dropout draws.
         """
         batches = epoch_batches(len(faces), self.args.batch, self.args.seed, self.epoch)
         mine = [share(batch) for batch in batches[self.batch :]]
@@ -187,8 +189,8 @@ class Run:
         of that epoch.
 
         Args:
-            choose_by: what the best epoch has most of; nan: the latest is the best; None: only the
-                last epoch is kept.
+            choose_by: the value to maximize; nan: the latest epoch is the best; None: only the last
+                epoch is kept.
             validation: what `reporting.metrics.validate` returned, for the checkpoint.
             measured: values for the columns of log.csv that are not losses.
         """
@@ -196,7 +198,7 @@ class Run:
         means = {name: total / self.batch for name, total in zip(self.losses, self.sums)}
         values = means | measured
         is_better = choose_by is None or math.isnan(choose_by) or choose_by > self.best
-        # Without the row of this epoch that --max-steps may have left.
+        # Drop the row that a stop by --max-steps left for this epoch.
         self.log = [row for row in self.log if row[0] <= self.epoch]
         row = [round(values[name], 6) for name in self.columns]
         self.log.append([self.epoch + 1, self.step, *row])
@@ -209,7 +211,8 @@ class Run:
             self.epoch += 1
             self.batch = 0
             self.sums = [0.0] * len(self.losses)
-        if self.finished if choose_by is None else is_better:
+        is_kept = self.finished if choose_by is None else is_better
+        if is_kept:
             self.save_model()
         self.save_last()
         # Written last: a log of all epochs means that the run is finished.
@@ -229,7 +232,7 @@ class Run:
         self.waited = 0.0
 
     def finish(self):
-        """Make sure that model.pt is there when all processes go on."""
+        """Make sure that model.pt exists before any process continues (after --epochs 0, say)."""
         if not (self.out / "model.pt").exists():
             self.save_model()
         barrier()
