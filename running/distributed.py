@@ -55,7 +55,7 @@ def gather(mine, n):
     parts = [None] * WORLD_SIZE
     dist.all_gather_object(parts, mine)
     # A rank without an item does not know the shape of one.
-    shape = next((part.shape[1:] for part in parts if len(part)), ())
+    shape = next((part.shape[1:] for part in parts if len(part)), mine.shape[1:])
     values = np.empty((n, *shape), mine.dtype)
     for rank, part in enumerate(parts):
         if len(part):
