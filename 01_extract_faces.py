@@ -169,8 +169,7 @@ def parse_args():
     sampling.add_argument(
         "--sampling",
         choices=("frames", "clips"),
-        help="frames: at equal intervals (FeatureTransfer, default); clips: of consecutive frames "
-        "(CLRNet)",
+        help="frames: at equal intervals (FeatureTransfer, default); clips: consecutive (CLRNet)",
     )
     sampling.add_argument(
         "--num-frames", type=int, metavar="N", help="frames per video (default %(default)s)"

@@ -32,7 +32,7 @@ The network is that of Figure 6, layer by layer as in the authors' code. Deviati
     brightness          -30..30 % (code: factor 0.7..1.0) -> factor 0.7..1.3; --brightness
     channel shift       -50..50, meaning not given -> one value per clip, in gray levels of 255,
                         added to all channels (Keras clips to the image's own range)
-    zoom and rotation   border not given -> the border pixels are repeated
+    zoom, rotation      border not given -> the border pixels are repeated
     freezing            first half (code: all but the last 120 of 207) -> 103 of 207; --freeze
     frozen layers       batch statistics in the code -> stored statistics; frozen dropout is off
     transfer set        10 videos of each target (code: of the source too) -> 10 real and 10 fake of
@@ -510,10 +510,7 @@ def parse_args():
     text = "augmentation: factor (default 0.7 1.3; the authors' code: 0.7 1.0)"
     pair = dict(nargs=2, default=[0.7, 1.3], metavar=("LOW", "HIGH"))
     add("--brightness", type=float, help=text, **pair)
-    text = (
-        "transfer: share of the layers that stay as they are (default 0.5, the paper's; the "
-        "authors' code: 0.4203)"
-    )
+    text = "transfer: share of the layers that are frozen (default 0.5; the authors' code: 0.4203)"
     add("--freeze", type=float, default=0.5, metavar="SHARE", help=text)
     add("--max-steps", type=int, metavar="N", help="stop after N steps, for a trial")
     text = "steps between saves of last.pt within an epoch (default 500)"

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import common
 from media import tracking
 from reporting import metrics
+from running.folder import sha256
 from training import checkpoints
 
 detect = stage("07_detect")
@@ -293,7 +294,7 @@ def test_the_extractor_is_found_or_named(runs, videos, copy, tmp_path):
     """A checkpoint of 04 names its extractor; where that is gone, --extractor gives it."""
     content = checkpoints.load_checkpoint(runs["ft"], "04")
     assert content["extractor"] == dict(
-        path=str(runs["extractor"]), sha256=common.sha256(runs["extractor"])
+        path=str(runs["extractor"]), sha256=sha256(runs["extractor"])
     )
     moved = tmp_path / "moved.pt"
     checkpoints.save_checkpoint(

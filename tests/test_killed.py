@@ -256,8 +256,10 @@ def test_a_checkpoint_that_the_disk_has_no_room_for(stages, tmp_path):
         "sys.argv = sys.argv[1:]\n"
         "runpy.run_path(sys.argv[0], run_name='__main__')\n"
     )
-    # The number of epochs differs, so it has to be told to go on.
-    python, path, *flags = command(script, *args, "--epochs", 2, "--go-on", "--out", tmp_path / "r")
+    # The number of epochs differs, so it has to be told to go on. Without workers, because the
+    # limit also holds for the shared memory in which they hand over a batch.
+    args = (*args, "--workers", 0, "--epochs", 2, "--go-on")
+    python, path, *flags = command(script, *args, "--out", tmp_path / "r")
     done = subprocess.run(
         [python, "-c", code, path, *flags],
         capture_output=True,

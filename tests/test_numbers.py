@@ -45,7 +45,7 @@ def test_the_written_file_has_the_auc_of_the_logits(tmp_path, rows):
     if len(set(labels.tolist())) < 2:
         labels[:2] = 0, 1
     logits = torch.tensor([row[1:] for row in rows])
-    difference = common.margin(logits).numpy()
+    difference = common.margin(logits)
     assert difference.tolist() == [float(fake) - float(real) for real, fake in logits.tolist()]
     index = dict(
         video=[f"v{k}" for k in range(len(rows))], frame=np.arange(len(rows)), label=labels
