@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Make the environment, check the layout of the code, and run the tests.
 #
-#   ./test.sh              all tests that are not marked slow: at most 10 minutes on 2 cores
-#   ./test.sh --all        all tests: at most 40 minutes
+#   ./test.sh              all tests that are not marked slow
+#   ./test.sh --all        all tests: 32 minutes on 2 cores
 #   ./test.sh -k parity    other arguments go to pytest
 set -euo pipefail
 cd "$(dirname "$0")"
