@@ -68,7 +68,6 @@ from common import (
     RANK,
     WORLD_SIZE,
     Parser,
-    choose_device,
     fail,
     progress,
     read_index,
@@ -257,6 +256,8 @@ def parse_args():
             "originals"
         )
     if args.detector == "mtcnn":
+        from running.device import choose_device  # imports torch
+
         args.device = str(choose_device(args.device))
         check_mtcnn(args.device)
     return args

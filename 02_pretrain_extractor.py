@@ -13,7 +13,9 @@ It writes to OUT:
     args.json   all flags, and the hashes of the inputs
 
 The defaults are the paper's: se_resnext101_32x4d from ImageNet weights, batch 128, 10 epochs, Adam
-with learning rate 2e-3 and weight decay 4e-5. Deviations and choices (paper -> this script):
+with learning rate 2e-3 and weight decay 4e-5.
+
+Deviations and choices (paper -> this script):
 
     learning rate   "initial" 2e-3, no schedule given -> constant 2e-3
     which epoch     not given -> highest validation AUC; the test split is never used
@@ -33,9 +35,6 @@ from torch.nn import functional as F
 from common import (
     RANK,
     Parser,
-    autocast,
-    choose_device,
-    choose_precision,
     fail,
     margin,
     read_index,
@@ -43,6 +42,7 @@ from common import (
 )
 from networks.extractor import Extractor, load_weights
 from reporting.metrics import auc, validate
+from running.device import autocast, choose_device, choose_precision
 from running.distributed import distribute
 from running.folder import describe_data, start_run
 from running.script import run_script

@@ -34,9 +34,6 @@ import torch
 from common import (
     RANK,
     Parser,
-    autocast,
-    choose_device,
-    choose_precision,
     fail,
     margin,
     progress,
@@ -46,6 +43,7 @@ from common import (
 )
 from networks.extractor import Extractor, fold_batch_norm
 from reporting.metrics import auc, percent
+from running.device import autocast, choose_device, choose_precision
 from running.distributed import share
 from running.folder import describe_data, folder_names, start_run
 from running.script import barrier, run_script

@@ -21,7 +21,9 @@ Target labels enter no loss and choose no epoch or setting. --target-balance, th
 reads them to draw images, and the printed AUC reads them after training.
 `--method source-only` trains the same network on the same batches with lambda = 0.
 
-The defaults are the paper's. Deviations and choices (paper -> this script):
+The defaults are the paper's.
+
+Deviations and choices (paper -> this script):
 
     activations       "BP structure" -> ReLU after each hidden layer of Gf and Gd
     lambda in eq. 1   on the domain loss -> in the gradient reversal layer, so on Gf's part of the
@@ -57,9 +59,6 @@ from torch.nn import functional as F
 
 from common import (
     Parser,
-    autocast,
-    choose_device,
-    choose_precision,
     fail,
     margin,
     progress,
@@ -71,6 +70,7 @@ from common import (
 )
 from networks.extractor import Extractor, load_weights
 from reporting.metrics import auc, percent, validate
+from running.device import autocast, choose_device, choose_precision
 from running.folder import describe_data, folder_names, start_run
 from running.script import run_script
 from training.features import extractor_of, free_memory, load_features, read_features

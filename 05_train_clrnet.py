@@ -23,8 +23,10 @@ are. It writes to OUT:
 SCORES/NAME.csv holds P(fake) of each sample of the test split of each --test. With --save-features,
 DIR/NAME/features.npy and index.csv hold one feature vector per sample, which stage 04 reads.
 
-The network is that of Figure 6, layer by layer as in the authors' code. Deviations and choices
-(paper, or where named that code -> this script; those of baselines: networks/baselines.py):
+The network is that of Figure 6, layer by layer as in the authors' code.
+
+Deviations and choices (paper, or where named the authors' code -> this script; those of the
+baselines are in networks/baselines.py):
 
     optimizer           not given (code: Adam 5e-5, L2 1e-4 on input kernels) -> as the code
     batch, epochs       not given (code: 16 and 300 single, 40 and 150 otherwise) -> as the code
@@ -59,9 +61,6 @@ from common import (
     INDEX_COLUMNS,
     RANK,
     Parser,
-    autocast,
-    choose_device,
-    choose_precision,
     fail,
     margin,
     sigmoid,
@@ -74,6 +73,7 @@ from networks.clrnet import CLRNet, frozen_layers, initialize  # noqa: F401
 from networks.extractor import load_weights
 from networks.keras_weights import load_keras_weights, read_keras_weights
 from reporting.metrics import auc, percent, validate
+from running.device import autocast, choose_device, choose_precision
 from running.distributed import distribute
 from running.folder import describe_data, folder_names, start_run
 from running.script import run_script

@@ -57,7 +57,6 @@ import numpy as np
 from common import (
     EXTRACTION,
     Parser,
-    choose_device,
     fail,
     margin,
     progress,
@@ -398,6 +397,8 @@ def judge_video(video, found, detectors, extractions, out):
 
 def main():
     args = parse_args()
+    from running.device import choose_device  # imports torch
+
     log = sys.stderr if args.json else sys.stdout
     paths, device = find_videos(args.videos), choose_device(args.device)
     detectors = [Detector(path, args.extractor, device) for path in dict.fromkeys(args.checkpoint)]

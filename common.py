@@ -1,4 +1,4 @@
-"""What all stages agree on, and nothing else: labels, file formats, flags, the device, errors.
+"""What all stages agree on, and nothing else: labels, file formats, flags, errors.
 
 Every CSV file is UTF-8 and has a header line. Columns that a stage does not know are ignored:
 
@@ -11,8 +11,6 @@ of fake minus the logit of real. Images are ranked by the logit, because P(fake)
 network rounds to the same 1.0 for images that its logits tell apart. A detector without logits
 leaves that column out. A `video` is one video of one manipulation method; its name is unique within
 its file. `clip` is empty where single frames were sampled. `split` is train, val, test, or empty.
-
-torch is imported inside the functions that need it, so that stages 00, 01 and 06 run without it.
 """
 
 import argparse
@@ -67,10 +65,13 @@ def progress(iterable=None, **options):
 
 
 class Parser(argparse.ArgumentParser):
-    """The command line of a script. The script's docstring is its help text."""
+    """The command line of a script. The script's docstring, without its deviations, is its help."""
 
     def __init__(self, doc, usage=None):
-        description, epilog = doc.split("\n\n", 1)
+        doc, *deviations = doc.split("\nDeviations ")
+        description, epilog = doc.rstrip().split("\n\n", 1)
+        if deviations:
+            epilog += "\n\nThe top of the script lists its deviations from the paper."
         wide = partial(argparse.RawDescriptionHelpFormatter, width=110)
         super().__init__(usage=usage, description=description, epilog=epilog, formatter_class=wide)
 
@@ -120,42 +121,6 @@ def seed_number(text):
     if not text.isdecimal() or int(text) >= 1 << 31:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2147483647")
     return int(text)
-
-
-# ---------------------------------------------------------------- device
-
-
-def choose_device(name):
-    """The torch.device that --device names. Exits with an error if it cannot be used."""
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and WORLD_SIZE > 1:
-        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        fail(f"--device {name} cannot be used here: {str(error).splitlines()[0]}")
-    return device
-
-
-def choose_precision(name, device):
-    """What --precision means on a device: "fp32" or "bf16"."""
-    import torch
-
-    if name != "auto":
-        return name
-    known = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-    return "bf16" if known.get("avx512_bf16") or known.get("amx_bf16") else "fp32"
-
-
-def autocast(device, precision):
-    """The context in which a network computes in "fp32" or "bf16"."""
-    import torch
-
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 # ---------------------------------------------------------------- files

@@ -38,8 +38,8 @@ from side_by_side import (
 )
 from torch.nn import functional as F
 
-from common import autocast, choose_precision
 from networks.extractor import Extractor, fold_batch_norm
+from running.device import autocast, choose_precision
 
 ARCH = "se_resnext101_32x4d"
 MULTIPLY_ADDS = 7.97e9  # of one image of 224 x 224, forward

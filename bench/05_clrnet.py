@@ -68,8 +68,8 @@ def torch_step(which, batch, device):
     import torch
     from torch.nn import functional as F
 
-    from common import autocast, choose_precision
     from networks import clrnet
+    from running.device import autocast, choose_precision
 
     device = torch.device(device)
     precision = "fp32"

@@ -17,6 +17,7 @@ from PIL import Image
 import common
 from networks import extractor as networks_extractor
 from reporting import metrics
+from running import device as running_device
 from training import features as feature_files
 from training import loading
 from training import run as training_run
@@ -94,7 +95,7 @@ def test_channels_last_and_bfloat16_train_as_plain_fp32():
     images, labels = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8), torch.arange(8) % 2
 
     def gradients(precision):
-        with common.autocast(torch.device("cpu"), precision):
+        with running_device.autocast(torch.device("cpu"), precision):
             loss = torch.nn.functional.cross_entropy(model(images), labels)
         parts = torch.autograd.grad(loss, [*model.parameters()])
         return loss.item(), torch.cat([part.flatten().double() for part in parts])
@@ -125,9 +126,9 @@ def test_precision_is_what_the_processor_has(monkeypatch):
         (dict(avx2=True), "fp32"),
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
-        assert common.choose_precision("auto", torch.device("cpu")) == says
-        assert common.choose_precision("fp32", torch.device("cpu")) == "fp32"
-    assert common.choose_precision("auto", torch.device("cuda")) == "fp32"
+        assert running_device.choose_precision("auto", torch.device("cpu")) == says
+        assert running_device.choose_precision("fp32", torch.device("cpu")) == "fp32"
+    assert running_device.choose_precision("auto", torch.device("cuda")) == "fp32"
 
 
 def test_features_in_bfloat16(small, extractor, features, tmp_path):

@@ -24,8 +24,6 @@ import numpy as np
 
 from common import (
     RANK,
-    choose_device,
-    choose_precision,
     fail,
     progress,
     read_index,
@@ -35,6 +33,7 @@ from common import (
 )
 from networks.baselines import NETWORKS
 from reporting.metrics import auc, percent
+from running.device import choose_device, choose_precision
 from running.folder import folder_names, start_run
 from running.script import barrier
 from training.loading import read_clips
