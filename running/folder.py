@@ -72,14 +72,18 @@ def parse_settings(text):
 
 
 def differences(before, now):
-    """What differs between two settings, as a list of texts."""
+    """What differs between two settings, as a list of texts.
+
+    A flag that did not exist yet when the folder was made counts as one that was not given.
+    """
     if before["script"] != now["script"]:
         return [f"it was written by {before['script']}"]
     found = []
     for kind in ("flags", "inputs"):
         for name in sorted({*before[kind], *now[kind]}):
             a, b = (settings[kind].get(name, "not there") for settings in (before, now))
-            if a != b:
+            is_new_flag = kind == "flags" and name not in before[kind] and not b
+            if a != b and not is_new_flag:
                 found.append(
                     f"{name} was {a}, is {b}" if kind == "flags" else f"{name} has changed"
                 )

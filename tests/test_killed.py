@@ -24,6 +24,8 @@ from conftest import (
     run_and_kill,
 )
 
+from running import folder
+
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
@@ -274,6 +276,14 @@ def test_a_checkpoint_that_the_disk_has_no_room_for(stages, tmp_path):
 
 
 # ---------------------------------------------------------------- other flags, other processes
+
+
+def test_a_flag_that_is_new_counts_as_one_that_was_not_given():
+    """A folder stays usable when a later version has more flags; other values are refused."""
+    before = dict(script="a", flags=dict(seed=0), inputs={})
+    for value, found in ((None, []), (False, []), (4, ["x was not there, is 4"])):
+        now = dict(script="a", flags=dict(seed=0, x=value), inputs={})
+        assert folder.differences(before, now) == found
 
 
 def test_other_flags_are_refused_without_go_on(small, tmp_path):
