@@ -14,6 +14,7 @@ real one. A fake is called TARGET_SOURCE; its frames are those of the target.
     OUT/studio/manipulated_sequences/Deepfakes/c23/videos/002_003.mp4
     OUT/studio/splits/{train,val,test}.json    lists of pairs of names
     OUT/phone/...                              the same with other people and another camera
+    OUT/videos.csv                             all of them in one list, for 01 --list
 
 Each manipulation leaves the trace of the real one it is named after, and each jumps a little from
 frame to frame, as fakes made frame by frame do (CLRNet, section 4, "Intuition"):
@@ -33,7 +34,7 @@ import json
 from concurrent.futures import as_completed
 from pathlib import Path
 
-from common import Parser, fail, progress, write_whole
+from common import Parser, fail, progress, write_table, write_whole
 from media.demo_fakes import CONDITIONS, METHODS, forge, record
 from media.video import write_video
 from running.folder import start_run
@@ -82,12 +83,18 @@ def main():
     args = parse_args()
     start_run(args.out, args)
     pairs = [(n, n + 1) for n in range(0, args.identities, 2)]
-    write_splits(args.out, pairs)
+    split_of = write_splits(args.out, pairs)
     jobs = []
+    rows = []
     for condition in CONDITIONS:
         for number, partner in (*pairs, *((b, a) for a, b in pairs)):
             paths = video_paths(args.out / condition, number, partner, args.methods)
             jobs.append((args.seed, condition, number, partner, args.frames, paths))
+            for method, path in paths.items():
+                name = f"{condition}-{method}" if method else condition
+                row = (path.relative_to(args.out), int(method is not None), name)
+                rows.append((*row, split_of[number]))
+    write_table(args.out / "videos.csv", ("path", "label", "method", "split"), rows)
     videos = [path for *_, paths in jobs for path in paths.values()]
     missing = sum(not path.exists() for path in videos)
     print(
@@ -117,7 +124,10 @@ def main():
 
 
 def write_splits(out, pairs):
-    """Write the pairs of people that are train, val and test (60 : 20 : 20) in every condition."""
+    """Write the pairs of people that are train, val and test (60 : 20 : 20) in every condition.
+
+    Returns {number of a person: split}.
+    """
     held_out = max(1, round(len(pairs) * 0.2))
     splits = dict(
         train=pairs[: -2 * held_out], val=pairs[-2 * held_out : -held_out], test=pairs[-held_out:]
@@ -129,6 +139,7 @@ def write_splits(out, pairs):
             names = [[f"{a:03d}", f"{b:03d}"] for a, b in chosen]
             with write_whole(folder / f"{split}.json") as part:
                 part.write_text(json.dumps(names, indent=1) + "\n")
+    return {n: split for split, chosen in splits.items() for pair in chosen for n in pair}
 
 
 def video_paths(root, number, partner, methods):
