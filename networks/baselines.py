@@ -61,10 +61,9 @@ class Baseline(nn.Module):
         goes through the network to see the order.
         """
         acting = []
+        leaves = [layer for layer in self.modules() if not list(layer.children())]
         hooks = [
-            layer.register_forward_hook(lambda layer, *_: acting.append(layer))
-            for layer in self.modules()
-            if not list(layer.children())
+            leaf.register_forward_hook(lambda leaf, *_: acting.append(leaf)) for leaf in leaves
         ]
         mode = self.training
         device = next(self.parameters()).device

@@ -1,6 +1,7 @@
 """Metrics of scores, decision thresholds, bootstrap intervals, and spread over trainings."""
 
 import re
+from collections import Counter
 
 import numpy as np
 
@@ -246,11 +247,9 @@ def pool_repeats(results):
     standard deviation, which the paper's ± is taken for (CLRNet, Tables 3 to 6). They replace a
     detector that is called DETECTOR itself. A single DETECTOR@SEED stays as it is.
     """
-    seeds = {}
-    for detector in sorted({detector for detector, *_ in results}):
-        if match := re.fullmatch("(.+)@[0-9]+", detector):
-            seeds.setdefault(match[1], []).append(detector)
-    repeated = {d: name for name, trainings in seeds.items() for d in trainings if trainings[1:]}
+    name_of = {d: d.rpartition("@")[0] for d, *_ in results if re.fullmatch(".+@[0-9]+", d)}
+    trainings = Counter(name_of.values())
+    repeated = {d: name for d, name in name_of.items() if trainings[name] > 1}
     pooled, members = {}, {}
     for (detector, *place), result in results.items():
         if detector in repeated:

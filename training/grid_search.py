@@ -75,12 +75,11 @@ def choose(measured):
 
 def accuracies(of_pair, found, kind=""):
     """What `choose` takes, of the trainings in `found` whose names begin with `kind`."""
-    measured = {}
-    for pair, names in of_pair.items():
-        names = [name for name in names if name in found and name.startswith(kind)]
-        if names:
-            measured[pair] = {name: found[name][0] for name in names}
-    return measured
+    measured = {
+        pair: {name: found[name][0] for name in names if name in found and name.startswith(kind)}
+        for pair, names in of_pair.items()
+    }
+    return {pair: accuracy for pair, accuracy in measured.items() if accuracy}
 
 
 def measure(file):
@@ -112,13 +111,9 @@ def search(args, train, training_data, time_step, score_checkpoint):
             return (job.scores / f"{validation}.csv").exists()
         return is_complete(job.out, job)
 
-    found = {}
-    open_jobs = {}
-    for name, job in jobs.items():
-        if not is_done(job):
-            open_jobs[name] = job
-        elif job.scores:
-            found[name] = measure(job.scores / f"{validation}.csv")
+    open_jobs = {name: job for name, job in jobs.items() if not is_done(job)}
+    done = set(jobs) - set(open_jobs)
+    found = {n: measure(jobs[n].scores / f"{validation}.csv") for n in done if jobs[n].scores}
     kinds = [
         sum(name.startswith(kind) for name in jobs) for kind in ("source", "merge", "transfer")
     ]
@@ -132,7 +127,6 @@ def search(args, train, training_data, time_step, score_checkpoint):
         # Besides sources and merges, the best transfer and the copy of the best of all.
         kept = kinds[0] + kinds[1] + 2
         print_estimate(list(open_jobs.values()), kept, training_data, time_step)
-    done = set(jobs) - set(open_jobs)
     delete_checkpoints(jobs, of_pair, found, done)
     for k, (name, job) in enumerate(open_jobs.items(), 1):
         print(f"\n{name} ({k} of {len(open_jobs)})", flush=True)
@@ -162,9 +156,8 @@ def search(args, train, training_data, time_step, score_checkpoint):
 
 def delete_checkpoints(jobs, of_pair, found, done):
     """Delete last.pt of all finished trainings, and model.pt of all transfers but the best."""
-    transfers = accuracies(of_pair, found, "transfer")
     best = None
-    if transfers:
+    if transfers := accuracies(of_pair, found, "transfer"):
         kept, pair = choose(transfers)
         best = kept[pair]
     if RANK == 0:
