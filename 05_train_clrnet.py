@@ -45,6 +45,8 @@ baselines are in networks/baselines.py):
                         each, which the paper's costs fit (docs/deviations.md); --merge-balance
     batch norm          moving variance (code: biased) -> unbiased, as in PyTorch
     precision           not given -> --precision; scores, features and maps in float32
+    augmentation        all networks (code: single-frame ones without) -> all; --no-augment, which
+                        the recipes use for ShallowNet, Xception and MesoInception4
     grid search         best on the open-domain test set -> best on --validation, a set of its own
 """
 
@@ -298,7 +300,8 @@ def train(args):
             layer.eval()
         for rows, clips in run.batches(train_faces, device, args.workers):
             clips = as_clips(clips.to(device, non_blocking=True))
-            clips = augment(clips, run.draw(5), args.brightness)
+            if not args.no_augment:
+                clips = augment(clips, run.draw(5), args.brightness)
             # Before the forward pass: the gradients freed take as much memory as the weights.
             optimizer.zero_grad()
             with autocast(device, args.precision):
@@ -510,6 +513,8 @@ def parse_args():
     text = "augmentation: factor (default 0.7 1.3; the authors' code: 0.7 1.0)"
     pair = dict(nargs=2, default=[0.7, 1.3], metavar=("LOW", "HIGH"))
     add("--brightness", type=float, help=text, **pair)
+    text = "train on samples as they are (the authors' code of the single-frame networks)"
+    add("--no-augment", action="store_true", help=text)
     text = "transfer: share of the layers that are frozen (default 0.5; the authors' code: 0.4203)"
     add("--freeze", type=float, default=0.5, metavar="SHARE", help=text)
     add("--max-steps", type=int, metavar="N", help="stop after N steps, for a trial")
@@ -588,7 +593,9 @@ def time_step(args, items):
     (images,) = load_batches(Faces(items[:batch], model.image_size), [list(range(batch))], 0)
     for _ in range(2):  # the first one warms up
         start = time.perf_counter()
-        clips = augment(as_clips(images.to(device)), torch.rand(batch, 5), args.brightness)
+        clips = as_clips(images.to(device))
+        if not args.no_augment:
+            clips = augment(clips, torch.rand(batch, 5), args.brightness)
         with autocast(device, args.precision):
             logits = model(clips)
         logits.sum().backward()

@@ -34,6 +34,11 @@ and these figures, as PNG and PDF, as wide as a paper's column or page:
                       NAME-crf40 ... (01 --crf)
     learning          with --runs: losses and validation AUC of each run by epoch
 
+Repeated trainings of a detector are folders DETECTOR@SEED, where SEED is a number. Where there are
+several, tables, report and bars show their mean and sample standard deviation in one row DETECTOR,
+in the place of a folder with just this name; results.csv, ROC curves and distributions have each
+training.
+
 Levels: image (one row of the score file, an image or a clip) and video (the mean of its rows'
 scores, FeatureTransfer 4.5). Metrics: AUC, EER, average precision; and at the threshold 0.5
 accuracy, and precision, recall and F1 of the fake class and as means over both classes (macro). A
@@ -44,7 +49,8 @@ Choices that the papers do not describe:
                       papers                here
     intervals         none (CLRNet: ±)      95 %, percentile bootstrap over videos, as the images of
                                             a video are not independent; resamples in which a metric
-                                            is undefined are left out
+                                            is undefined are left out; of repeated trainings ± the
+                                            sample standard deviation
     CLRNet's numbers  headed F1, in the     accuracy is compared with them, and macro F1 (the mean
                       text accuracy         over both classes) stands beside it: cells near 50 fit
                                             accuracy; calling everything real has macro F1 33
@@ -66,7 +72,7 @@ from common import (
     write_table,
 )
 from reporting import charts, papers
-from reporting.metrics import LEVELS, METRICS, evaluate, roc
+from reporting.metrics import LEVELS, METRICS, evaluate, pool_repeats, roc
 from reporting.report import versions, write_report
 from reporting.tables import (
     paper_table,
@@ -210,32 +216,38 @@ def write_results(path, results):
         fail(f"cannot write {path} ({error.strerror}): give another --out")
 
 
-def draw_figures(out, files, results, detectors, sets, runs):
-    """Draw all figures; returns {name: SVG text} for the report. files: {(detector, set): dict}."""
+def draw_figures(out, files, results, pooled, sets, runs):
+    """Draw all figures; returns {name: SVG text} for the report. files: {(detector, set): dict}.
+
+    Curves and scores are drawn of each training, from `results`; values with their spread are drawn
+    from `pooled`, in which repeated trainings are one.
+    """
     svgs = {}
+    trained = sorted({detector for detector, _ in files})
+    detectors = sorted({detector for detector, *_ in pooled})
     for name in sets:
         of_set = {d: file for (d, of), file in files.items() if of == name}
         curves = {d: (results[d, name, "image"]["auc"][0], of_set[d]["roc"]) for d in of_set}
         histograms = {d: file["histograms"] for d, file in of_set.items()}
-        charts.draw_roc(out / f"roc_{name}", name, curves, detectors, svgs)
+        charts.draw_roc(out / f"roc_{name}", name, curves, trained, svgs)
         charts.draw_scores(out / f"scores_{name}", name, histograms, svgs)
-    charts.draw_auc(out / "auc", results, detectors, sets, svgs)
+    charts.draw_auc(out / "auc", pooled, detectors, sets, svgs)
 
     panels = [
         (detector, [(title, detector, level) for level, title in LEVELS.items()])
         for detector in detectors
     ]
     title = "Image level against video level (FeatureTransfer, Figure 2)"
-    charts.draw_bars(out / "figure2", panels, sets, results, title, svgs)
+    charts.draw_bars(out / "figure2", panels, sets, pooled, title, svgs)
     bars = [(title, d, "image") for d, title in papers.FIGURE_3.items() if d in detectors]
     if bars:
-        scored = [name for name in sets if any((d, name) in files for _, d, _ in bars)]
+        scored = [name for name in sets if any((d, name, "image") in pooled for _, d, _ in bars)]
         title = "Two training strategies (FeatureTransfer, Figure 3)"
-        charts.draw_bars(out / "figure3", [("image level", bars)], scored, results, title, svgs)
+        charts.draw_bars(out / "figure3", [("image level", bars)], scored, pooled, title, svgs)
 
     means = {key: file["means"] for key, file in files.items()}
     for base, levels in compressions(sets).items():
-        scored = [d for d in detectors if any((d, name) in files for _, name in levels)]
+        scored = [d for d in trained if any((d, name) in files for _, name in levels)]
         path = out / f"compression_{base}"
         charts.draw_compression(path, base, levels, scored, results, means, svgs)
     if runs:
@@ -267,15 +279,20 @@ def main():
         file = files[detector, name] = measure_file(path, args.resamples, args.seed)
         for level, result in file["metrics"].items():
             results[detector, name, level] = result
-    detectors = sorted({detector for detector, _ in files})
     sets = sorted({name for _, name in files})
+    pooled = pool_repeats(results)
+    detectors = sorted({detector for detector, *_ in pooled})
+    trained = {detector for detector, _ in files}
+    repeated = {detector.rpartition("@")[0] for detector in trained - set(detectors)}
+    for name in sorted(repeated & trained):
+        print(f"{name} is in results.csv; tables and bars have the repeated trainings {name}@SEED")
 
     write_results(args.out / "results.csv", results)
-    write_tables(args.out / "tables.md", results, detectors, sets)
-    svgs = draw_figures(args.out, files, results, detectors, sets, runs)
-    print_auc_and_eer(results, detectors, sets)
+    write_tables(args.out / "tables.md", pooled, detectors, sets)
+    svgs = draw_figures(args.out, files, results, pooled, sets, runs)
+    print_auc_and_eer(pooled, detectors, sets)
     for table in papers.TABLES:
-        rows = paper_table(results, table)
+        rows = paper_table(pooled, table)
         if rows:
             print_and_write(args.out / table["file"], table["title"], rows, table["note"])
             paper_tables.append((table["title"], rows))
@@ -292,7 +309,7 @@ def main():
             settings[name] = "\n".join(f"{key}: {value}" for key, value in of_folder.items())
     demonstration = any(of_folder.get("generated") for of_folder in flags.values())
     path = args.out / "report.html"
-    write_report(path, results, detectors, sets, svgs, faces, paper_tables, settings, demonstration)
+    write_report(path, pooled, detectors, sets, svgs, faces, paper_tables, settings, demonstration)
     print(
         f"\nreport: {path}; all metrics with intervals: {args.out / 'tables.md'}, "
         f"{args.out / 'results.csv'}; figures: {args.out}/*.png, *.pdf"

@@ -12,14 +12,19 @@ Deviations and choices; "code" is what the authors published:
                                          CNN+LSTM and DBiRNN: Adam 5e-5, 50 epochs
     batch               not given        64 single frames, 16 samples of 5, 4 samples of 20
     CNN+LSTM            Guera and Delp,  InceptionV3 at 299 x 299, LSTM of 2048, dense layer of
-                        no code          512, dropout 0.5
+                        no code          512, dropout 0.5; its own paper starts from ImageNet
     DBiRNN              Sabir et al.,    densenet121 at 224 x 224, bidirectional GRU of 512, dense
                         no code          layer
     initial weights     not given;       drawn at random; 05 --weights imagenet is there for
-                        Xception's code: CNN+LSTM, DBiRNN and Xception
+                        Xception's code: CNN+LSTM, where the recipes use it, DBiRNN and Xception
                         from scratch
     half of the layers  not given how    counted over all layers, those without weights too, in the
-    (transfer)          it is counted    order in which they act
+    (transfer)          it is counted    order in which they act: one for each time that a module
+                                         acts (InceptionV3's ReLU and pooling are functions, which
+                                         are not counted); an Inception block into which the cut
+                                         falls is frozen whole, as its branches act side by side
+    augmentation        given for all    05 --no-augment, as the code of the single-frame networks
+                        (5.1.3)
 """
 
 import torch
@@ -50,8 +55,24 @@ class Baseline(nn.Module):
         return [layer.weight for layer in self.modules() if isinstance(layer, kinds)]
 
     def layers(self):
-        """All layers in the order in which they are built, which is that in which they act."""
-        return [layer for layer in self.modules() if not list(layer.children())]
+        """All layers in the order in which they act, those without weights too.
+
+        A layer that acts several times, as a shared ReLU does, is there as often. One empty sample
+        goes through the network to see the order.
+        """
+        acting = []
+        leaves = [layer for layer in self.modules() if not list(layer.children())]
+        hooks = [
+            leaf.register_forward_hook(lambda leaf, *_: acting.append(leaf)) for leaf in leaves
+        ]
+        mode = self.training
+        device = next(self.parameters()).device
+        with torch.no_grad():
+            self.eval()(torch.zeros(1, self.frames, 3, *[self.image_size] * 2, device=device))
+        for hook in hooks:
+            hook.remove()
+        self.train(mode)
+        return acting
 
 
 def headless_extractor(arch, image_size):

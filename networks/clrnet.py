@@ -13,6 +13,8 @@ Every network that 05_train_clrnet.py trains, this one and those of baselines.py
     layers()             its layers in the order in which they act, for `frozen_layers`
 """
 
+import re
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -148,10 +150,18 @@ class CLRNet(nn.Module):
 def frozen_layers(model, share):
     """The modules among the first `share` (0..1) of a network's layers, to be frozen (4.2.3).
 
-    Layers without weights count too; CLRNet's are counted as Keras counts them.
+    Layers without weights count too; CLRNet's are counted as Keras counts them. An Inception block
+    into which the cut falls is frozen whole: its branches act side by side.
     """
     layers = model.layers()
-    return [layer for layer in layers[: int(share * len(layers))] if layer is not None]
+    frozen = [layer for layer in layers[: int(share * len(layers))] if layer is not None]
+    for block in model.modules():
+        # Ours, and those of torchvision's InceptionV3.
+        if re.fullmatch("Inception[A-E]?", type(block).__name__):
+            parts = [layer for layer in layers if layer in set(block.modules())]
+            if set(parts) & set(frozen):
+                frozen += [layer for layer in parts if layer not in frozen]
+    return frozen
 
 
 @torch.no_grad()

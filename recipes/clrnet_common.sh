@@ -1,11 +1,21 @@
 # Sourced by CLRNet's recipes after common.sh: the models, the sets of clips, and the trainings that
 # several tables share.
 #
-#   MODELS   which of 05's --model to train (default: all six; with SMALL=1 CLRNet and
-#            MesoInception4); MODELS=CLRNet for the paper's own alone
+#   MODELS      which of 05's --model to train (default: all six; with SMALL=1 CLRNet and
+#               MesoInception4); MODELS=CLRNet for the paper's own alone
+#   DFW_FRAMES  80 (default) or all: frames of each video of DFW
+#   SEARCH=0    leaves the grid search out of Table 6
 #
 # A set of 2,000 videos has 160,000 frames of 240 x 240, which are 11 GB; CNN+LSTM needs its own
 # samples of 20 frames, another 11 GB per set.
+#
+# DFW. The paper says that it has 200 videos, deepfakes of celebrities and politicians, with "more
+# than 150,000 frames" (abstract, section 2), all for testing (section 5), and that pristine videos
+# of FaceForensics++ are the real ones (section 5). Here the fakes are those in
+# DATA/DeepFake-in-the-Wild, and the reals are FaceForensics++'s 125 test videos, which no detector
+# is trained on. "We evaluate all the video frames" (5.1.2) and 16 samples of 5 "from each real and
+# fake video" (5.1.3) contradict each other: DFW_FRAMES=all or 80, for reals and fakes alike. 200
+# videos have 150,000 frames if all are taken, 16,000 at 80.
 if [ "${SMALL:-0}" = 1 ]; then
     MODELS=${MODELS:-CLRNet MesoInception4} SEARCH_SWAP=${SEARCH_SWAP:-DF FS}
     CLIPS="--num-clips 2 --size 48" LONG_CLIPS="--num-clips 1 --clip-length 20 --size 80"
@@ -31,24 +41,39 @@ else
     # and 25.
     CLIPS="" LONG_CLIPS="--clip-length 20 --num-clips 4"
     FF_SPLIT="750 125 125" DFD_SPLIT="250 25 25" DFDC_SPLIT="750 125 125" FEW_SHOT=""
-    size_of() { :; }
+    # CNN+LSTM starts from ImageNet's weights in its own paper (Guera and Delp).
+    size_of() { if [ "$1" = CNN+LSTM ]; then echo "--weights imagenet"; fi; }
     training_of() { :; }
 fi
 RUNS=$OUT/runs/clrnet
+# The authors' code trains the networks of single frames without augmentation.
+augment_of() { case $1 in ShallowNet | Xception | MesoInception4) echo "--no-augment" ;; esac; }
+# MTCNN's landmarks center the face, as in 5.1.3.
+if [ "$DETECTOR" = mtcnn ]; then ALIGN="--align landmarks"; else ALIGN=""; fi
+case ${DFW_FRAMES:=80} in
+    80) DFW_CLIPS="" ;;
+    all) DFW_CLIPS="--num-clips 1000000" ;;   # 01 takes as many as a video has
+    *) echo "DFW_FRAMES is 80 or all, not $DFW_FRAMES" >&2; exit 2 ;;
+esac
+# The set that Table 6 and Figure 8 test on. One half of DFW chooses in the grid search, and the
+# other half tests, also the detectors beside the search: the paper chooses on what it then reports.
+SEARCH=${SEARCH:-1}
+if [ "$SEARCH" = 1 ]; then OPEN=halves/DFW; else OPEN=DFW; fi
 
 clips() {   # clips NAME ARGUMENTS: the set as 16 samples of 5 frames, and for CNN+LSTM as 4 of 20
     local name=$1
     shift
-    run python 01_extract_faces.py "$@" --sampling clips $CLIPS --out "$FACES/clips/$name"
+    set -- "$@" --detector "$DETECTOR" $ALIGN
+    run python 01_extract_faces.py --sampling clips $CLIPS "$@" --out "$FACES/clips/$name"
     case " $MODELS " in *" CNN+LSTM "*)
-        run python 01_extract_faces.py "$@" --sampling clips $LONG_CLIPS \
+        run python 01_extract_faces.py --sampling clips $LONG_CLIPS "$@" \
             --out "$FACES/clips-20/$name" ;;
     esac
 }
 
 make_set() {   # make_set NAME...: extract the sets of these names
     local name ffpp=(--layout ffpp --videos "$DATA/FaceForensics++" --split-in-order $FF_SPLIT)
-    local dfw=(--layout folders --videos "$DATA/DeepFake-in-the-Wild")
+    local dfw=(--list "$OUT/DFW.csv" $DFW_CLIPS)
     for name in "$@"; do
         case $name in
             DF) clips DF "${ffpp[@]}" --method Deepfakes ;;
@@ -57,12 +82,15 @@ make_set() {   # make_set NAME...: extract the sets of these names
             NT) clips NT "${ffpp[@]}" --method NeuralTextures ;;
             DFD) clips DFD --layout dfd --videos "$DATA/FaceForensics++" --split-draw $DFD_SPLIT ;;
             DFDC) clips DFDC --layout dfdc --videos "$DATA/DFDC" --split-draw $DFDC_SPLIT ;;
-            DFW) clips DFW "${dfw[@]}" ;;
-            # One half of DFW chooses in the grid search, the other half tests: the paper chooses on
-            # what it then reports.
-            halves/DFW) clips halves/DFW "${dfw[@]}" --random-split 0 50 50 ;;
+            DFW) list_dfw; clips DFW "${dfw[@]}" ;;
+            halves/DFW) list_dfw; clips halves/DFW "${dfw[@]}" --random-split 0 50 50 ;;
         esac
     done
+}
+
+list_dfw() {
+    run python recipes/list_dfw.py --fakes "$DATA/DeepFake-in-the-Wild" \
+        --ffpp "$DATA/FaceForensics++" --split-in-order $FF_SPLIT --out "$OUT/DFW.csv"
 }
 
 faces_of() {   # faces_of MODEL NAME...: the sets' folders for a model, one per line
@@ -72,30 +100,50 @@ faces_of() {   # faces_of MODEL NAME...: the sets' folders for a model, one per 
     for name in "$@"; do echo "$folder/$name"; done
 }
 
+train() {   # train MODEL NAME FLAGS...: one training per seed; its output is also in OUT/logs
+    local model=$1 name=$2 seed at
+    shift 2
+    mkdir -p "$OUT/logs"
+    for seed in $SEEDS; do
+        at=$(at $seed)
+        # A transfer starts from the source with the same seed.
+        run python 05_train_clrnet.py "${@//@SEED/$at}" $(training_of "$model") \
+            $(augment_of "$model") --seed $seed --out "$RUNS/$model-$name$at" \
+            --scores "$SCORES/$model-$name$at" | tee -a "$OUT/logs/$model-$name$at.txt"
+    done
+}
+
 # Paths may contain blanks: the folders are read into arrays line by line.
 single() {   # single MODEL SOURCE "TEST..." FLAGS...: train on a set, test on sets
     local model=$1 source=$2 tests
     mapfile -t tests < <(faces_of "$model" $3)
-    run python 05_train_clrnet.py --model "$model" --strategy single \
-        --source "$(faces_of "$model" "$source")" $(size_of "$model") $(training_of "$model") \
-        --test "${tests[@]}" "${@:4}" --out "$RUNS/$model-$source" --scores "$SCORES/$model-$source"
+    train "$model" "$source" --model "$model" --strategy single \
+        --source "$(faces_of "$model" "$source")" $(size_of "$model") --test "${tests[@]}" "${@:4}"
 }
 
 merge() {   # merge MODEL "TEST...": train on all five sets of FaceForensics++ and DFD
     local model=$1 tests sources
     mapfile -t tests < <(faces_of "$model" $2)
     mapfile -t sources < <(faces_of "$model" FS DF DFD F2F NT)
-    run python 05_train_clrnet.py --model "$model" --strategy merge --source "${sources[@]}" \
-        $(size_of "$model") $(training_of "$model") \
-        --test "${tests[@]}" --out "$RUNS/$model-merge" --scores "$SCORES/$model-merge"
+    train "$model" merge --model "$model" --strategy merge --source "${sources[@]}" \
+        $(size_of "$model") --test "${tests[@]}"
 }
 
-transfer() {   # transfer MODEL SOURCE "TARGET..." "TEST...": from a set to ten videos per target
+transfer() {   # transfer MODEL SOURCE "TARGET..." "TEST..." FLAGS...: to ten videos per target
     local model=$1 source=$2 tests targets
     mapfile -t targets < <(faces_of "$model" $3)
     mapfile -t tests < <(faces_of "$model" $4)
-    run python 05_train_clrnet.py --strategy transfer \
-        --checkpoint "$RUNS/$model-$source/model.pt" --target "${targets[@]}" $FEW_SHOT \
-        $(training_of "$model") --test "${tests[@]}" \
-        --out "$RUNS/$model-transfer-$source" --scores "$SCORES/$model-transfer-$source"
+    train "$model" "transfer-$source" --strategy transfer \
+        --checkpoint "$RUNS/$model-$source@SEED/model.pt" --target "${targets[@]}" $FEW_SHOT \
+        --test "${tests[@]}" "${@:5}"
+}
+
+search() {   # search MODEL: Algorithm 1, chosen on one half of DFW and tested on the other
+    local model=$1 reenactment swap half
+    mapfile -t reenactment < <(faces_of "$model" F2F NT)
+    mapfile -t swap < <(faces_of "$model" $SEARCH_SWAP)
+    half=$(faces_of "$model" halves/DFW)
+    train "$model" search --model "$model" --strategy search \
+        --reenactment "${reenactment[@]}" --swap "${swap[@]}" $FEW_SHOT $(size_of "$model") \
+        --validation "$half" --test "$half"
 }

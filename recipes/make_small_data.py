@@ -5,7 +5,7 @@
 
 Writes FaceForensics++ (with DeepFakeDetection in the same tree), Celeb-DF, DFDC, DFDC-Preview,
 DeepfakeTIMIT and VidTIMIT into DIR, each as its authors ship it (media/layouts.py), and
-DeepFake-in-the-Wild with real/ and fake/. They are made from 60 videos of 00_make_demo_videos.py,
+DeepFake-in-the-Wild, fakes alone. They are made from 60 videos of 00_make_demo_videos.py,
 with 6 people per camera and 20 frames. They are a demonstration: no result on them says anything
 about real videos.
 """
@@ -75,8 +75,7 @@ def main():
     make_dfdc_preview(out / "DFDC-Preview", videos)
     make_dftimit(out, videos)
     for a, b in PAIRS:
-        copy(videos.real("phone", a), out / f"DeepFake-in-the-Wild/real/{a}.mp4")
-        copy(videos.fake("phone", "FaceSwap", a, b), out / f"DeepFake-in-the-Wild/fake/{a}.mp4")
+        copy(videos.fake("phone", "FaceSwap", a, b), out / f"DeepFake-in-the-Wild/{a}.mp4")
     write(out / "complete", "")
 
 

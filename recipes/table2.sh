@@ -7,6 +7,9 @@
 # Writes about 6 million crops into faces/. Computed by bench/scale.py from measurements on twelve
 # real clips: 52 CPU hours and 379 GB, nearly all of it for DFDC (128,154 videos); without DFDC 4
 # CPU hours and 24 GB.
+#
+# Unlike the paper: faces are found by dlib; DETECTOR=mtcnn finds them by the paper's detector, which
+# takes 8 times as long (bench/RESULTS.md).
 source "$(dirname "$0")/common.sh"
 
 # 4.1: 30 frames at equal intervals from each video; 150 from each real one of DFDC, on which the
@@ -14,7 +17,7 @@ source "$(dirname "$0")/common.sh"
 extract() {   # extract NAME ARGUMENTS
     local name=$1
     shift
-    run python 01_extract_faces.py "$@" --out "$FACES/$name"
+    run python 01_extract_faces.py "$@" --detector $DETECTOR --out "$FACES/$name"
 }
 ffpp=(--layout ffpp --videos "$DATA/FaceForensics++" --compression c23)
 extract FF-DF "${ffpp[@]}" --method Deepfakes $FRAMES
@@ -23,6 +26,9 @@ extract DF-TIMIT --layout dftimit --videos "$DATA/DeepfakeTIMIT" --vidtimit "$DA
     --quality lq $FRAMES
 extract DFD --layout dfd --videos "$DATA/FaceForensics++" --compression c23 $FRAMES
 extract Celeb-DF --layout celebdf --videos "$DATA/Celeb-DF" $FRAMES
+if [ "$(grep -c Celeb-synthesis "$FACES/Celeb-DF/videos.csv")" -gt 1000 ]; then
+    echo "note: this is Celeb-DF v2; the paper counts v1, 408 real and 795 fake videos"
+fi
 extract DFDC-P --layout dfdc-preview --videos "$DATA/DFDC-Preview" $FRAMES
 extract DFDC-F --layout dfdc --videos "$DATA/DFDC" $PRETRAINING_FRAMES
 

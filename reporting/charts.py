@@ -17,7 +17,7 @@ def find_auc(results, places):
 
     Returns four arrays: positions, values, and the lengths of the error bars (2, n).
     """
-    found = [(x, *results[key]["auc"]) for x, key in places if key in results]
+    found = [(x, *results[key]["auc"][:3]) for x, key in places if key in results]
     found = [row for row in found if not np.isnan(row[1])]
     position, value, low, high = np.array(found).reshape(-1, 4).T
     value, low, high = 100 * value, 100 * low, 100 * high

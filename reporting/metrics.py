@@ -1,4 +1,7 @@
-"""Metrics of scores, decision thresholds, and bootstrap intervals."""
+"""Metrics of scores, decision thresholds, bootstrap intervals, and spread over trainings."""
+
+import re
+from collections import Counter
 
 import numpy as np
 
@@ -234,6 +237,32 @@ def evaluate(videos, labels, scores, ranks, resamples, seed):
                 low, high = np.percentile(defined, (2.5, 97.5))
             results[level][name] = (value, low, high)
     return results
+
+
+def pool_repeats(results):
+    """Results in which the repeated trainings DETECTOR@SEED of a detector are one, DETECTOR.
+
+    results: {(detector, set, level): what `evaluate` returns for the level}. A metric that several
+    trainings have is (mean, mean - s, mean + s, number of trainings), where s is the sample
+    standard deviation, which the paper's ± is taken for (CLRNet, Tables 3 to 6). They replace a
+    detector that is called DETECTOR itself. A single DETECTOR@SEED stays as it is.
+    """
+    name_of = {d: d.rpartition("@")[0] for d, *_ in results if re.fullmatch(".+@[0-9]+", d)}
+    trainings = Counter(name_of.values())
+    repeated = {d: name for d, name in name_of.items() if trainings[name] > 1}
+    pooled, members = {}, {}
+    for (detector, *place), result in results.items():
+        if detector in repeated:
+            members.setdefault((repeated[detector], *place), []).append(result)
+        elif detector not in repeated.values():
+            pooled[detector, *place] = result
+    for key, found in members.items():
+        pooled[key] = dict(found[0])
+        for name in METRICS if len(found) > 1 else ():
+            values = [result[name][0] for result in found]
+            mean, deviation = np.mean(values), np.std(values, ddof=1)
+            pooled[key][name] = (mean, mean - deviation, mean + deviation, len(values))
+    return pooled
 
 
 def roc(labels, scores):

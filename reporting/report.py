@@ -119,11 +119,14 @@ def metric_tables(results, detectors, sets, metrics):
     """A heading and a table for each metric and level. metrics: {name: title}."""
 
     def show(interval, bold):
-        value, low, high = interval
+        value, low, high, *trainings = interval
         if np.isnan(value):
             return "undefined"
         text = f"<b>{100 * value:.2f}</b>" if bold else f"{100 * value:.2f}"
-        return f"{text}<span class=small>{100 * low:.1f} to {100 * high:.1f}</span>"
+        spread = f"{100 * low:.1f} to {100 * high:.1f}"
+        if trainings:
+            spread = f"± {100 * (high - value):.2f}, n = {trainings[0]}"
+        return f"{text}<span class=small>{spread}</span>"
 
     for metric, title in metrics.items():
         for level, level_title in LEVELS.items():

@@ -12,7 +12,7 @@ from reporting.metrics import LEVELS, METRICS
 NOTE = (
     "Values are percentages with the 95 % interval from resampling videos; the best value of a "
     "column is in bold. A score is P(fake); accuracy, precision, recall and F1 are measured at the "
-    "threshold 0.5."
+    "threshold 0.5. Values with ± are mean and sample standard deviation of n repeated trainings."
 )
 
 
@@ -38,10 +38,15 @@ def write_markdown(path, title, lines):
         part.write_text("\n".join([f"# {title}", "", *lines]) + "\n", encoding="utf-8")
 
 
-def percent_with_interval(value, low, high):
-    """A cell in percent with its interval: "97.50 [95.1, 99.0]", or "undefined"."""
+def percent_with_interval(value, low, high, trainings=None):
+    """A cell in percent with its interval: "97.50 [95.1, 99.0]", or "undefined".
+
+    Of several trainings (`pool_repeats`) it is "97.50 ± 0.20 (n=3)".
+    """
     if np.isnan(value):
         return "undefined"
+    if trainings:
+        return f"{100 * value:.2f} ± {100 * (high - value):.2f} (n={trainings})"
     return f"{100 * value:.2f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
@@ -122,7 +127,7 @@ def print_auc_and_eer(results, detectors, sets):
                 elif np.isnan(result["auc"][0]):
                     cells.append("undefined")
                 else:
-                    cells.append(f"{100 * result['auc'][0]:.2f} / {100 * result['eer'][0]:.2f}")
+                    cells.append(paper_cell(result, ("auc", "eer")))
             rows.append([detector, *cells])
         print_table(f"AUC / EER in percent, {title}", rows, align=">")
 
@@ -143,10 +148,9 @@ def paper_table(results, table):
         for k, metrics in enumerate(table["metrics"]):
             ours = values_of(found, metrics, label, table)
             cells = [format_values(values) for values in ours]
-            if len(metrics) == 1:
-                for place, result in enumerate(found):
-                    if result:
-                        cells[place] = percent_with_interval(*result[metrics[0]])
+            for place, result in enumerate(found):
+                if result:
+                    cells[place] = paper_cell(result, metrics)
             if k == 0:
                 pairs = zip(ours, paper)
                 difference = [format_values(subtract(*pair), sign="+") for pair in pairs]
@@ -156,6 +160,14 @@ def paper_table(results, table):
         rows.append(["", "paper", *printed])
         rows.append(["", "difference", *difference])
     return rows if any(row[1] == "ours" for row in rows) else None
+
+
+def paper_cell(result, metrics):
+    """One metric with its interval, or several without; of repeated trainings with deviations."""
+    intervals = [result[metric] for metric in metrics]
+    if len(metrics) == 1 or len(intervals[0]) > 3:
+        return " / ".join(percent_with_interval(*interval) for interval in intervals)
+    return format_values([100 * value for value, *_ in intervals])
 
 
 def values_of(found, metrics, label, table):

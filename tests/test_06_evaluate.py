@@ -293,6 +293,53 @@ def test_the_papers_tables_are_whole():
             assert np.mean(values) == pytest.approx(mean, abs=0.25), (t["title"], label)
 
 
+def test_repeated_trainings_are_one_row_with_mean_and_deviation(tmp_path):
+    """DETECTOR@SEED: mean ± sample standard deviation beside the paper's, each one in results.csv.
+
+    Accuracies of 100, 75 and 50 % on DF: mean 75, deviation 25.
+    """
+    labels = [0, 0, 1, 1]
+    for seed, scores in enumerate(([0.1, 0.2, 0.8, 0.9], [0.1, 0.7, 0.8, 0.9], [0.6, 0.7, 0.8, 1])):
+        rows = [f"v{k},0,{y},{p}" for k, (y, p) in enumerate(zip(labels, scores))]
+        write(tmp_path / f"s/CLRNet-DF@{seed}/DF.csv", rows)
+        write(tmp_path / f"s/FT@{seed}/DFD.csv", rows)
+    # Not repeats: one training alone, and a name without a number.
+    write(tmp_path / "s/CLRNet-FS@0/FS.csv", rows)
+    write(tmp_path / "s/me@home/DF.csv", rows)
+    # A training without a seed gives way to the repeated ones.
+    write(tmp_path / "s/CLRNet-DF/DF.csv", rows)
+    out = tmp_path / "r"
+    output = run("06_evaluate.py", "--scores", tmp_path / "s", "--out", out, "--resamples", 20)
+    assert "CLRNet-DF is in results.csv; tables and bars have the repeated" in output
+    table = (out / "clrnet_table3.md").read_text()
+    row = next(line for line in table.splitlines() if line.startswith("| CLRNet | ours |"))
+    assert row.startswith("| CLRNet | ours | 75.00 ± 25.00 (n=3) | - |")
+    assert "| difference | -24.20 |" in table
+    assert "| FT | ours | - | - | 100.00 ± 0.00 (n=3) / 0.00 ± 0.00 (n=3) | - | - |" in (
+        (out / "table3.md").read_text()
+    )
+    tables_md = (out / "tables.md").read_text()
+    assert "CLRNet-DF@" not in tables_md and "| CLRNet-FS@0 |" in tables_md
+    assert "| me@home |" in tables_md and "75.00 ± 25.00 (n=3)" in tables_md
+    assert "± 25.00, n = 3" in (out / "report.html").read_text()
+    rows = list(csv.DictReader(open(out / "results.csv")))
+    accuracies = {r["detector"]: float(r["accuracy"]) for r in rows if r["level"] == "image"}
+    assert [accuracies[f"CLRNet-DF@{seed}"] for seed in range(3)] == [1, 0.75, 0.5]
+    assert accuracies["CLRNet-DF"] == 0.5 and "FT" not in accuracies
+    for name in ("auc.png", "figure2.png", "roc_DF.png", "scores_DF.png"):
+        assert (out / name).exists()
+
+
+def test_a_set_that_one_of_the_repeats_has_keeps_its_interval():
+    result = {name: (0.5, 0.4, 0.6) for name in metrics.METRICS}
+    results = {("X@0", "A", "image"): result, ("X@1", "A", "image"): result}
+    results["X@1", "B", "image"] = result
+    pooled = metrics.pool_repeats(results)
+    assert set(pooled) == {("X", "A", "image"), ("X", "B", "image")}
+    assert pooled["X", "A", "image"]["auc"] == (0.5, 0.5, 0.5, 2)
+    assert pooled["X", "B", "image"]["auc"] == (0.5, 0.4, 0.6)
+
+
 def test_figure_2_and_figure_3(tmp_path, monkeypatch):
     """Figure 2: both levels of each detector. Figure 3: the two strategies at image level."""
     drawn = []

@@ -128,6 +128,80 @@ def test_single_and_transfer_of_mesonet(small, tmp_path):
     assert fixed and fixed <= same
     assert {"output.weight", "dense.1.weight"}.isdisjoint(same)
 
+    # A finished transfer of a version that froze fewer layers can be scored again.
+    last = torch.load(tmp_path / "t/last.pt", weights_only=True)
+    last["optimizer"]["param_groups"][0]["params"].append(99)
+    torch.save(last, tmp_path / "t/last.pt")
+    assert "done" in run("05_train_clrnet.py", *transfer, *flags)
+
+
+def names_of_frozen(model, share):
+    """The names of the layers with weights that are frozen."""
+    frozen = frozen_layers(model, share)
+    names = [name for name, layer in model.named_modules() if any(layer is one for one in frozen)]
+    return [name for name in names if list(model.get_submodule(name).parameters())]
+
+
+@pytest.mark.parametrize("name", ["MesoInception4", "CNN+LSTM"])
+def test_an_inception_block_is_frozen_whole_or_not_at_all(name):
+    model = NETWORKS[name](image_size=SIZES[name])
+    blocks = [m for m in model.modules() if type(m).__name__.startswith("Inception")]
+    blocks = [m for m in blocks if type(m).__name__ != "Inception3"]  # the whole of InceptionV3
+    assert len(blocks) == {"MesoInception4": 2, "CNN+LSTM": 11}[name]
+    for share in (0.1, 0.3, 0.45, 0.5, 0.62, 0.9):
+        frozen = {id(layer) for layer in frozen_layers(model, share)}
+        for block in blocks:
+            parts = [id(m) in frozen for m in block.modules() if not list(m.children())]
+            assert all(parts) or not any(parts), share
+    if name == "MesoInception4":  # half of 46 layers is inside the second block, layers 17 to 30
+        names = names_of_frozen(model, 0.5)
+        assert {n.split(".")[1] for n in names} == {"0", "1", "3"} and len(names) == 7 + 1 + 7
+        assert len(frozen_layers(model, 16 / 46)) == 16  # a cut between blocks stays there
+
+
+def test_layers_are_counted_in_the_order_in_which_they_act():
+    """Xception's shortcuts are built first and act last; its shared ReLU counts each time."""
+    model = NETWORKS["Xception"](image_size=80).train()
+    name_of = {layer: name for name, layer in model.named_modules()}
+    names = [name_of[layer] for layer in model.layers()]
+    block = [n.split("block2.")[1] for n in names if ".block2." in n]
+    assert block == [
+        "rep.0",
+        "rep.1.conv1",
+        "rep.1.pointwise",
+        "rep.2",
+        "relu",
+        "rep.4.conv1",
+        "rep.4.pointwise",
+        "rep.5",
+        "rep.6",
+        "skip",
+        "skipbn",
+    ]
+    assert names[:3] == [f"cnn.backbone.{n}" for n in ("conv1", "bn1", "relu")]
+    assert names.count("cnn.backbone.relu") == 3 and names[-1] == "head"
+    assert model.training and all(not layer._forward_hooks for layer in model.modules())
+    frozen = names_of_frozen(model, 0.5)
+    assert frozen[-1] == "cnn.backbone.block7.rep.1.conv1" and len(frozen) == 56
+
+
+def test_without_augmentation(small, tmp_path):
+    """--no-augment: a brightness of 0, which would make all images black, has no effect."""
+    flags = ("--model", "ShallowNet", "--image-size", 32, "--batch", 8, "--device", "cpu")
+    flags += ("--strategy", "single", "--source", small / "faces/clips", "--epochs", 1)
+    flags += ("--max-steps", 2)
+    weights = {}
+    for name, more in (
+        ("plain", ("--no-augment",)),
+        ("black", ("--no-augment", "--brightness", 0, 0)),
+        ("augmented", ()),
+    ):
+        run("05_train_clrnet.py", *flags, *more, "--out", tmp_path / name)
+        weights[name] = torch.load(tmp_path / name / "model.pt", weights_only=True)["model"]
+    first = "convolutions.0.weight"
+    assert all(torch.equal(weights["plain"][k], weights["black"][k]) for k in weights["plain"])
+    assert not torch.equal(weights["plain"][first], weights["augmented"][first])
+
 
 def test_weights_to_start_from(small, tmp_path):
     """--weights takes a file of the CNN's own weights, InceptionV3's second classifier aside."""

@@ -2,6 +2,7 @@
 trainings, kill and resume.
 """
 
+import argparse
 import csv
 
 import pytest
@@ -12,17 +13,52 @@ from hypothesis import strategies as st
 from training import grid_search
 
 
-def test_all_pairs_of_the_paper():
-    pairs = [
-        (i, j)
-        for i in grid_search.subsets(("F2F", "NT"))
-        for j in grid_search.subsets(("DF", "FS", "DFD"))
-    ]
-    assert (
-        len(pairs) == 21
-        and pairs[0] == (("F2F",), ("DF",))
-        and pairs[-1] == (("F2F", "NT"), ("DF", "FS", "DFD"))
+def plan(tmp_path):
+    """The trainings of the paper's five sets, without the sets themselves."""
+    names = dict(reenactment=("F2F", "NT"), swap=("DF", "FS", "DFD"))
+    groups = {group: [tmp_path / name for name in of] for group, of in names.items()}
+    folders = {folder.name: folder for folder in sum(groups.values(), [])}
+    args = argparse.Namespace(
+        **groups, validation=tmp_path / "DFW", out=tmp_path, model="CLRNet", epochs=None, batch=None
     )
+    return grid_search.plan_trainings(args, folders)
+
+
+def test_all_pairs_of_the_paper(tmp_path):
+    """21 pairs; of each the merge, a transfer from each set to the others, one from i to j."""
+    jobs, of_pair = plan(tmp_path)
+    pairs = list(of_pair)
+    assert len(pairs) == 21 and pairs[0] == (("F2F",), ("DF",))
+    assert pairs[-1] == (("F2F", "NT"), ("DF", "FS", "DFD"))
+    for (i, j), names in of_pair.items():
+        merge, *transfers = names
+        assert jobs[merge].strategy == "merge"
+        assert {folder.name for folder in jobs[merge].source} == {*i, *j}
+        assert len(transfers) == len(i) + len(j) + (len(i) > 1)
+        for name in transfers:
+            assert jobs[name].strategy == "transfer"
+            source = jobs[str(jobs[name].checkpoint.parent.relative_to(tmp_path))]
+            sets = [folder.name for folder in (*source.source, *jobs[name].target)]
+            assert sorted(sets) == sorted((*i, *j)), "each set is source or target"
+            assert list(jobs).index(name) > list(jobs).index(f"source/{source.out.name}")
+    sources = [name for name in jobs if name.startswith("source")]
+    assert sorted(sources) == [f"source/{n}" for n in ("DF", "DFD", "F2F", "F2F+NT", "FS", "NT")]
+    assert len(jobs) == len(sources) + 21 + 71
+
+
+def test_the_papers_own_combinations_are_searched(tmp_path):
+    """NT -> {DF, FS, DFD, F2F} of Table 6, and FS -> {DF, NT} and FS u DF u NT of 4.3.3."""
+    jobs, _ = plan(tmp_path)
+    for source, targets in (("NT", {"DF", "FS", "DFD", "F2F"}), ("FS", {"DF", "NT"})):
+        (job,) = [
+            job
+            for job in jobs.values()
+            if job.strategy == "transfer"
+            and job.checkpoint == tmp_path / f"source/{source}/model.pt"
+            and {folder.name for folder in job.target} == targets
+        ]
+        assert job.epochs == 150
+    assert "merge/NT+DF+FS" in jobs
 
 
 def test_what_is_kept_and_what_is_best():
@@ -36,6 +72,8 @@ def test_what_is_kept_and_what_is_best():
         }
     )
     assert kept == {a: "transfer", b: "merge", c: "merge"} and best == b
+    accuracy = {"merge/x": 0.5, "transfer/1": 0.6, "transfer/2": 0.7, "transfer/3": 0.7}
+    assert grid_search.choose({a: accuracy})[0] == {a: "transfer/2"}
     assert (
         grid_search.choose({a: dict(transfer=0.91, merge=0.8), b: dict(transfer=0.9, merge=0.9)})[1]
         == a
@@ -105,7 +143,7 @@ def sets(small, tmp_path_factory):
 
 
 def test_search(sets, tmp_path):
-    """3 pairs, 9 trainings; killed in the middle and run again, all files are those of an
+    """3 pairs, 15 trainings; killed in the middle and run again, all files are those of an
     undisturbed run; a third run trains nothing.
     """
     args = (
@@ -128,38 +166,48 @@ def test_search(sets, tmp_path):
     )
     whole, part = tmp_path / "whole", tmp_path / "part"
     output = run("05_train_clrnet.py", *args, "--out", whole, "--scores", tmp_path / "s1")
-    assert (
-        "3 pairs, 9 trainings (3 sources, 3 merge, 3 transfer), 0 done already" in output
-        and "split val" in output
-    )
-    assert "training samples in all; one takes" in output
+    assert "3 pairs, 15 trainings (4 sources, 3 merge, 8 transfer), 0 done already" in output
+    assert "split val" in output and "training samples in all; one takes" in output
+    assert "GB of checkpoints in the end" in output
     rows = list(csv.DictReader(open(whole / "search.csv")))
-    assert [(r["reenactment"], r["swap"], r["strategy"]) for r in rows] == [
-        (i, "DF", s) for i in ("F2F", "NT", "F2F+NT") for s in ("transfer", "merge")
+    assert [(r["reenactment"], r["training"]) for r in rows] == [
+        ("F2F", "merge/F2F+DF"),
+        ("F2F", "transfer/F2F-to-DF"),
+        ("F2F", "transfer/DF-to-F2F"),
+        ("NT", "merge/NT+DF"),
+        ("NT", "transfer/NT-to-DF"),
+        ("NT", "transfer/DF-to-NT"),
+        ("F2F+NT", "merge/F2F+NT+DF"),
+        ("F2F+NT", "transfer/F2F-to-NT+DF"),
+        ("F2F+NT", "transfer/NT-to-F2F+DF"),
+        ("F2F+NT", "transfer/DF-to-F2F+NT"),
+        ("F2F+NT", "transfer/F2F+NT-to-DF"),
     ]
+    assert {r["swap"] for r in rows} == {"DF"}
     assert sum(r["kept"] == "1" for r in rows) == 3
     (best,) = [r for r in rows if r["best"] == "1"]
-    assert best["kept"] == "1" and float(best["accuracy"]) == max(
-        float(r["accuracy"]) for r in rows
-    )
-    name = (
-        f"merge/{best['reenactment']}+DF"
-        if best["strategy"] == "merge"
-        else f"transfer/{best['reenactment']}-to-DF"
-    )
-    assert (whole / name / "model.pt").read_bytes() == (whole / "model.pt").read_bytes()
+    highest = max(float(r["accuracy"]) for r in rows)
+    assert best["kept"] == "1" and float(best["accuracy"]) == highest
+    chosen = (whole / best["training"] / "model.pt").read_bytes()
+    assert chosen == (whole / "model.pt").read_bytes()
     for r in rows:  # the CSV says what the score files say
-        name = (
-            f"merge/{r['reenactment']}+DF"
-            if r["strategy"] == "merge"
-            else f"transfer/{r['reenactment']}-to-DF"
-        )
-        scores = list(csv.DictReader(open(whole / name / "scores/DFW.csv")))
+        assert r["strategy"] == r["training"].split("/")[0]
+        scores = list(csv.DictReader(open(whole / r["training"] / "scores/DFW.csv")))
         assert float(r["accuracy"]) == pytest.approx(
             sum((float(s["score"]) >= 0.5) == (s["label"] == "1") for s in scores) / len(scores),
             abs=1e-5,
         )
         assert len(scores) == 4
+    # All sources and merges keep their checkpoint, and of the transfers only the best.
+    transfers = [r for r in rows if r["strategy"] == "transfer"]
+    best_transfer = max(transfers, key=lambda r: (float(r["accuracy"]), -int(r["sets"])))
+    kept = {str(path.parent.relative_to(whole)) for path in whole.glob("*/*/model.pt")}
+    assert kept == {
+        best_transfer["training"],
+        *(r["training"] for r in rows if r["strategy"] == "merge"),
+        *(f"source/{name}" for name in ("F2F", "NT", "F2F+NT", "DF")),
+    }
+    assert list(whole.rglob("last.pt")) == []
     assert len(list(csv.DictReader(open(tmp_path / "s1/DFW.csv")))) == 4
 
     run_and_kill(
@@ -181,8 +229,11 @@ def test_search(sets, tmp_path):
         "transfer/NT-to-DF/scores/DFW.csv",
     ):
         assert (whole / name).read_bytes() == (part / name).read_bytes(), name
+    assert {path.relative_to(part) for path in part.rglob("*.pt")} == {
+        path.relative_to(whole) for path in whole.rglob("*.pt")
+    }
     assert_same_tree(tmp_path / "s1", tmp_path / "s2")
-    assert "9 done already" in run(
+    assert "15 done already" in run(
         "05_train_clrnet.py", *args, "--out", part, "--scores", tmp_path / "s2"
     )
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import ROOT, forked_python
+from conftest import ROOT, forked_python, run
 
 from reporting import papers
 
@@ -159,13 +159,15 @@ def test_clrnet_table_5(table_5):
 
 
 def check_search(out, model, pairs):
-    """A search with so many pairs was chosen on one half of DFW and tested on the other."""
-    assert len(rows_of(out / f"runs/clrnet/{model}-search/search.csv")) == 2 * pairs
+    """A search with so many pairs was chosen on one half of DFW; all of Table 6 is of the other."""
+    rows = rows_of(out / f"runs/clrnet/{model}-search/search.csv")
+    assert len({(row["reenactment"], row["swap"]) for row in rows}) == pairs
     halves = {
         row["video"]: row["split"] for row in rows_of(out / "faces/clips/halves/DFW/index.csv")
     }
-    tested = {row["video"] for row in rows_of(out / f"scores/{model}-search/DFW.csv")}
-    assert tested == {video for video, split in halves.items() if split == "test"}
+    for detector in ("FS", "merge", "transfer-NT", "search"):
+        tested = {row["video"] for row in rows_of(out / f"scores/{model}-{detector}/DFW.csv")}
+        assert tested == {video for video, split in halves.items() if split == "test"}
     assert set(halves.values()) == {"val", "test"}
 
 
@@ -178,7 +180,7 @@ def test_clrnet_table_6_and_its_search(table_5):
         "what Table 5 has trained is not trained again"
     )
     assert (out / "results/clrnet_table6.md").read_text().count("| ours |") == 1
-    assert output.count("3 pairs, 9 trainings (3 sources, 3 merge, 3 transfer)") == 1
+    assert output.count("3 pairs, 15 trainings (4 sources, 3 merge, 8 transfer)") == 1
     check_search(out, "CLRNet", 3)
 
 
@@ -203,6 +205,64 @@ def test_figure_8(table_5):
     for name in ("DF", "FS", "F2F", "NT", "DFD"):
         picture = out / f"runs/clrnet/CLRNet-{name}/cam_{name}.png"
         assert picture.read_bytes().startswith(b"\x89PNG")
+    picture = out / "runs/clrnet/CLRNet-transfer-NT/cam_DFW.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@clrnet
+def test_dfw_is_your_fakes_and_pristine_test_videos(small_data, tmp_path):
+    """The 6 fakes and the last 2 of 6 originals; DFW_FRAMES=all takes all 20 frames of each."""
+    out = tmp_path / "all/out"
+    shutil.copytree(small_data, out / "small-data")
+    recipe("clrnet_table4.sh", out, MODELS="CLRNet", DFW_FRAMES="all")
+    videos = rows_of(out / "faces/clips/DFW/videos.csv")
+    fakes = {row["source"].split("/")[-1] for row in videos if row["label"] == "1"}
+    assert fakes == {f"{k}.mp4" for k in range(6)}
+    reals = [row["source"] for row in videos if row["label"] == "0"]
+    assert sorted(path.split("/")[-1] for path in reals) == ["004.mp4", "005.mp4"]
+    assert all("original_sequences/youtube" in path for path in reals)
+    splits = {row["source"]: row["split"] for row in rows_of(out / "faces/clips/F2F/videos.csv")}
+    assert {splits[path] for path in splits if path.endswith(("/004.mp4", "/005.mp4"))} == {"test"}
+    frames = [row["video"] for row in rows_of(out / "faces/clips/DFW/index.csv")]
+    assert {frames.count(video) for video in frames} == {20}
+    assert len(rows_of(out / "scores/CLRNet-F2F/DFW.csv")) == 8 * 4
+
+
+@clrnet
+def test_minutes_per_epoch_stand_beside_the_papers(table_5, tmp_path):
+    """200 steps of 40 samples at 80 per second are 1.67 minutes, and so on: (5/3) / (0.4 + 0.1)."""
+    text = "150 epochs of {} steps of {} samples; device cpu\nepoch 1: loss 0.5, no validation; "
+    text += "{} samples per second, 3 % of the time waiting for data\n"
+    logs = []
+    for name, numbers in (
+        ("merge", (200, 40, "80.0")),
+        ("source", (120, 16, "80.0")),
+        ("transfer", (12, 40, "80.0")),
+    ):
+        (tmp_path / name).write_text(text.format(*numbers))
+        logs += [f"--{name}", tmp_path / name]
+    output = run("recipes/minutes_per_epoch.py", *logs)
+    assert "merge 1.67, source 0.40, transfer 0.10" in output
+    assert "= 3.33; the paper: 33.6 / 8.3 = 4.05" in output
+    # What 05 prints is read: the recipe's own logs have epochs.
+    names = (("merge", "merge"), ("source", "FS"), ("transfer", "transfer-FS"))
+    logs = [x for k, v in names for x in (f"--{k}", table_5 / f"logs/CLRNet-{v}.txt")]
+    assert "minutes per epoch: merge " in run("recipes/minutes_per_epoch.py", *logs)
+
+
+@clrnet
+def test_seeds_are_repeated_trainings_in_one_row(table_5):
+    """SEEDS="0 1" trains twice, from the same faces; 06 shows mean and deviation."""
+    out = table_5
+    recipe("clrnet_table5.sh", out, MODELS="CLRNet", SEEDS="0 1")
+    for detector in ("merge", "FS", "transfer-FS"):
+        one, two = (rows_of(out / f"scores/CLRNet-{detector}@{seed}/FS.csv") for seed in (0, 1))
+        assert [row["score"] for row in one] != [row["score"] for row in two]
+        # Seed 0 is the training without SEEDS.
+        alone = rows_of(table_5 / f"scores/CLRNet-{detector}/FS.csv")
+        assert [row["score"] for row in one] == [row["score"] for row in alone]
+    table = (out / "results/clrnet_table5.md").read_text()
+    assert table.count("| ours |") == 2 and table.count("(n=2)") == 2 * 2 * 5
 
 
 @clrnet
@@ -229,7 +289,7 @@ def test_table_6_with_the_searches_of_two_models(table_5):
     shutil.rmtree(out / "runs/clrnet/CLRNet-search", ignore_errors=True)
     output = recipe("clrnet_table6.sh", out)
     assert (out / "results/clrnet_table6.md").read_text().count("| ours |") == 2
-    assert output.count("9 pairs, 21 trainings (3 sources, 9 merge, 9 transfer)") == 2
+    assert output.count("9 pairs, 41 trainings (5 sources, 9 merge, 27 transfer)") == 2
     for model in ("CLRNet", "MesoInception4"):
         check_search(out, model, 9)
 
@@ -266,4 +326,5 @@ def test_a_recipe_says_how_to_run_it_and_what_it_takes(path):
     head = re.match(r"(#.*\n)+", path.read_text())[0]
     assert "SMALL=1" in head and f"recipes/{path.name}" in head
     assert re.search(r"minute|hour|seconds|days", head)
+    assert "DETECTOR=mtcnn" in head
     assert os.access(path, os.X_OK)

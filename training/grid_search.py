@@ -1,15 +1,20 @@
 """The restricted grid search over training sets (CLRNet 4.3.3, Algorithm 1): 05 --strategy search.
 
 For every non-empty subset i of --reenactment and j of --swap (21 pairs of {F2F, NT} and
-{DF, FS, DFD}) both strategies are trained:
+{DF, FS, DFD}) these are trained:
 
-    transfer   a source trained on i (by merge if i has several sets), then transfer to all of j
     merge      one training on i and j together
+    transfer   from each single set of i and j to all others of the pair, such as NT -> {DF, FS,
+               DFD, F2F} (Table 6) and FS -> {DF, NT} (4.3.3); and from i, merged, to j
 
 and measured on --validation by accuracy at 0.5 over all samples ("highest classification
-accuracy"). A source is trained once for all its j. What the paper leaves open: transfer is kept if
-it is better than merge, and merge otherwise; of equal pairs the one with fewer sets is best, then
-the first in the order of the flags, smaller subsets first.
+accuracy"). The 21 pairs have 98 trainings: 6 sources, each trained once for all its transfers, 21
+merge and 71 transfer. Checkpoints of sources and merges are kept, and of transfers that of the best
+one; of the others the scores remain. What the paper leaves open: Algorithm 1's
+TransferLearning(i, j) does not say which set is the source, while its examples have sources of
+both kinds; the best transfer of a pair is kept if it is better than merge, and merge otherwise; of
+equal pairs the one with fewer sets is best, then the first in the order of the flags, smaller
+subsets first.
 
 The paper chooses by the accuracy on the open-domain set that its Table 6 then reports, which is
 test data. Here --validation is a set of its own.
@@ -40,6 +45,7 @@ from training.loading import read_clips
 from training.run import is_complete
 
 COLUMNS = ("reenactment", "swap", "sets", "strategy", "accuracy", "f1_macro", "auc", "kept", "best")
+COLUMNS += ("training",)
 # Flags that may change when a search is resumed, and what is not a flag.
 RUNTIME_FLAGS = ("out", "workers", "device", "save_every", "test", "test_split", "scores", "cam")
 RUNTIME_FLAGS += ("save_features", "kwargs")
@@ -51,19 +57,29 @@ def subsets(names):
 
 
 def choose(measured):
-    """Algorithm 1: ({(i, j): strategy that is kept}, the best (i, j)).
+    """Algorithm 1: ({(i, j): the training that is kept}, the best (i, j)).
 
-    measured: {(i, j): {strategy: accuracy}} in the order of the search.
+    measured: {(i, j): {name of a training: accuracy}} in the order of the search.
     """
     kept = {}
     for pair, accuracy in measured.items():
-        kept[pair] = "transfer" if accuracy["transfer"] > accuracy["merge"] else "merge"
+        # Of equal trainings merge, or else the first transfer.
+        kept[pair] = max(accuracy, key=lambda name: (accuracy[name], name.startswith("merge")))
     order = list(measured)
 
     def rank(pair):
         return -measured[pair][kept[pair]], len(pair[0]) + len(pair[1]), order.index(pair)
 
     return kept, min(order, key=rank)
+
+
+def accuracies(of_pair, found, kind=""):
+    """What `choose` takes, of the trainings in `found` whose names begin with `kind`."""
+    measured = {
+        pair: {name: found[name][0] for name in names if name in found and name.startswith(kind)}
+        for pair, names in of_pair.items()
+    }
+    return {pair: accuracy for pair, accuracy in measured.items() if accuracy}
 
 
 def measure(file):
@@ -96,6 +112,8 @@ def search(args, train, training_data, time_step, score_checkpoint):
         return is_complete(job.out, job)
 
     open_jobs = {name: job for name, job in jobs.items() if not is_done(job)}
+    done = set(jobs) - set(open_jobs)
+    found = {n: measure(jobs[n].scores / f"{validation}.csv") for n in done if jobs[n].scores}
     kinds = [
         sum(name.startswith(kind) for name in jobs) for kind in ("source", "merge", "transfer")
     ]
@@ -106,29 +124,27 @@ def search(args, train, training_data, time_step, score_checkpoint):
         flush=True,
     )
     if open_jobs:
-        print_estimate(list(open_jobs.values()), training_data, time_step)
+        # Besides sources and merges, the best transfer and the copy of the best of all.
+        kept = kinds[0] + kinds[1] + 2
+        print_estimate(list(open_jobs.values()), kept, training_data, time_step)
+    delete_checkpoints(jobs, of_pair, found, done)
     for k, (name, job) in enumerate(open_jobs.items(), 1):
         print(f"\n{name} ({k} of {len(open_jobs)})", flush=True)
         train(job)
         barrier()
-        if job.scores and RANK == 0:
-            # last.pt of a large network would fill the disk; model.pt stays.
-            (job.out / "last.pt").unlink(missing_ok=True)
+        done.add(name)
+        if job.scores:
+            found[name] = measure(job.scores / f"{validation}.csv")
+        delete_checkpoints(jobs, of_pair, found, done)
 
-    found = {}
-    for pair, names in of_pair.items():
-        for strategy, name in names.items():
-            found[pair, strategy] = measure(jobs[name].scores / f"{validation}.csv")
-    accuracies = {
-        pair: {strategy: found[pair, strategy][0] for strategy in names}
-        for pair, names in of_pair.items()
-    }
-    kept, best = choose(accuracies)
-    write_search(args.out / "search.csv", found, kept, best)
-    winner = jobs[of_pair[best][kept[best]]]
+    kept, best = choose(accuracies(of_pair, found))
+    winner = jobs[kept[best]]
+    if not (winner.out / "model.pt").exists():
+        train(winner)  # somebody deleted it
+    write_search(args.out / "search.csv", of_pair, found, kept, best)
     print(
-        f"\nbest on {validation}: {winner.out.relative_to(args.out)}, accuracy "
-        f"{percent(found[best, kept[best]][0])}; all in {args.out / 'search.csv'}"
+        f"\nbest on {validation}: {kept[best]}, accuracy {percent(found[kept[best]][0])}; all in "
+        f"{args.out / 'search.csv'}"
     )
     if RANK == 0:
         with write_whole(args.out / "model.pt") as part:
@@ -136,6 +152,20 @@ def search(args, train, training_data, time_step, score_checkpoint):
     barrier()
     args.batch = winner.batch
     score_checkpoint(args.out / "model.pt", args)
+
+
+def delete_checkpoints(jobs, of_pair, found, done):
+    """Delete last.pt of all finished trainings, and model.pt of all transfers but the best."""
+    best = None
+    if transfers := accuracies(of_pair, found, "transfer"):
+        kept, pair = choose(transfers)
+        best = kept[pair]
+    if RANK == 0:
+        for name in done:
+            (jobs[name].out / "last.pt").unlink(missing_ok=True)
+            if name.startswith("transfer") and name != best:
+                (jobs[name].out / "model.pt").unlink(missing_ok=True)
+    barrier()
 
 
 def check_validation(args):
@@ -154,7 +184,7 @@ def check_validation(args):
 
 
 def plan_trainings(args, folders):
-    """All trainings: ({name: its arguments}, {(i, j): {strategy: name}}). Sources come before."""
+    """All trainings: ({name: its arguments}, {(i, j): names}). Sources come before transfers."""
     defaults = NETWORKS[args.model].defaults
 
     def add(name, strategy, source=(), target=(), checkpoint=None):
@@ -175,18 +205,26 @@ def plan_trainings(args, folders):
     jobs, of_pair = {}, {}
     reenactment, swap = (list(folder_names(group)) for group in (args.reenactment, args.swap))
     for i, j in product(subsets(reenactment), subsets(swap)):
-        source = "source/" + "+".join(i)
         merge = "merge/" + "+".join(i + j)
-        transfer = "transfer/" + "+".join(i) + "-to-" + "+".join(j)
-        add(source, "merge" if len(i) > 1 else "single", source=i)
         add(merge, "merge", source=i + j)
-        add(transfer, "transfer", target=j, checkpoint=args.out / source / "model.pt")
-        of_pair[i, j] = dict(transfer=transfer, merge=merge)
+        of_pair[i, j] = [merge]
+        sources = [(name,) for name in i + j]
+        for source in [*sources, i] if len(i) > 1 else sources:
+            target = [name for name in i + j if name not in source]
+            of_source = "source/" + "+".join(source)
+            transfer = "transfer/" + "+".join(source) + "-to-" + "+".join(target)
+            add(of_source, "merge" if len(source) > 1 else "single", source=source)
+            checkpoint = args.out / of_source / "model.pt"
+            add(transfer, "transfer", target=target, checkpoint=checkpoint)
+            of_pair[i, j].append(transfer)
     return jobs, of_pair
 
 
-def print_estimate(jobs, training_data, time_step):
-    """Print how long the trainings will take, from the time of a step of the first one."""
+def print_estimate(jobs, kept, training_data, time_step):
+    """Print how long trainings will take, from the time of a step of the first one, and the disk.
+
+    kept: the number of checkpoints that remain of the whole search.
+    """
     samples = 0
     for job in progress(jobs, desc="counting samples", unit="training"):
         data = training_data(job, job.kwargs["frames"])
@@ -196,28 +234,25 @@ def print_estimate(jobs, training_data, time_step):
     seconds, size = time_step(jobs[0], data.items)
     total = samples * seconds
     duration = f"{total / 3600:.1f} hours" if total > 3600 else f"{total:.0f} s"
+    # Of a training: model.pt; last.pt, three times as large with Adam's state; the next last.pt.
     print(
         f"{samples} training samples in all; one takes {seconds:.3f} s here, so about {duration}, "
-        f"without validation and scoring; {3 * size * len(jobs) / 1e9:.1f} GB of checkpoints",
+        f"without validation and scoring; {kept * size / 1e9:.1f} GB of checkpoints in the end, up "
+        f"to {7 * size / 1e9:.1f} GB more during a training",
         flush=True,
     )
 
 
-def write_search(path, found, kept, best):
-    """Write search.csv: one row per pair and strategy."""
+def write_search(path, of_pair, found, kept, best):
+    """Write search.csv: one row per pair and training."""
     rows = []
-    for (pair, strategy), values in found.items():
+    for pair, names in of_pair.items():
         i, j = pair
-        is_kept = kept[pair] == strategy
-        rows.append(
-            (
-                "+".join(i),
-                "+".join(j),
-                len(i) + len(j),
-                strategy,
-                *(f"{value:.6f}" for value in values),
-                int(is_kept),
-                int(is_kept and pair == best),
-            )
-        )
+        for name in names:
+            strategy = name.split("/")[0]
+            values = [f"{value:.6f}" for value in found[name]]
+            is_kept = int(kept[pair] == name)
+            is_best = int(is_kept and pair == best)
+            row = ("+".join(i), "+".join(j), len(i) + len(j), strategy, *values)
+            rows.append((*row, is_kept, is_best, name))
     write_table(path, COLUMNS, rows)

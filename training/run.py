@@ -97,9 +97,12 @@ class Run:
         groups = self.optimizer.param_groups
         flags = [{k: v for k, v in group.items() if k != "params"} for group in groups]
         try:
-            self.optimizer.load_state_dict(saved["optimizer"])
+            optimizer = saved["optimizer"]
             for name in STATE:
                 setattr(self, name, saved[name])
+            # A finished run needs none, and may have frozen other layers than this version does.
+            if not self.finished:
+                self.optimizer.load_state_dict(optimizer)
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             reason = " ".join(str(error).split())[:150] or type(error).__name__
             fail(

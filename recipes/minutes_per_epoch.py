@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+"""Minutes per epoch of merge and transfer learning, beside the paper's 33.6 and 8.3 (CLRNet 6.2.3).
+
+    python recipes/minutes_per_epoch.py --merge LOG --source LOG --transfer LOG
+
+The logs are what 05_train_clrnet.py printed: steps, samples per step, and samples per second of
+each epoch, of which the median is taken; validation is not included. The paper's transfer learns
+750 videos of the source and 10 of each target, so an epoch of the source is added to that of
+transfer.
+"""
+
+import argparse
+import re
+from pathlib import Path
+from statistics import median
+
+
+def minutes_per_epoch(log):
+    """Median minutes of an epoch in a log of 05, or None if there is no whole epoch in it."""
+    samples, minutes = None, []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        if match := re.search(r"epochs of (\d+) steps of (\d+) samples", line):
+            samples = int(match[1]) * int(match[2])
+        elif match := re.match(r"epoch \d+: .* ([\d.]+) samples per second", line):
+            minutes.append(samples / max(float(match[1]), 0.1) / 60)
+    return median(minutes) if minutes else None
+
+
+def main():
+    description, epilog = __doc__.split("\n\n", 1)
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = ("merge", "source", "transfer")
+    for name in names:
+        parser.add_argument(f"--{name}", type=Path, required=True, metavar="LOG")
+    args = parser.parse_args()
+    found = {}
+    for name in names:
+        log = getattr(args, name)
+        found[name] = minutes_per_epoch(log)
+        if found[name] is None:
+            print(f"{log} has no epochs: minutes per epoch are not known")
+            return
+    times = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
+    ratio = found["merge"] / (found["source"] + found["transfer"])
+    print(
+        f"minutes per epoch: {times}; merge / (source + transfer) = {ratio:.2f}; the paper: "
+        "33.6 / 8.3 = 4.05"
+    )
+
+
+if __name__ == "__main__":
+    main()
