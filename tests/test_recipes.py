@@ -305,6 +305,81 @@ def test_tables_3_and_4_of_a_model_of_single_frames(table_5, number):
 # ---------------------------------------------------------------- all recipes
 
 
+def commands(name, folder, **variables):
+    """The commands of a recipe at full size, each as a list of words; nothing is run."""
+    stub = folder / "bin/python"
+    stub.parent.mkdir(parents=True, exist_ok=True)
+    stub.write_text('#!/bin/sh\necho "STUB $*"\n')
+    stub.chmod(0o755)
+    env = {k: v for k, v in os.environ.items() if k != "SMALL"}
+    env |= dict(DATA="/data", OUT=str(folder / "out"), PATH=f"{stub.parent}:{env['PATH']}")
+    recipe = [ROOT / "recipes" / name]
+    done = subprocess.run(recipe, capture_output=True, text=True, env=env | variables, check=True)
+    lines = done.stdout.splitlines()
+    return [line.split()[1:] for line in lines if line.startswith("STUB")], done.stdout
+
+
+def test_baselines_are_trained_as_their_authors_do(tmp_path):
+    """Single frames without augmentation; CNN+LSTM from ImageNet; nobody else so."""
+    found, _ = commands("clrnet_table6.sh", tmp_path)
+    models = {}
+    for words in found:
+        if words[0] == "05_train_clrnet.py":
+            name = words[words.index("--out") + 1].rpartition("/")[2]
+            models.setdefault(name.split("-")[0], []).append(words)
+    assert {name: len(of) for name, of in models.items()} == dict.fromkeys(models, 5)
+    assert len(models) == 6
+    for name, trainings in models.items():
+        is_single = name in ("ShallowNet", "Xception", "MesoInception4")
+        assert {"--no-augment" in words for words in trainings} == {is_single}
+        # A transfer starts from its source, and all others from these weights.
+        weights = ["imagenet" in words for words in trainings if "transfer" not in words]
+        assert weights == [name == "CNN+LSTM"] * 4
+
+
+def test_the_detector_of_the_papers(tmp_path):
+    """DETECTOR=mtcnn, for clips with the landmarks' center; without it dlib in every command."""
+    for name in ("clrnet_table4.sh", "table2.sh"):
+        for detector in ("dlib", "mtcnn"):
+            found, _ = commands(
+                name, tmp_path, **({} if detector == "dlib" else dict(DETECTOR=detector))
+            )
+            extractions = [words for words in found if words[0] == "01_extract_faces.py"]
+            assert len(extractions) >= 6
+            for words in extractions:
+                assert words[words.index("--detector") + 1] == detector
+                by_landmarks = detector == "mtcnn" and "clips" in words
+                assert ("landmarks" in words) == by_landmarks
+
+
+def test_table_3_of_feature_transfer_by_seed(tmp_path):
+    """Xception has FaceForensics++'s settings; each seed has runs, features and scores of its own.
+
+    Celeb-DF v2 is named.
+    """
+    faces = tmp_path / "out/faces/Celeb-DF"
+    faces.mkdir(parents=True)
+    (faces / "videos.csv").write_text("a,Celeb-synthesis\n" * 5639)
+    found, output = commands("table3.sh", tmp_path, SEEDS="0 1 2")
+    assert output.count("this is Celeb-DF v2; the paper counts v1") == 1
+    trained = [words for words in found if words[0] == "02_pretrain_extractor.py"]
+    for seed in "012":
+        extractor, xception = [w for w in trained if w[w.index("--seed") + 1] == seed]
+        assert "--lr" not in extractor and extractor[-1].endswith(f"runs/Se_Res@{seed}")
+        assert xception[xception.index("--lr") + 1] == "2e-4"
+        assert xception[xception.index("--batch") + 1] == "32"
+    outputs = [w[w.index("--scores") + 1].rpartition("/")[2] for w in found if "--scores" in w]
+    names = {f"{name}@{seed}" for name in ("Se_Res", "FT", "Xception") for seed in range(3)}
+    assert set(outputs) == names | {"scores"}
+    for words in found:
+        if words[0] == "04_train_bpdann.py":
+            seed = words[words.index("--seed") + 1]
+            assert f"features@{seed}/FF-DF" in words[words.index("--source") + 1]
+    (faces / "videos.csv").write_text("a,Celeb-synthesis\n" * 795)
+    found, output = commands("table3.sh", tmp_path)
+    assert "Celeb-DF v2" not in output and not any("@" in word for w in found for word in w)
+
+
 def test_without_data_a_recipe_says_what_it_needs(tmp_path):
     env = {k: v for k, v in os.environ.items() if k not in ("DATA", "SMALL")}
     done = subprocess.run(
