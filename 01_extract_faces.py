@@ -469,15 +469,14 @@ def extract_video(video, out, settings):
                 raise Unreadable(f"no {length} consecutive frames in it for a clip")
         if "boxes" in video:
             turned = video["boxes"][2]
-        places = (path, starts, numbers, folder)
-        rows, skipped = save_crops(video, *places, settings, turned, sizes, warnings)
+        places = (path, starts, numbers, folder, settings)
+        rows, skipped = save_crops(video, *places, turned, sizes, warnings)
         if not rows and "boxes" not in video and settings["detector"] != "none":
             turned = find_turn(path, frames, settings["detector"], settings["device"])
             if turned:
-                rows, skipped = save_crops(video, *places, settings, turned, sizes, [])
+                rows, skipped = save_crops(video, *places, turned, sizes, [])
         if not rows:
             skipped = [["", f"no face found in {len(skipped)} frames"]]
-            turned = 0
     except Unreadable as error:
         skipped = [["", f"unreadable: {error}"]]
     except (ValueError, RuntimeError, MemoryError) as error:
@@ -489,7 +488,7 @@ def extract_video(video, out, settings):
     (folder / "recoded.mp4").unlink(missing_ok=True)
     record = dict(rows=rows, skipped=sorted(skipped))
     record["size"] = sizes[min(sizes)] if sizes else (0, 0)
-    record |= dict(asked=asked, turned=turned, warnings=len(warnings))
+    record |= dict(asked=asked, turned=turned if rows else 0, warnings=len(warnings))
     record["first_warning"] = warnings[0] if warnings else ""
     (folder / "faces.json").write_text(json.dumps(record) + "\n")
     shutil.rmtree(out / video["name"], ignore_errors=True)

@@ -72,10 +72,8 @@ from common import (
 )
 from media import layouts, splits
 from media.detectors import check_mtcnn
-from media.photos import PHOTO_ENDINGS, is_photo
+from media.photos import is_photo
 from media.tracking import follow
-from media.video import ENDINGS, find_crops
-from media.video import find_videos as media_files
 from reporting.metrics import percent
 from reporting.verdict import draw_verdict, score_text, verdict_lines, write_verdicts
 from running.folder import sha256
@@ -324,16 +322,16 @@ def find_extractor(content, path, given):
 def find_videos(given, crops):
     """Videos and photos among files and folders of the command line, each once, in their order.
 
-    With `crops`, the folders among them that hold images, instead of these.
+    With `crops`, folders that hold images are taken instead of the single images.
     """
     paths = []
     for path in given:
         found = [path]
         if os.path.isdir(path):
-            found = find_crops(path) if crops else media_files(path, photos=True)
+            found = layouts.find_crops(path) if crops else []
+            found += layouts.find_videos(path, photos=not crops)
         if not found:
-            endings = " ".join(sorted(ENDINGS | PHOTO_ENDINGS))
-            fail(f"{path} holds no videos and no photos ({endings})")
+            fail(f"{path} holds no videos or photos, by the endings of their names")
         paths += found
     return list({os.path.abspath(path): path for path in paths}.values())
 

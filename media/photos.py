@@ -55,12 +55,10 @@ def pillow_errors():
             raise
         except Image.UnidentifiedImageError:
             raise Unreadable("not an image of a known format")
-        except Image.DecompressionBombError:
-            raise Unreadable(f"more than {MAX_PIXELS} pixels")
         # Over damaged files its decoders raise nearly every kind of error.
         except Exception as error:
             text = ascii(f"{type(error).__name__}: {error}")[1:-1]
-            raise Unreadable(f"a damaged image ({text[:150]})")
+            raise Unreadable(f"Pillow cannot read it ({text[:150]})")
 
 
 def open_photo(path):

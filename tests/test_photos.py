@@ -151,12 +151,12 @@ def test_what_cannot_be_read_says_why(tmp_path, monkeypatch):
     heic = b"\0\0\0\x18ftypheic" + bytes(100)
     for name, content, says in (
         ("cut.jpg", jpg[: len(jpg) // 2], "truncated"),
-        ("cut.png", png[: len(png) // 2], "damaged image"),
+        ("cut.png", png[: len(png) // 2], "Pillow cannot read it"),
         ("text.jpg", b"not a photo", "not an image of a known format"),
         ("page.jpg", b"<!DOCTYPE html>", "not an image of a known format"),
         ("program.jpg", eps, "not an image of a known format"),
         ("empty.jpg", b"", "an empty file"),
-        ("bomb.png", claim(60_000), "more than 134217728 pixels"),
+        ("bomb.png", claim(60_000), "DecompressionBombError"),
         ("below_pillows_limit.png", claim(12_000), "12000 x 12000 are more than"),
         ("scans.jpg", jpg + b"\xff\xda" * 2000, "scans"),
         ("a.heic", heic, "install pillow-heif"),
@@ -547,7 +547,9 @@ def test_photos_in_stage_07(small, face, extractor, clrnet, tmp_path):
     assert [(r["verdict"], r["turned"]) for r in rows[1:]] == [("needs a video", "90")]
     assert rows[1]["score"] == "" and rows[1]["reason"] and rows[0]["score"]
 
-    (result,), said = verdicts_of(folder / "face.png", "--checkpoint", clrnet, "--out", tmp_path / "w")
+    (result,), said = verdicts_of(
+        folder / "face.png", "--checkpoint", clrnet, "--out", tmp_path / "w"
+    )
     assert result["verdict"] == "needs a video" and result["people"] == []
     assert "face.png: NEEDS A VIDEO (" in said and "1 file: 1 needs a video" in said
     (row,) = rows_of(tmp_path / "w/verdicts.csv")
