@@ -515,10 +515,14 @@ def save_crops(video, path, starts, numbers, folder, settings, turned, sizes, wa
     for clips in read_clips(path, wanted, length, settings["detector"], turned, sizes, warnings):
         if "boxes" in video:
             boxes = boxes_of_original(clips, video["boxes"], sizes[min(sizes)])
+        elif settings["detector"] == "none":
+            boxes = [None] * len(clips)
         else:
             boxes, last_face = find_boxes(clips, last_face, settings)
         for clip, box in zip(clips, boxes):
             for position, frame in clip:
+                if settings["detector"] == "none":
+                    box = (0, 0, *frame.shape[1::-1])
                 if box is None:
                     skipped.append([numbers[position], no_face])
                     continue
@@ -552,11 +556,8 @@ def find_boxes(clips, last_face, settings):
     """Returns one crop box per clip, None where it shows no face, and the face found last.
 
     The middle frame of a clip decides; if it shows no face, its neighbors do, the nearest first.
-    dlib takes the face near the last one, or the largest; MTCNN takes the largest. Without a
-    detector, the whole frame is the box.
+    dlib takes the face near the last one, or the largest; MTCNN takes the largest.
     """
-    if settings["detector"] == "none":
-        return [(0, 0, *clip[0][1].shape[1::-1]) for clip in clips], None
     boxes = [None] * len(clips)
     middle = len(clips[0]) // 2
     for k in sorted(range(len(clips[0])), key=lambda k: (abs(k - middle), k)):

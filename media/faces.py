@@ -125,6 +125,8 @@ def save_crop(image, file, format, quality):
 def crop(frames, box, plan):
     """The crops of a face as a network is given them, from T frames: (T, S, S, 3) uint8.
 
+    `box`: None where each frame is a ready crop.
+
     They take the same steps as in stage 01 and in the loading of images for training: crop, resize
     where 01 did (`crop_size`), compress where it saved JPEG files, and resize to S,
     plan["image_size"].
@@ -133,7 +135,7 @@ def crop(frames, box, plan):
     input_size = (plan["image_size"], plan["image_size"])
     crops = []
     for frame in frames:
-        image = crop_face(frame, box, size)
+        image = crop_face(frame, box or (0, 0, *frame.shape[1::-1]), size)
         if plan["format"] == "jpg":
             file = io.BytesIO()
             save_crop(image, file, "jpg", plan["jpg_quality"])

@@ -145,7 +145,7 @@ def find_people(path, planned, extractions, turned=0):
     """Detect, tell apart and crop the faces of the planned samples.
 
     `turned`: by how many degrees clockwise each frame is turned first. Where the detector is "none"
-    (ready crops), each whole frame is a face, and of one person.
+    (ready crops), each whole frame is a face, of any size, and of one person.
 
     Returns how many samples were searched, and a list of (person, number of the extraction, first
     frame, box, crops). A sample is skipped if one of its frames cannot be decoded or differs in
@@ -176,14 +176,16 @@ def find_people(path, planned, extractions, turned=0):
         while due and due[0][0] <= number:
             last, first, k = due.popleft()
             numbers, extraction = range(first, last + 1), extractions[k]
-            if any(n not in held or held[n].shape != frame.shape for n in numbers):
+            ready = extraction["detector"] == "none"
+            if any(n not in held for n in numbers):
+                continue
+            frames = [held[n] for n in numbers]
+            if not ready and any(image.shape != frame.shape for image in frames):
                 continue
             looked += 1
-            if extraction["detector"] == "none":
+            if ready:
                 whole = (0, 0, *frame.shape[1::-1])
-                samples.append(
-                    (0, k, first, whole, crop([held[n] for n in numbers], whole, extraction))
-                )
+                samples.append((0, k, first, whole, crop(frames, None, extraction)))
                 continue
             # The frame in the middle of a clip is searched first, then those around it.
             middle = first + extraction["length"] // 2
@@ -200,7 +202,6 @@ def find_people(path, planned, extractions, turned=0):
                         box = near
                 last_boxes[k, person] = box
                 square = square_box(box, extraction["scale"], *frame.shape[1::-1])
-                crops = crop([held[n] for n in numbers], square, extraction)
-                samples.append((person, k, first, square, crops))
+                samples.append((person, k, first, square, crop(frames, square, extraction)))
         held = {n: image for n, image in held.items() if n > number - longest}
     return looked, samples

@@ -473,6 +473,31 @@ def test_images_without_folders_are_a_crop_each(small, tmp_path):
         assert np.array_equal(np.asarray(image), noise(42, 40))
 
 
+def test_ready_crops_may_differ_in_size(tmp_path):
+    """As crops do that a detector made in each frame alone: each is taken whole, in 01 and 07."""
+    root = tmp_path / "v/fake/swap/a"
+    root.mkdir(parents=True)
+    pixels = []
+    for k in range(10):
+        image = Image.fromarray(noise(40 + 3 * k, 50 - k))
+        image.save(root / f"{k}.png")
+        pixels.append(np.asarray(image.resize((24, 24), Image.Resampling.BICUBIC)))
+    run(
+        *("01_extract_faces.py", "--layout", "crops", "--videos", tmp_path / "v"),
+        *("--sampling", "clips", "--size", 24, "--out", tmp_path / "f"),
+    )
+    for k in range(10):
+        with Image.open(tmp_path / f"f/swap_a/{k:06d}.png") as image:
+            assert np.array_equal(np.asarray(image), pixels[k])
+    row = rows_of(tmp_path / "f/index.csv")[3]
+    assert [row[side] for side in ("left", "top", "right", "bottom")] == ["0", "0", "47", "49"]
+    plan = dict(sampling="clips", count=16, length=5, size=24, image_size=24, format="png")
+    found = tracking.follow(root, [dict(plan, detector="none", align=None, scale=1.2)])
+    ((one, two),) = found["people"]
+    assert np.array_equal(np.concatenate([one[3], two[3]]), np.stack(pixels))
+    assert [one[1], two[1], found["frames"]] == [0, 5, 10]
+
+
 def test_a_checkpoint_of_ready_crops_finds_faces_with_dlib():
     extraction = dict(sampling="frames", num_frames=7, detector="none", scale=3.0)
     detector = SimpleNamespace(data=[dict(extraction=extraction)], frames=1, image_size=64)
