@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stage 01: find the face in frames of every video of a data set and save the crops.
+"""Stage 01: find the face in frames of every video or photo of a data set and save the crops.
 
     python 01_extract_faces.py --layout celebdf --videos DIR --out faces/Celeb-DF
     python 01_extract_faces.py --layout folders --videos DIR --num-frames 3 --out TRY    # cheap
@@ -14,11 +14,15 @@ What it writes to OUT (with --crf 23 40 to OUT-crf23 and OUT-crf40):
                       decoded the video (it reports success on damaged streams)
     skipped.csv       video, frame, reason: frames without a face, or whole videos (frame is empty)
     videos.csv        one row per video: its source, the size of its frames, how many faces were
-                      found and asked for, how many warnings ffmpeg gave, and the first of them
+                      found and asked for, how many warnings ffmpeg gave, the first of them, and by
+                      how many degrees it was turned clockwise, as upright it showed no face
 
 Layouts (media/layouts.py has a function for each; counts are printed beside the data set's own):
 
-    folders       [train|val|test/]real/**, [train|val|test/]fake/**; folders in fake/ name methods
+    folders       [train|val|test/]real/**, [train|val|test/]fake/**; folders in fake/ name methods.
+                  A photo counts as a video of one frame
+    crops         [train|val|test/]{real,fake}/METHOD/VIDEO/FRAME.png: crops that others have made,
+                  taken as they are. A clip has frames of consecutive numbers
     ffpp          FaceForensics++; splits from train.json, val.json, test.json in DIR or DIR/splits
     dfd           DeepFakeDetection, in the same tree as FaceForensics++; no splits
     celebdf       Celeb-DF v1 or v2; List_of_testing_videos.txt is the test split, the rest train
@@ -35,7 +39,8 @@ Deviations from the papers (theirs -> ours):
 
     detector            MTCNN (FeatureTransfer 3.3, CLRNet 5.1.3) -> dlib's HOG detector, which
                         installs from a wheel everywhere; --detector mtcnn
-    alignment           by landmarks (CLRNet 5.1.3) -> the box is centered on the face, not rotated
+    alignment           by landmarks (CLRNet 5.1.3) -> the box's center, not rotated; mtcnn with
+                        --align landmarks: the mean of eyes, nose and corners of the mouth
     box                 expanded 1.2 times (FeatureTransfer 3.3) -> the same, made square and moved
                         into the frame
     several faces       not given -> dlib: the largest in the first frame, then the largest near the
@@ -76,26 +81,36 @@ from common import (
 )
 from media import layouts, splits
 from media.detectors import check_mtcnn, detect_mtcnn, largest_face
-from media.faces import clip_starts, crop_face, equal_intervals, save_crop, square_box
-from media.video import Unreadable, count_frames, ffmpeg_command, read_frames, recode
+from media.faces import (
+    clip_starts_in_runs,
+    crop_face,
+    crop_size,
+    equal_intervals,
+    read_clips,
+    save_crop,
+    square_box,
+)
+from media.photos import Unreadable, image_numbers, is_photo
+from media.tracking import find_turn
+from media.video import count_frames, ffmpeg_command, recode
 from running.folder import start_run
 from running.script import barrier, run_script
 from running.workers import worker_pool
 
 BOX = ("left", "top", "right", "bottom")
 VIDEO_COLUMNS = ("video", "source", "label", "method", "split", "original", "width", "height")
-VIDEO_COLUMNS += ("faces", "asked", "warnings", "first_warning")
+VIDEO_COLUMNS += ("faces", "asked", "warnings", "first_warning", "turned")
 
 
 def parse_args():
     parser = Parser(
         __doc__, usage="%(prog)s (--layout NAME --videos DIR | --list CSV) --out DIR [options]"
     )
-    parser.set_defaults(**EXTRACTION)
+    parser.set_defaults(**{**EXTRACTION, "size": None, "detector": None})
     data = parser.add_argument_group("data")
     data.add_argument(
         "--layout",
-        choices=("folders", "ffpp", "dfd", "celebdf", "dfdc", "dfdc-preview", "dftimit"),
+        choices=("folders", "crops", "ffpp", "dfd", "celebdf", "dfdc", "dfdc-preview", "dftimit"),
         help="how the data set lies on disk, see below",
     )
     data.add_argument("--videos", type=Path, metavar="DIR", help="the data set's folder")
@@ -200,9 +215,15 @@ def parse_args():
     crops = parser.add_argument_group("crops")
     crops.add_argument(
         "--detector",
-        choices=("dlib", "mtcnn"),
+        choices=("dlib", "mtcnn", "none"),
         help="dlib: its HOG detector; mtcnn: the papers', through facenet-pytorch, which has to be "
-        "installed separately (default %(default)s)",
+        "installed separately; none: each image is a crop (default dlib; for --layout crops none)",
+    )
+    crops.add_argument(
+        "--align",
+        choices=("box", "landmarks"),
+        help="center of the crop: that of the box (default), or with mtcnn the mean of the face's "
+        "five landmarks (CLRNet 5.1.3)",
     )
     crops.add_argument(
         "--scale",
@@ -214,7 +235,8 @@ def parse_args():
         "--size",
         type=int,
         metavar="PIXELS",
-        help="clips: side of the resized crop (default %(default)s); frames keep their own size",
+        help="side of the resized crop (default: clips 240, frames keep their own size); 224 is "
+        "what 02 would resize to: the same pixels, read faster",
     )
     crops.add_argument(
         "--format",
@@ -231,8 +253,15 @@ def parse_args():
 
     if bool(args.list) == bool(args.layout) or bool(args.layout) != bool(args.videos):
         fail("give either --layout and --videos, or --list")
+    # Earlier versions kept the size of clips in args.json also where single frames were taken.
+    if args.sampling == "frames":
+        args.frame_size, args.size = args.size, None
+    args.size = EXTRACTION["size"] if args.size is None else args.size
+    args.detector = args.detector or ("none" if args.layout == "crops" else "dlib")
+    args.align = None if args.align == "box" else args.align
     counts = (args.num_frames, args.num_frames_real or 1, args.num_clips, args.clip_length)
-    if min(*counts, args.size, args.workers) < 1:
+    frame_size = 1 if args.frame_size is None else args.frame_size
+    if min(*counts, args.size, frame_size, args.workers) < 1:
         fail("numbers of frames, clips, pixels and workers must be 1 or more")
     if not 0.1 <= args.scale <= 10 or not 1 <= args.jpg_quality <= 95:
         fail("--scale must be 0.1 to 10, --jpg-quality 1 to 95")
@@ -255,6 +284,14 @@ def parse_args():
             "--boxes-from is for --layout ffpp and dfd, whose fakes keep the geometry of their "
             "originals"
         )
+    if args.align and args.detector != "mtcnn":
+        fail("--align landmarks needs --detector mtcnn: dlib's detector gives no landmarks")
+    if args.layout == "crops" and args.detector != "none":
+        fail(
+            "--layout crops takes crops as they are: leave out --detector, or use --layout folders"
+        )
+    if args.detector == "none" and args.boxes_from:
+        fail("--boxes-from needs frames to crop, and with --detector none they are crops")
     if args.detector == "mtcnn":
         from running.device import choose_device  # imports torch
 
@@ -306,6 +343,8 @@ def find_videos(args):
         return layouts.layout_dfd(args.videos, args.compression)
     if args.layout == "dftimit":
         return layouts.layout_dftimit(args.videos, args.vidtimit, args.quality)
+    if args.layout == "crops":
+        return layouts.layout_folders(args.videos, crops=True)
     return getattr(layouts, f"layout_{args.layout.replace('-', '_')}")(args.videos)
 
 
@@ -327,18 +366,19 @@ def split_videos(videos, args):
 def read_boxes(folder):
     """The boxes of the originals in an output folder of stage 01.
 
-    Returns {original: (width, height of its frames, {frame: box, or None if no face was found})}.
-    Exits with an error if the folder holds no originals.
+    Returns {original: (width, height of its frames, by how many degrees they were turned, {frame:
+    box, or None if no face was found})}. Exits with an error if the folder holds no originals.
     """
     index = read_index(folder, also=BOX)
     columns = ("video", "label", "original", "width", "height")
     table = read_table(folder / "videos.csv", columns, dict.fromkeys(columns[3:], (int, "0")))
     boxes = {}
     boxes_of = {}
-    for video, label, original, width, height in zip(*(table[name] for name in columns)):
+    turned = table.get("turned", ["0"] * len(table["video"]))
+    for video, label, original, *size in zip(*(table[name] for name in columns), turned):
         if label == "0" and original:
             boxes_of[video] = {}
-            boxes[original] = (int(width), int(height), boxes_of[video])
+            boxes[original] = (*map(int, size), boxes_of[video])
     columns = [index[side].tolist() for side in BOX]
     for video, frame, *box in zip(index["video"], index["frame"].tolist(), *columns):
         if video in boxes_of:
@@ -368,8 +408,7 @@ def extract_all(videos, args):
         "processes",
         flush=True,
     )
-    flags = "sampling clip_length scale size format jpg_quality detector crf device"
-    settings = {flag: getattr(args, flag) for flag in flags.split()}
+    settings = {name: getattr(args, name) for name in (*EXTRACTION, "crf", "device")}
     if args.detector == "mtcnn":
         print(f"MTCNN on {args.device}")
     # All processes must have seen the same videos as done before one of them does more.
@@ -407,47 +446,35 @@ def extract_video(video, out, settings):
     folder = out / f".part-{video['name']}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    # A single frame is treated as a clip of length 1.
-    single = settings["sampling"] == "frames"
-    length = 1 if single else settings["clip_length"]
-    no_face = "no face found" if single else "no face found in its clip"
-    if "boxes" in video:
-        no_face = "no face found in its original"
     rows = []
     skipped = []
     warnings = []
     sizes = {}
-    last_face = None
+    turned = 0
+    asked = video["asked"]
     try:
         path = prepare_video(video, folder, settings, warnings)
         frames = count_frames(path)
-        if single:
-            starts = equal_intervals(frames, video["asked"])
+        if frames == 1 and is_photo(path):
+            asked = 1
+        numbers = range(frames)
+        if settings["detector"] == "none" and path.is_dir():
+            numbers = image_numbers(path)
+        if settings["sampling"] == "frames":
+            starts = equal_intervals(frames, asked)
         else:
-            starts = clip_starts(frames, video["asked"] // length, length)
-        if not starts:
-            raise Unreadable(f"{frames} frames are too few for a clip of {length}")
-        wanted = [start + k for start in starts for k in range(length)]
-        for clips in read_clips(path, wanted, length, settings["detector"], sizes, warnings):
-            if "boxes" in video:
-                boxes = boxes_of_original(clips, video["boxes"], sizes[min(sizes)])
-            else:
-                boxes, last_face = find_boxes(clips, last_face, settings)
-            for clip, box in zip(clips, boxes):
-                for number, frame in clip:
-                    if box is None:
-                        skipped.append([number, no_face])
-                        continue
-                    name = f"{number:06d}.{settings['format']}"
-                    image = crop_face(frame, box, None if single else settings["size"])
-                    save_crop(image, folder / name, settings["format"], settings["jpg_quality"])
-                    clip_number = "" if single else starts.index(clip[0][0])
-                    rows.append([f"{video['name']}/{name}", number, clip_number, *box])
-        done = {row[1] for row in rows} | {number for number, _ in skipped}
-        for number in wanted:
-            if number not in done:
-                lost = "its clip could not be decoded whole"
-                skipped.append([number, lost if number in sizes else "could not be decoded"])
+            length = settings["clip_length"]
+            starts = clip_starts_in_runs(numbers, asked // length, length)
+            if not starts:
+                raise Unreadable(f"no {length} consecutive frames in it for a clip")
+        if "boxes" in video:
+            turned = video["boxes"][2]
+        places = (path, starts, numbers, folder, settings)
+        rows, skipped = save_crops(video, *places, turned, sizes, warnings)
+        if not rows and "boxes" not in video and settings["detector"] != "none":
+            turned = find_turn(path, frames, settings["detector"], settings["device"])
+            if turned:
+                rows, skipped = save_crops(video, *places, turned, sizes, [])
         if not rows:
             skipped = [["", f"no face found in {len(skipped)} frames"]]
     except Unreadable as error:
@@ -461,11 +488,56 @@ def extract_video(video, out, settings):
     (folder / "recoded.mp4").unlink(missing_ok=True)
     record = dict(rows=rows, skipped=sorted(skipped))
     record["size"] = sizes[min(sizes)] if sizes else (0, 0)
-    record["warnings"] = len(warnings)
+    record |= dict(asked=asked, turned=turned if rows else 0, warnings=len(warnings))
     record["first_warning"] = warnings[0] if warnings else ""
     (folder / "faces.json").write_text(json.dumps(record) + "\n")
     shutil.rmtree(out / video["name"], ignore_errors=True)
     os.rename(folder, out / video["name"])
+
+
+def save_crops(video, path, starts, numbers, folder, settings, turned, sizes, warnings):
+    """Find and save the faces of the frames or clips that begin at `starts`, positions of frames.
+
+    Args: numbers, those of the frames, by position; turned, by how many degrees clockwise frames
+    are turned first; sizes and warnings, see `read_clips`. Returns the rows of faces.json, one per
+    crop, and (frame, reason) of the frames without one.
+    """
+    # A single frame is treated as a clip of length 1.
+    single = settings["sampling"] == "frames"
+    length = 1 if single else settings["clip_length"]
+    no_face = "no face found" if single else "no face found in its clip"
+    if "boxes" in video:
+        no_face = "no face found in its original"
+    rows = []
+    skipped = []
+    last_face = None
+    wanted = [start + k for start in starts for k in range(length)]
+    for clips in read_clips(path, wanted, length, settings["detector"], turned, sizes, warnings):
+        if "boxes" in video:
+            boxes = boxes_of_original(clips, video["boxes"], sizes[min(sizes)])
+        elif settings["detector"] == "none":
+            boxes = [None] * len(clips)
+        else:
+            boxes, last_face = find_boxes(clips, last_face, settings)
+        for clip, box in zip(clips, boxes):
+            for position, frame in clip:
+                if settings["detector"] == "none":
+                    box = (0, 0, *frame.shape[1::-1])
+                if box is None:
+                    skipped.append([numbers[position], no_face])
+                    continue
+                name = f"{numbers[position]:06d}.{settings['format']}"
+                image = crop_face(frame, box, crop_size(settings))
+                save_crop(image, folder / name, settings["format"], settings["jpg_quality"])
+                clip_number = "" if single else starts.index(clip[0][0])
+                rows.append([f"{video['name']}/{name}", numbers[position], clip_number, *box])
+    done = {row[1] for row in rows} | {number for number, _ in skipped}
+    for position in wanted:
+        if numbers[position] not in done:
+            lost = "its clip could not be decoded whole"
+            reason = lost if position in sizes else "could not be decoded"
+            skipped.append([numbers[position], reason])
+    return rows, skipped
 
 
 def prepare_video(video, folder, settings, warnings):
@@ -478,33 +550,6 @@ def prepare_video(video, folder, settings, warnings):
         return video["path"]
     recode(video["path"], settings["crf"], folder / "recoded.mp4", warnings)
     return folder / "recoded.mp4"
-
-
-def read_clips(path, wanted, length, detector, sizes, warnings):
-    """Yield the clips of a video in groups: a clip is `length` pairs (number, frame).
-
-    dlib gets one clip at a time, to look where the last face was. MTCNN gets groups of clips, of
-    which one frame each makes at most 16 million pixels. Clips that lack a frame are left out.
-    `sizes` becomes {number: (width, height)} of the frames that were decoded.
-    """
-    starts = set(wanted[::length])
-    clip = []
-    group = []
-    for number, frame in read_frames(path, wanted, warnings):
-        height, width = frame.shape[:2]
-        sizes[number] = (width, height)
-        if clip and number != clip[-1][0] + 1:
-            clip = []
-        if clip or number in starts:
-            clip.append((number, frame))
-        if len(clip) == length:
-            group.append(clip)
-            clip = []
-            if detector == "dlib" or (len(group) + 1) * height * width > 16e6:
-                yield group
-                group = []
-    if group:
-        yield group
 
 
 def find_boxes(clips, last_face, settings):
@@ -521,7 +566,7 @@ def find_boxes(clips, last_face, settings):
         if settings["detector"] == "dlib":
             faces = [largest_face(frame, last_face) for frame in frames]
         else:
-            found = detect_mtcnn(frames, settings["device"])
+            found = detect_mtcnn(frames, settings["device"], settings["align"])
             faces = [faces_of_frame[0] if faces_of_frame else None for faces_of_frame in found]
         for c, frame, face in zip(missing, frames, faces):
             if face:
@@ -535,7 +580,7 @@ def boxes_of_original(clips, boxes, size):
 
     boxes: as `read_boxes` gives them. Raises Unreadable if the original's frames differ in size.
     """
-    width, height, box_of_frame = boxes
+    width, height, _, box_of_frame = boxes
     if (width, height) != size:
         raise Unreadable(
             f"its frames are {size[0]} x {size[1]}, its original's {width} x {height}: boxes do "
@@ -599,6 +644,8 @@ def write_tables(videos, out):
         f"done: {len(videos)} videos = {counts['done']} with faces + {counts['skipped']} skipped + "
         f"{counts['failed']} failed; {counts['short']} gave fewer faces than asked"
     )
+    if counts["turned"]:
+        summary += f", {counts['turned']} were turned to show a face (column turned of videos.csv)"
     if counts["damaged"]:
         summary += f", {counts['damaged']} are damaged"
     summary += f"; {counts['images']} images in {out}"
@@ -611,6 +658,8 @@ def video_rows(out, videos, counts):
     """Yield the rows of videos.csv, and count what became of the videos."""
     for video, record in read_records(out, videos):
         faces = len(record["rows"])
+        # Records of earlier versions lack the two.
+        asked, turned = record.get("asked", video["asked"]), record.get("turned", 0)
         if faces:
             counts["done"] += 1
         elif record["skipped"][0][1].startswith("failed: "):
@@ -618,11 +667,12 @@ def video_rows(out, videos, counts):
         else:
             counts["skipped"] += 1
         counts["images"] += faces
-        counts["short"] += 0 < faces < video["asked"]
+        counts["short"] += 0 < faces < asked
+        counts["turned"] += turned > 0
         counts["damaged"] += record["warnings"] > 0
         source, original = (ascii(video[key])[1:-1] for key in ("source", "original"))
         labels = (video["label"], video["method"], video["split"])
-        found = (faces, video["asked"], record["warnings"], record["first_warning"])
+        found = (faces, asked, record["warnings"], record["first_warning"], turned)
         yield video["name"], source, *labels, original, *record["size"], *found
 
 

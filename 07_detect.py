@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Stage 07: is this video fake? A verdict for every person in a video, by trained checkpoints.
+"""Stage 07: is this video or photo fake? A verdict for every person in it, by trained checkpoints.
 
     python 07_detect.py clip.mp4 --checkpoint runs/clrnet/merge/model.pt --out verdicts
+    python 07_detect.py photo.jpg --checkpoint runs/extractor/model.pt --out verdicts
     python 07_detect.py downloads/ clip.mov --checkpoint A/model.pt B/model.pt --out verdicts --json
 
     # In seconds on a CPU after ./demo.sh; the verdict means nothing, as demo videos are generated:
@@ -9,7 +10,8 @@
 
 Faces are taken from a video as they were from the checkpoint's training data: the checkpoint knows
 which frames, and how large a crop. Every sampled frame or clip is scored, and a person's score is
-the mean (FeatureTransfer 4.5). Prints one line per person, and writes to OUT:
+the mean (FeatureTransfer 4.5). A photo is a video of one frame: JPEG, PNG, WebP, BMP and TIFF, and
+HEIC if pillow-heif is installed. Prints one line per person, and writes to OUT:
 
     verdicts.csv    one row per video, person and checkpoint: verdict, score, threshold, number of
                     faces; with several checkpoints, also a row for their mean
@@ -24,7 +26,9 @@ A verdict is one of:
                     rates on the checkpoint's validation videos are equal. Without such videos it is
                     0.5, and the output says so
     no face found   nothing was scored, which says nothing about the video
-    unreadable      ffmpeg cannot read the video; the reason is given
+    needs a video   all checkpoints take several consecutive frames, and this is a photo or too
+                    short. With several checkpoints, the others decide
+    unreadable      ffmpeg or Pillow cannot read the file; the reason is given
 
 With several checkpoints, the mean of their scores is compared with the mean of their thresholds.
 Scores are only meaningful for videos like those of the training. With an unknown manipulation,
@@ -42,6 +46,10 @@ Choices that the papers do not describe:
     frames          as many as in training; where it took more of real videos (--num-frames-real),
                     that many
     precision       float32, whatever the training used
+    no face         the video or photo is turned by 90, 180 and 270 degrees; if it shows a face in
+                    half of three frames so, it is taken that way, and the output says so
+    ready crops     a checkpoint that was trained on crops of others does not know how they were
+                    cut: other videos are cropped by stage 01's defaults
 """
 
 import math
@@ -64,6 +72,7 @@ from common import (
 )
 from media import layouts, splits
 from media.detectors import check_mtcnn
+from media.photos import is_photo
 from media.tracking import follow
 from reporting.metrics import percent
 from reporting.verdict import draw_verdict, score_text, verdict_lines, write_verdicts
@@ -81,7 +90,13 @@ def parse_args():
         type=Path,
         nargs="+",
         metavar="VIDEO",
-        help="video files, or folders that are searched for them",
+        help="videos, photos, or folders that are searched for them",
+    )
+    data.add_argument(
+        "--ready-crops",
+        action="store_true",
+        help="files are crops of faces and taken as they are; a folder of images is one video, its "
+        "frames in the order of the numbers in their names",
     )
     data.add_argument(
         "--out",
@@ -203,12 +218,16 @@ class Detector:
             count = max(1, 80 // self.frames)
             how.update(sampling="clips", num_clips=count, clip_length=self.frames)
         how.update({name: value for name, value in recorded.items() if name in EXTRACTION})
+        if how["detector"] == "none":
+            how.update(detector="dlib", scale=EXTRACTION["scale"])
         if how["sampling"] == "clips":
             how.update(count=how["num_clips"], length=how["clip_length"])
         else:
             how.update(count=max(how["num_frames"], how["num_frames_real"] or 1), length=1)
         how["image_size"] = self.image_size
         limits = dict(count=10_000, length=1000, size=4096, image_size=4096, jpg_quality=95)
+        if how["frame_size"] is not None:
+            limits["frame_size"] = 4096
         in_range = [isinstance(how[k], int) and 1 <= how[k] <= limits[k] for k in limits]
         if (
             not all(in_range)
@@ -217,6 +236,7 @@ class Detector:
             or how["sampling"] not in ("frames", "clips")
             or how["format"] not in ("png", "jpg")
             or how["detector"] not in ("dlib", "mtcnn")
+            or how["align"] not in (None, "landmarks")
         ):
             raise ValueError(f"{how}, for {self.frames} frames at a time")
         return how
@@ -299,13 +319,19 @@ def find_extractor(content, path, given):
     return file
 
 
-def find_videos(given):
-    """The videos among the files and folders of the command line, each once, in their order."""
+def find_videos(given, crops):
+    """Videos and photos among files and folders of the command line, each once, in their order.
+
+    With `crops`, folders that hold images are taken instead of the single images.
+    """
     paths = []
     for path in given:
-        found = layouts.find_videos(path) if os.path.isdir(path) else [path]
+        found = [path]
+        if os.path.isdir(path):
+            found = layouts.find_crops(path) if crops else []
+            found += layouts.find_videos(path, photos=not crops)
         if not found:
-            fail(f"{path} holds no videos ({' '.join(sorted(layouts.ENDINGS))})")
+            fail(f"{path} holds no videos or photos, by the endings of their names")
         paths += found
     return list({os.path.abspath(path): path for path in paths}.values())
 
@@ -381,7 +407,7 @@ def judge_video(video, found, detectors, extractions, out):
         people=[],
     )
     if "reason" in found:
-        return result | dict(verdict="unreadable", reason=found["reason"])
+        return result | found
     if not found["people"]:
         reason = f"none in {found['looked']} frames or clips"
         return result | dict(verdict="no face found", reason=reason)
@@ -389,7 +415,9 @@ def judge_video(video, found, detectors, extractions, out):
         result["people"].append(dict(person=k, **judge(detectors, extractions, samples)))
     verdicts = [person["verdict"] for person in result["people"]]
     result["verdict"] = "fake" if "fake" in verdicts else "real"
-    result["left_out"] = found["left_out"]
+    result["left_out"], result["turned"] = found["left_out"], found["turned"]
+    too_short = [extractions[k] for k in found["too_short"]]
+    result["needs_video"] = [str(d.path) for d in detectors if d.extraction in too_short]
     result["picture"] = f"{video['name']}.png"
     draw_verdict(out / result["picture"], result, found["people"], detectors, extractions)
     return result
@@ -400,10 +428,12 @@ def main():
     from running.device import choose_device  # imports torch
 
     log = sys.stderr if args.json else sys.stdout
-    paths, device = find_videos(args.videos), choose_device(args.device)
+    paths, device = find_videos(args.videos, args.ready_crops), choose_device(args.device)
     detectors = [Detector(path, args.extractor, device) for path in dict.fromkeys(args.checkpoint)]
     extractions = []
     for detector in detectors:
+        if args.ready_crops:
+            detector.extraction["detector"] = "none"
         if detector.extraction not in extractions:
             extractions.append(detector.extraction)
     if any(extraction["detector"] == "mtcnn" for extraction in extractions):
@@ -414,7 +444,8 @@ def main():
     for extraction in extractions:
         count, length = extraction["count"], extraction["length"]
         samples.add(f"{count} frames" if length == 1 else f"{count} clips of {length} frames")
-    number = "1 video" if len(paths) == 1 else f"{len(paths)} videos"
+    what = "file" if any(map(is_photo, paths)) else "video"
+    number = f"1 {what}" if len(paths) == 1 else f"{len(paths)} {what}s"
     print(
         f"{number}, {' and '.join(sorted(samples))} of each; device {device}, {args.workers} "
         "worker processes. Fakes of other kinds than those of the training may pass as real.\n",

@@ -2,9 +2,12 @@
 
 import io
 import zlib
+from collections import Counter
 
 import numpy as np
 from PIL import Image
+
+from media.video import read_frames
 
 
 def equal_intervals(frames, count):
@@ -24,6 +27,59 @@ def clip_starts(frames, clips, length):
     """
     clips = min(clips, frames // length)
     return [int(k * frames / clips + (frames / clips - length) / 2) for k in range(clips)]
+
+
+def clip_starts_in_runs(numbers, clips, length):
+    """As `clip_starts`, where frames may be missing: a clip has frames of consecutive numbers.
+
+    numbers: the numbers of the frames, rising. Returns positions in them. Each run of consecutive
+    numbers gets its share of the clips.
+    """
+    breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+    firsts = [0, *breaks.tolist()]
+    lengths = np.diff([*firsts, len(numbers)]).tolist()
+    slots = [k for k, frames in enumerate(lengths) for _ in range(frames // length)]
+    share = Counter(slots[k] for k in equal_intervals(len(slots), clips))
+    return [
+        first + start
+        for k, (first, frames) in enumerate(zip(firsts, lengths))
+        for start in clip_starts(frames, share[k], length)
+    ]
+
+
+def turn_frame(frame, degrees):
+    """A frame turned clockwise by 0, 90, 180 or 270 degrees."""
+    # dlib refuses strides of a view, even of one pixel, which counts as contiguous.
+    return np.rot90(frame, -degrees // 90).copy() if degrees else frame
+
+
+def read_clips(path, wanted, length, detector, turned, sizes, warnings):
+    """Yield the clips of a video in groups: a clip is `length` pairs (number, frame).
+
+    dlib gets one clip at a time, to look where the last face was. MTCNN gets groups of clips, of
+    which one frame each makes at most 16 million pixels. Clips that lack a frame are left out.
+    Frames are turned clockwise by `turned` degrees. `sizes` becomes {number: (width, height)} of
+    the frames that were decoded.
+    """
+    starts = set(wanted[::length])
+    clip = []
+    group = []
+    for number, frame in read_frames(path, wanted, warnings):
+        frame = turn_frame(frame, turned)
+        height, width = frame.shape[:2]
+        sizes[number] = (width, height)
+        if clip and number != clip[-1][0] + 1:
+            clip = []
+        if clip or number in starts:
+            clip.append((number, frame))
+        if len(clip) == length:
+            group.append(clip)
+            clip = []
+            if detector != "mtcnn" or (len(group) + 1) * height * width > 16e6:
+                yield group
+                group = []
+    if group:
+        yield group
 
 
 def square_box(box, scale, width, height):
@@ -49,6 +105,14 @@ def crop_face(frame, box, size=None):
     return image.resize((size, size), Image.Resampling.BICUBIC) if size else image
 
 
+def crop_size(plan):
+    """Side in pixels that stage 01 resizes crops to, by the flags in `plan`; None if it does not.
+
+    Clips have a `size`. Single frames have had one since 01 has --size for them, `frame_size`.
+    """
+    return plan["size"] if plan["sampling"] == "clips" else plan["frame_size"]
+
+
 def save_crop(image, file, format, quality):
     """Save an image to a path or open file, as "png" or as "jpg" with `quality` from 1 to 95."""
     if format == "png":
@@ -61,14 +125,17 @@ def save_crop(image, file, format, quality):
 def crop(frames, box, plan):
     """The crops of a face as a network is given them, from T frames: (T, S, S, 3) uint8.
 
+    `box`: None where each frame is a ready crop.
+
     They take the same steps as in stage 01 and in the loading of images for training: crop, resize
-    where clips are taken, compress where 01 saved JPEG files, and resize to S, plan["image_size"].
+    where 01 did (`crop_size`), compress where it saved JPEG files, and resize to S,
+    plan["image_size"].
     """
-    size = plan["size"] if plan["sampling"] == "clips" else None
+    size = crop_size(plan)
     input_size = (plan["image_size"], plan["image_size"])
     crops = []
     for frame in frames:
-        image = crop_face(frame, box, size)
+        image = crop_face(frame, box or (0, 0, *frame.shape[1::-1]), size)
         if plan["format"] == "jpg":
             file = io.BytesIO()
             save_crop(image, file, "jpg", plan["jpg_quality"])

@@ -23,7 +23,8 @@ import re
 from pathlib import Path
 
 from common import fail, read_table
-from media.video import ENDINGS, find_videos, image_files, walk
+from media.photos import image_files
+from media.video import ENDINGS, find_crops, find_videos, walk
 
 KINDS = ("real", "fake")
 CELEBDF_FOLDERS = ("Celeb-real", "YouTube-real", "Celeb-synthesis")
@@ -58,13 +59,16 @@ def inside(folder, name, file):
     return folder.joinpath(*parts)
 
 
-def layout_folders(root):
-    """`[train|val|test/]real/**`, `[train|val|test/]fake/**`; folders inside name the method."""
+def layout_folders(root, crops=False):
+    """`[train|val|test/]real/**`, `[train|val|test/]fake/**`; folders inside name the method.
+
+    Videos and photos; with `crops`, folders of images, each of which is a video.
+    """
     videos = []
     for split in ("", "train", "val", "test"):
         for label, kind in enumerate(KINDS):
             base = root / split / kind
-            for path in find_videos(base):
+            for path in find_crops(base) if crops else find_videos(base, photos=True):
                 parts = path.relative_to(base).parts
                 method = parts[0] if len(parts) > 1 else kind
                 videos.append(make_video(path, label, method, split))

@@ -236,18 +236,18 @@ def name_videos(videos):
 
 
 def generated(videos):
-    """Whether any video was made by 00_make_demo_videos.py.
+    """Whether any video was made by 00_make_demo_videos.py, or is crops of one that was.
 
-    Then a folder above it, links followed, holds that script's args.json.
+    Then a folder above it, links followed, holds that script's args.json, or stage 01's.
     """
 
     @cache
     def is_demo(folder):
         try:
             args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
-            if args.get("script") == "00_make_demo_videos.py":
+            if args["script"] == "00_make_demo_videos.py" or args["flags"].get("generated"):
                 return True
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             pass
         return folder != folder.parent and is_demo(folder.parent)
 

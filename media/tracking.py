@@ -1,16 +1,20 @@
 """Several people in one video, for 07_detect.py: which face belongs to whom.
 
+For 01 as well: how a video has to be turned until faces are upright.
+
 `extractions` says how the faces of each checkpoint are taken. It is a list of dicts, each with the
 flags of common.EXTRACTION, the `count` of its samples (single frames or clips), their `length` in
 frames, and the `image_size` of its network in pixels.
 """
 
+import contextlib
 import math
 from collections import Counter, deque
 
-from media.detectors import all_faces, detect_mtcnn, face_near
-from media.faces import clip_starts, crop, equal_intervals, square_box
-from media.video import Unreadable, count_frames, read_frames
+from media.detectors import all_faces, detect_mtcnn, face_near, largest_face
+from media.faces import clip_starts_in_runs, crop, equal_intervals, square_box, turn_frame
+from media.photos import Unreadable, image_numbers
+from media.video import count_frames, read_frames
 
 # Of the faces in a frame, only the largest are followed.
 MAX_FACES = 20
@@ -53,50 +57,95 @@ def assign(boxes, last_seen):
 def follow(path, extractions):
     """Find and follow the people in a video; runs in a worker process.
 
-    Returns a dict: frames and seconds of the video; looked, how many frames or clips were searched;
-    people, the most frequent one first, each a list of samples (number of the extraction, first
-    frame, box, crops of its T frames); left_out, how many samples belong to people who hardly
-    appear. Or {"reason": why the video cannot be read}.
+    Returns a dict: frames and seconds of the video; turned, by how many degrees clockwise, if only
+    so it shows a face; looked, how many frames or clips were searched; people, the most frequent
+    one first, each a list of samples (number of the extraction, first frame, box, crops of its T
+    frames); left_out, how many samples belong to people who hardly appear; too_short, the numbers
+    of the extractions whose clips are longer than the video. Or {"verdict", "reason"} if it cannot
+    be read or is too short for all of them.
     """
     try:
         frames, seconds = count_frames(path, True)
-        planned = plan_samples(frames, extractions)
+        numbers = range(frames)
+        if path.is_dir() and extractions[0]["detector"] == "none":
+            numbers = image_numbers(path)
+        planned = plan_samples(numbers, extractions)
+        short = set(range(len(extractions))) - {k for _, _, k in planned}
         if not planned:
-            shortest = min(extraction["length"] for extraction in extractions)
-            return dict(reason=f"its {frames} frames are too few for a clip of {shortest}")
+            length = min(extraction["length"] for extraction in extractions)
+            reason = f"no {length} consecutive frames in it, which the network takes"
+            return dict(verdict="needs a video", reason=reason)
+        turned = 0
         looked, samples = find_people(path, planned, extractions)
+        if looked and not samples:
+            detectors = sorted({extraction["detector"] for extraction in extractions})
+            turned = next(filter(None, (find_turn(path, frames, d) for d in detectors)), 0)
+            if turned:
+                looked, samples = find_people(path, planned, extractions, turned)
     except Unreadable as error:
-        return dict(reason=str(error))
+        return dict(verdict="unreadable", reason=str(error))
     except (ValueError, RuntimeError, MemoryError) as error:
         # Pillow, dlib or MTCNN failed.
-        return dict(reason=ascii(f"{type(error).__name__}: {error}")[1:-1])
+        reason = ascii(f"{type(error).__name__}: {error}")[1:-1]
+        return dict(verdict="unreadable", reason=reason)
     if not looked:
-        return dict(reason="no clip of it could be decoded whole")
+        return dict(verdict="unreadable", reason="no clip of it could be decoded whole")
     times = Counter(person for person, *_ in samples)
     most = max(times.values(), default=0)
     # Whoever appears less than a tenth as often as the most frequent person may be no person.
     fewest = max(most / 10, 2 if most > 3 else 1)
     kept = [person for person, count in times.most_common() if count >= fewest]
-    people = [[sample for owner, *sample in samples if owner == person] for person in kept]
+    people = [
+        [(k, numbers[first], box, crops) for owner, k, first, box, crops in samples if owner == one]
+        for one in kept
+    ]
     left_out = len(samples) - sum(map(len, people))
-    return dict(frames=frames, seconds=seconds, looked=looked, people=people, left_out=left_out)
+    found = dict(frames=numbers[-1] + 1, seconds=seconds, turned=turned, looked=looked)
+    return found | dict(people=people, left_out=left_out, too_short=short)
 
 
-def plan_samples(frames, extractions):
-    """What to take of a video: [(last frame, first frame, number of the extraction)], in order."""
+def find_turn(path, frames, detector, device="cpu"):
+    """By how many degrees clockwise a video has to be turned to show faces; 0 if it has none.
+
+    Videos with a wrong rotation flag are common. Looks at three frames of it, turned by 90, 180 and
+    270 degrees. Half of them or more must show a face, as every search for one can also find a face
+    where there is none.
+    """
+    found = Counter()
+    looked = 0
+    with contextlib.suppress(Unreadable):
+        for _, frame in read_frames(path, equal_intervals(frames, 3)):
+            looked += 1
+            for degrees in (90, 180, 270):
+                image = turn_frame(frame, degrees)
+                mtcnn = detector == "mtcnn"
+                face = detect_mtcnn([image], device)[0] if mtcnn else largest_face(image)
+                found[degrees] += bool(face)
+    degrees, count = max(found.items(), key=lambda item: item[1], default=(0, 0))
+    return degrees if count and 2 * count >= looked else 0
+
+
+def plan_samples(numbers, extractions):
+    """What to take of a video: [(last frame, first frame, number of the extraction)], in order.
+
+    numbers: the numbers of its frames. The frames returned are positions in them.
+    """
     planned = []
     for k, extraction in enumerate(extractions):
         count, length = extraction["count"], extraction["length"]
         if extraction["sampling"] == "frames":
-            starts = equal_intervals(frames, count)
+            starts = equal_intervals(len(numbers), count)
         else:
-            starts = clip_starts(frames, count, length)
+            starts = clip_starts_in_runs(numbers, count, length)
         planned += [(start + length - 1, start, k) for start in starts]
     return sorted(planned)
 
 
-def find_people(path, planned, extractions):
+def find_people(path, planned, extractions, turned=0):
     """Detect, tell apart and crop the faces of the planned samples.
+
+    `turned`: by how many degrees clockwise each frame is turned first. Where the detector is "none"
+    (ready crops), each whole frame is a face, of any size, and of one person.
 
     Returns how many samples were searched, and a list of (person, number of the extraction, first
     frame, box, crops). A sample is skipped if one of its frames cannot be decoded or differs in
@@ -107,29 +156,41 @@ def find_people(path, planned, extractions):
     longest = max(extraction["length"] for extraction in extractions)
     looked, samples = 0, []
     held = {}  # frames that a sample may still need, by number
-    detected = {}  # boxes by frame number and detector
+    detected = {}  # boxes by frame number, detector and alignment
     last_seen = []  # box of each person, in any sample
     last_boxes = {}  # box by extraction and person
 
-    def detect(number, detector):
-        if (number, detector) not in detected:
+    def detect(number, detector, align):
+        if (number, detector, align) not in detected:
             image = held[number]
-            boxes = all_faces(image) if detector == "dlib" else detect_mtcnn([image], "cpu")[0]
-            detected[number, detector] = boxes[:MAX_FACES]
-        return detected[number, detector]
+            if detector == "dlib":
+                boxes = all_faces(image)
+            else:
+                boxes = detect_mtcnn([image], "cpu", align)[0]
+            detected[number, detector, align] = boxes[:MAX_FACES]
+        return detected[number, detector, align]
 
     for number, frame in read_frames(path, needed):
+        frame = turn_frame(frame, turned)
         held[number] = frame
         while due and due[0][0] <= number:
             last, first, k = due.popleft()
             numbers, extraction = range(first, last + 1), extractions[k]
-            if any(n not in held or held[n].shape != frame.shape for n in numbers):
+            ready = extraction["detector"] == "none"
+            if any(n not in held for n in numbers):
+                continue
+            frames = [held[n] for n in numbers]
+            if not ready and any(image.shape != frame.shape for image in frames):
                 continue
             looked += 1
+            if ready:
+                whole = (0, 0, *frame.shape[1::-1])
+                samples.append((0, k, first, whole, crop(frames, None, extraction)))
+                continue
             # The frame in the middle of a clip is searched first, then those around it.
             middle = first + extraction["length"] // 2
             for n in sorted(numbers, key=lambda n: (abs(n - middle), n)):
-                boxes = detect(n, extraction["detector"])
+                boxes = detect(n, extraction["detector"], extraction["align"])
                 if boxes:
                     break
             for box, person in zip(boxes, assign(boxes, last_seen)):
@@ -141,7 +202,6 @@ def find_people(path, planned, extractions):
                         box = near
                 last_boxes[k, person] = box
                 square = square_box(box, extraction["scale"], *frame.shape[1::-1])
-                crops = crop([held[n] for n in numbers], square, extraction)
-                samples.append((person, k, first, square, crops))
+                samples.append((person, k, first, square, crop(frames, square, extraction)))
         held = {n: image for n, image in held.items() if n > number - longest}
     return looked, samples

@@ -1,6 +1,6 @@
 """Video files: find them, and through ffmpeg count their frames, decode and encode.
 
-A folder of images counts as a video.
+Photos and folders of images count as videos; media/photos.py reads them.
 """
 
 import contextlib
@@ -13,9 +13,17 @@ import threading
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from common import write_whole
+from media.photos import (
+    MAX_PIXELS,
+    PHOTO_ENDINGS,
+    Unreadable,
+    count_images,
+    is_image,
+    is_photo,
+    read_images,
+)
 
 # How the names of video files end.
 ENDINGS = set(".mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv .flv .ts .3gp .gif".split())
@@ -25,16 +33,8 @@ CONTAINERS = (
     "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,gif,h264,hevc,m4v,mjpeg,mxf,ivf,dv"
     ",rm,nut,wtv"
 )
-# Frames with more pixels (16384 x 8192) are refused, so that they cannot exhaust the memory.
-MAX_PIXELS = 1 << 27
 # At most so many of ffmpeg's warnings about a video are kept and counted.
 MAX_WARNINGS = 1000
-# The first bytes of JPEG, PNG and BMP files.
-IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM")
-
-
-class Unreadable(Exception):
-    """Raised for a video that cannot be read; the message is the reason."""
 
 
 def ffmpeg_command(path, *options):
@@ -76,22 +76,20 @@ def reason(messages):
 
 
 def count_frames(path, with_seconds=False):
-    """The number of frames of a video, or of images in a folder. Raises Unreadable.
+    """The number of frames of a video, photo or folder of images. Raises Unreadable.
 
     Counts the packets of the first picture stream without decoding them. `with_seconds`: returns
     (frames, length in seconds), the length 0 if it is not known.
     """
     try:
-        if path.is_dir():
-            frames = len(image_files(path))
-            if not frames:
-                raise Unreadable("a folder without images")
-            return (frames, 0.0) if with_seconds else frames
         size = os.path.getsize(path)
+        if not size and not path.is_dir():
+            raise Unreadable("an empty file")
+        if path.is_dir() or is_photo(path):
+            frames = count_images(path)
+            return (frames, 0.0) if with_seconds else frames
     except OSError as error:
         raise Unreadable(error.strerror)
-    if not size:
-        raise Unreadable("an empty file")
     limit = 60 + size / 5e6  # seconds
     command = ffmpeg_command(path, *"-c copy -f null -progress pipe:1 -".split())
     try:
@@ -117,8 +115,8 @@ def recode(path, crf, file, warnings):
     which is what players and platforms take. ffmpeg's warnings are appended to `warnings`. Raises
     OSError if the disk is full.
     """
-    if path.is_dir():
-        raise Unreadable("a folder of images is not re-encoded")
+    if path.is_dir() or is_photo(path):
+        raise Unreadable("photos and folders of images are not re-encoded")
     limit = 60 + 2 * count_frames(path)  # seconds
     filters = "scale=trunc(iw/2)*2:trunc(ih/2)*2"
     encoder = f"-c:v libx264 -crf {crf} -preset medium -pix_fmt yuv420p -threads 1".split()
@@ -148,7 +146,7 @@ def read_frames(path, wanted, warnings=None):
     MAX_WARNINGS at most, are appended to the list `warnings` as text. Raises Unreadable if not a
     single frame can be decoded.
     """
-    if path.is_dir():
+    if path.is_dir() or is_photo(path):
         yield from read_images(path, wanted)
         return
     output = "-filter_threads 1 -sws_flags bilinear -f image2pipe -c:v ppm -pix_fmt rgb24".split()
@@ -234,22 +232,6 @@ def read_ppm(pipe):
     return np.frombuffer(data, np.uint8).reshape(height, width, 3)
 
 
-def read_images(folder, wanted):
-    """As `read_frames`, for a folder of images; those that cannot be read are left out."""
-    files = image_files(folder)
-    came = 0
-    for number in wanted:
-        try:
-            with Image.open(files[number]) as image:
-                frame = np.asarray(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            continue
-        came += 1
-        yield number, frame
-    if not came:
-        raise Unreadable("none of its images can be read")
-
-
 def walk(folder):
     """os.walk in the order of names, following links but entering no folder twice.
 
@@ -272,33 +254,22 @@ def walk(folder):
         yield Path(root), sorted(files)
 
 
-def find_videos(folder):
-    """Video files below a folder, in the order of their paths; hidden files are left out."""
+def find_videos(folder, photos=False):
+    """Video files below a folder, in the order of their paths; hidden files are left out.
+
+    With `photos`, those too.
+    """
+    endings = ENDINGS | PHOTO_ENDINGS if photos else ENDINGS
     paths = (root / name for root, names in walk(folder) for name in names if name[0] != ".")
-    paths = (path for path in paths if path.suffix.lower() in ENDINGS)
+    paths = (path for path in paths if path.suffix.lower() in endings)
     # Path.is_file raises an error for files that may not be looked at; os.path.isfile does not.
     return sorted(path for path in paths if os.path.isfile(path))
 
 
-def image_files(folder):
-    """The images directly in a folder, recognized by their content: paths, 2 before 10.
-
-    VidTIMIT's images have no file ending.
-    """
-
-    def is_image(path):
-        try:
-            with open(path, "rb") as file:
-                return file.read(8).startswith(IMAGE_SIGNATURES)
-        except OSError:
-            return False
-
-    def natural_order(path):
-        parts = re.split("([0-9]+)", path.name)
-        return [int(part) if k % 2 else part for k, part in enumerate(parts)]
-
-    files = (path for path in Path(folder).iterdir() if os.path.isfile(path) and is_image(path))
-    return sorted(files, key=natural_order)
+def find_crops(folder):
+    """Folders that hold images, below a folder and itself, in the order of their paths."""
+    found = [root for root, names in walk(folder) if any(is_image(root / n) for n in names)]
+    return sorted(found)
 
 
 def write_video(path, frames, size, crf):

@@ -25,6 +25,7 @@ COLUMNS = (
     "faces",
     "reason",
     "demonstration",
+    "turned",
 )
 
 
@@ -59,6 +60,8 @@ def verdict_lines(result):
     for person in people:
         who = f", person {person['person']} of {len(people)}" if len(people) > 1 else ""
         warning = f"  [{DEMONSTRATION}]" if result["demonstration"] else ""
+        if result["turned"]:
+            warning = f", turned by {result['turned']} degrees{warning}"
         yield (
             f"{name}{who}: {person['verdict'].upper()}, P(fake) {score_text(person['score'])} at "
             f"threshold {score_text(person['threshold'])}, from {faces_text(person)}{warning}"
@@ -70,7 +73,8 @@ def verdict_lines(result):
                     f"{score_text(one['threshold'])}: {one['checkpoint']}"
                 )
         for path in person["without"]:
-            yield f"    no score, as there is no whole clip with this face: {path}"
+            why = "no score, as there is no whole clip with this face"
+            yield f"    {'needs a video' if path in result['needs_video'] else why}: {path}"
 
 
 def write_verdicts(out, results, detectors):
@@ -102,7 +106,7 @@ def write_verdicts(out, results, detectors):
         path, demonstration = printable(result["path"]), int(result["demonstration"])
         if not result["people"]:
             verdict, reason = result["verdict"], result["reason"]
-            rows.append((path, "", "", verdict, "", "", 0, reason, demonstration))
+            rows.append((path, "", "", verdict, "", "", 0, reason, demonstration, 0))
         for person in result["people"]:
             scored = list(person["by"])
             if len(scored) > 1:
@@ -110,7 +114,10 @@ def write_verdicts(out, results, detectors):
             for one in scored:
                 row = [path, person["person"], one["checkpoint"], one["verdict"]]
                 row += [repr(one["score"]), repr(one["threshold"]), person["faces"]]
-                rows.append([*row, "", demonstration])
+                rows.append([*row, "", demonstration, result["turned"]])
+            for checkpoint in result["needs_video"]:
+                row = [path, person["person"], checkpoint, "needs a video", "", "", 0]
+                rows.append([*row, "too few frames", demonstration, result["turned"]])
     write_table(out / "verdicts.csv", COLUMNS, rows)
 
 

@@ -489,10 +489,12 @@ def test_boxes_from_detects_nothing(small, tmp_path, monkeypatch):
         sampling="frames",
         scale=1.2,
         size=48,
+        frame_size=None,
         format="png",
         jpg_quality=95,
         clip_length=5,
         detector="dlib",
+        align=None,
         crf=None,
     )
     video = dict(
@@ -500,7 +502,7 @@ def test_boxes_from_detects_nothing(small, tmp_path, monkeypatch):
         name="v",
         asked=4,
         original="000",
-        boxes=(320, 240, {0: (10, 20, 110, 120), 5: None, 8: (20, 30, 90, 100)}),
+        boxes=(320, 240, 0, {0: (10, 20, 110, 120), 5: None, 8: (20, 30, 90, 100)}),
     )
     extract.extract_video(video, tmp_path, settings)
     record = extract.read_record(tmp_path, video)
@@ -513,7 +515,7 @@ def test_boxes_from_detects_nothing(small, tmp_path, monkeypatch):
         [6, "no face found in its original"],
     ] and record["size"] == [320, 240]
     for boxes, says in (
-        ((640, 480, {0: (1, 2, 3, 4)}), "its original's 640 x 480"),
+        ((640, 480, 0, {0: (1, 2, 3, 4)}), "its original's 640 x 480"),
         (None, "is not in the folder of --boxes-from"),
     ):
         extract.extract_video(dict(video, boxes=boxes), tmp_path, settings)
@@ -732,5 +734,5 @@ def test_re_encoded_before_extraction(small, tmp_path):
         tmp_path / "g",
         fails=True,
     )
-    assert "is not re-encoded" in (tmp_path / "g-crf23/skipped.csv").read_text()
+    assert "are not re-encoded" in (tmp_path / "g-crf23/skipped.csv").read_text()
     assert "0 to 51" in run("01_extract_faces.py", *args, "--crf", 60, fails=True)

@@ -12,8 +12,7 @@ from conftest import ROOT, run, shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media import layouts, splits
-from media import video as media_video
+from media import layouts, photos, splits
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +238,7 @@ def test_dftimit(data, quality):
         "fadg0",
         "faks0",
     )
-    files = media_video.image_files(real["path"])
+    files = photos.image_files(real["path"])
     assert [path.name for path in files] == [f"{n:03d}" for n in range(1, 21)]
 
 
@@ -274,7 +273,7 @@ def test_dftimit_traps(data, tmp_path, capsys):
         (1, "fadg0_sa1-video-faks0"),
         (0, "fadg0_sa1"),
     ]
-    assert [path.name for path in media_video.image_files(videos[1]["path"])] == ["2", "10"]
+    assert [path.name for path in photos.image_files(videos[1]["path"])] == ["2", "10"]
     assert "1 files of lower_quality are not named" in capsys.readouterr().out
     layouts.layout_dftimit(tmp_path / "DeepfakeTIMIT", None, "lq")
     assert "give --vidtimit" in capsys.readouterr().out

@@ -1,0 +1,213 @@
+"""Photos and folders of images, read by Pillow.
+
+A photo is a video of one frame, an animated PNG or WebP one of its frames (ffmpeg reads GIF), and
+so is a folder of images: VidTIMIT ships its videos so, and other data sets their crops.
+"""
+
+import contextlib
+import os
+import re
+import time
+import warnings
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+
+# How the names of photos end.
+PHOTO_ENDINGS = set(".jpg .jpeg .jfif .png .webp .bmp .tif .tiff .heic .heif".split())
+# The formats Pillow may recognize, whatever a file is called. Its other decoders are little used,
+# and one starts a program.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+# Formats of which all frames are taken. Others hold previews or pages beside the picture.
+ANIMATED = ("PNG", "WEBP")
+HEIC_BRANDS = (b"hei", b"hev", b"mif1", b"msf1")
+# The first bytes of JPEG, PNG, BMP and TIFF files.
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
+# Frames with more pixels (16384 x 8192) are refused, and so are files of more bytes, so that they
+# cannot exhaust the memory.
+MAX_PIXELS = 1 << 27
+MAX_BYTES = 1 << 30
+# A JPEG file can ask its decoder for any number of passes over the picture; common are 1 to 10.
+MAX_SCANS = 500
+# How pixels become upright, a PIL.Image.Transpose, by EXIF orientation.
+UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+
+
+class Unreadable(Exception):
+    """Raised for a video or photo that cannot be read; the message is the reason."""
+
+
+def is_photo(path):
+    """Whether a file is a photo, by the ending of its name."""
+    return Path(path).suffix.lower() in PHOTO_ENDINGS
+
+
+@contextlib.contextmanager
+def pillow_errors():
+    """Raise Unreadable for whatever Pillow raises, and silence its warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except (Unreadable, MemoryError):
+            raise
+        except Image.UnidentifiedImageError:
+            raise Unreadable("not an image of a known format")
+        # Over damaged files its decoders raise nearly every kind of error.
+        except Exception as error:
+            text = ascii(f"{type(error).__name__}: {error}")[1:-1]
+            raise Unreadable(f"Pillow cannot read it ({text[:150]})")
+
+
+def open_photo(path):
+    """Open an image file without decoding its pixels: a Pillow image. Raises Unreadable."""
+    try:
+        size = os.path.getsize(path)
+        if size > MAX_BYTES:
+            raise Unreadable(f"an image of {size} bytes; at most {MAX_BYTES} are read")
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise Unreadable(error.strerror)
+    formats = FORMATS
+    if data[4:8] == b"ftyp" and data[8:12].startswith(HEIC_BRANDS):
+        formats = ("HEIF",)
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            raise Unreadable("a HEIC photo: to read it, install pillow-heif with pip")
+        register_heif_opener()
+    with pillow_errors():
+        image = Image.open(BytesIO(data), formats=formats)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise Unreadable(f"{width} x {height} are more than {MAX_PIXELS} pixels")
+    # The mark of a scan also occurs by chance, about once in 65,536 bytes, in a clip that phones
+    # append to a photo.
+    scans = data.count(b"\xff\xda") if image.format in ("JPEG", "MPO") else 0
+    if scans > MAX_SCANS + len(data) // 32768:
+        raise Unreadable(f"a JPEG image in {scans} scans; at most {MAX_SCANS} are decoded")
+    return image
+
+
+@pillow_errors()
+def decode(image):
+    """The pixels of an opened image, upright by EXIF: (height, width, 3) uint8.
+
+    Transparent parts become white, and of 16 bits the upper 8 are kept.
+    """
+    image.load()
+    try:
+        turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    # A damaged EXIF block says nothing about the pixels.
+    except Exception:
+        turn = None
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"pixels of 32 bits (mode {image.mode})")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if turn is not None:
+        image = image.transpose(turn)
+    return np.asarray(image.convert("RGB"))
+
+
+def count_images(path):
+    """The number of images in a folder, or of frames of a photo. Raises Unreadable."""
+    if os.path.isdir(path):
+        frames = len(image_files(path))
+        if not frames:
+            raise Unreadable("a folder without images")
+        return frames
+    image = open_photo(path)
+    with pillow_errors():
+        frames = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
+    # A PNG may claim any number of frames. Each takes 32 bytes or more.
+    return min(frames, 1 + os.path.getsize(path) // 32)
+
+
+def read_images(path, wanted):
+    """As `media.video.read_frames`, for a photo or a folder of images.
+
+    Images of a folder that cannot be read are left out, and so is the rest of an animated image
+    from the first frame on that cannot be read.
+    """
+    came = 0
+    try:
+        frames = read_folder(path, wanted) if path.is_dir() else read_photo(path, wanted)
+        for came, (number, frame) in enumerate(frames, 1):
+            yield number, frame
+    except Unreadable:
+        if not came:
+            raise
+    if not came:
+        raise Unreadable("none of its images can be read")
+
+
+def read_folder(folder, wanted):
+    files = image_files(folder)
+    for number in wanted:
+        with contextlib.suppress(Unreadable):
+            frame = decode(open_photo(files[number]))
+            yield number, frame
+
+
+def read_photo(path, wanted):
+    image = open_photo(path)
+    start = time.monotonic()
+    due = set(wanted)
+    for number in range(max(wanted) + 1):
+        with pillow_errors():
+            # A frame is drawn over the one before, so none can be skipped.
+            image.seek(number)
+            frame = decode(image) if number in due else None
+        if frame is not None:
+            yield number, frame
+        if time.monotonic() - start > 60 + 0.5 * number:
+            raise Unreadable(f"decoding {number + 1} frames took longer than a minute")
+
+
+def image_files(folder):
+    """The images directly in a folder, recognized by their content: paths, 2 before 10.
+
+    VidTIMIT's images have no file ending.
+    """
+
+    def natural_order(path):
+        parts = re.split("([0-9]+)", path.name)
+        return [int(part) if k % 2 else part for k, part in enumerate(parts)]
+
+    return sorted(filter(is_image, Path(folder).iterdir()), key=natural_order)
+
+
+def is_image(path):
+    """Whether a file begins as an image does."""
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as file:
+            start = file.read(12)
+    except OSError:
+        return False
+    return start.startswith(SIGNATURES) or start[8:] == b"WEBP"
+
+
+def image_numbers(folder):
+    """The frame numbers in the names of the images of a folder: rising whole numbers.
+
+    The last number in a name counts: 12 in c23_0012.png. Raises Unreadable if a name has none, or
+    if they do not rise.
+    """
+    numbers = []
+    for path in image_files(folder):
+        digits = re.findall("[0-9]+", path.stem)
+        if not digits:
+            raise Unreadable(f"no frame number in the name {ascii(path.name)[:80]}")
+        numbers.append(int(digits[-1]))
+        if len(numbers) > 1 and numbers[-1] <= numbers[-2]:
+            name = ascii(path.name)[:80]
+            raise Unreadable(f"the frame numbers do not rise: {numbers[-2]}, then {name}")
+    return numbers
