@@ -16,7 +16,7 @@ the mean (FeatureTransfer 4.5). Prints one line per person, and writes to OUT:
     verdicts.json   the same with every single score and logit, and what the checkpoints were
                     trained on
     NAME.png        for each video with a face: scores over time, and the faces with the highest and
-                    lowest scores, with CLRNet's activation maps
+                    lowest scores of the first checkpoint, with activation maps
 
 A verdict is one of:
 
@@ -144,6 +144,7 @@ class Detector:
         self.data = content.get("data") or []
         data_of_extractor = []
         # clips: (N, T, 3, S, S) in 0..255. `forward` returns logits, `features` (N, D).
+        # `maps` takes clips in 0..1 and returns what networks/maps.py describes.
         self.features = None
         if content["stage"] == "05":
             if content.get("network") not in NETWORKS:
@@ -154,6 +155,7 @@ class Detector:
             self.net = rebuild(NETWORKS[content["network"]], content, path)
             self.forward = lambda clips: self.net(clips / 255)
             self.features = lambda clips: self.net.features(clips / 255)
+            self.maps = self.net.activation_maps
             self.frames, self.image_size = self.net.frames, self.net.image_size
         elif content["stage"] == "04" and not content.get("end_to_end"):
             below = Detector(find_extractor(content, path, extractor), None, device)
@@ -164,6 +166,7 @@ class Detector:
                 )
             self.net = rebuild(import_module("04_train_bpdann").BPDANN, content, path)
             self.forward = lambda clips: self.net(below.features(clips))
+            self.maps = lambda clips: below.maps(clips, self.net)
             self.frames, self.image_size = below.frames, below.image_size
             data_of_extractor = below.data
         else:
@@ -172,6 +175,8 @@ class Detector:
                 network = import_module("04_train_bpdann").DANN
             self.net = rebuild(network, content, path)
             self.forward = lambda clips: self.net(clips[:, 0])
+            maps_of = self.net.activation_maps
+            self.maps = lambda clips, *head: maps_of(255 * clips[:, 0], *head)[:, None]
             if content["stage"] == "02":
                 self.features = lambda clips: self.net.features(clips[:, 0])
             self.frames, self.image_size = 1, self.net.image_size
@@ -236,21 +241,14 @@ class Detector:
                 logits.append(margin(self.forward(part.to(self.device)).float().cpu()))
         return np.concatenate(logits).reshape(len(clips), -1)
 
-    @property
-    def has_maps(self):
-        """Whether its network has activation maps, as CLRNet has."""
-        return hasattr(self.net, "activation_maps")
-
     def activation_maps(self, clips):
         """Activation maps at the size of the faces: uint8 (N, T, S, S, 3) -> (N, T, S, S)."""
         import torch
-        import torch.nn.functional as F
+
+        from networks.maps import full_size_maps
 
         clips = torch.from_numpy(clips).permute(0, 1, 4, 2, 3).to(self.device) / 255
-        with torch.inference_mode():
-            maps = torch.cat([self.net.activation_maps(clip[None]) for clip in clips])
-            maps = F.interpolate(maps, size=clips.shape[-2:], mode="bilinear")
-        return maps.cpu().numpy()
+        return full_size_maps(self.maps, clips)
 
     def summary(self):
         """What a user should know before trusting its verdicts, in one line."""
