@@ -15,6 +15,8 @@ the mean (FeatureTransfer 4.5). Prints one line per person, and writes to OUT:
                     faces; with several checkpoints, also a row for their mean
     verdicts.json   the same with every single score and logit, and what the checkpoints were
                     trained on
+    index.html      a page with a row per person, to be sorted and filtered by verdict, and the
+                    files without a verdict; it needs no other file but for links to NAME.png
     NAME.png        for each video with a face: scores over time, and the faces with the highest and
                     lowest scores of the first checkpoint, with activation maps
 
@@ -67,6 +69,7 @@ from media.detectors import check_mtcnn
 from media.tracking import follow
 from reporting.metrics import percent
 from reporting.verdict import draw_verdict, score_text, verdict_lines, write_verdicts
+from reporting.verdict_page import page_rows, write_page
 from running.folder import sha256
 from running.script import run_script
 from running.workers import worker_pool
@@ -88,8 +91,8 @@ def parse_args():
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder for verdicts.csv, verdicts.json and one picture per video; files of an "
-        "earlier run are overwritten",
+        help="folder for index.html, verdicts.csv, verdicts.json and one picture per video; files "
+        "of an earlier run are overwritten",
     )
     data.add_argument(
         "--json",
@@ -426,17 +429,19 @@ def main():
     except OSError as error:
         fail(f"cannot make the output folder {args.out} ({error.strerror}): give another --out")
 
-    results = []
+    results, rows = [], []
     try:
         with worker_pool(min(args.workers, len(videos))) as pool:
             followed = follow_all(pool, videos, extractions, limit=2 * args.workers)
             bar = progress(followed, total=len(videos), unit="video")
             for video, found in bar:
                 results.append(judge_video(video, found, detectors, extractions, args.out))
+                rows.append(page_rows(results[-1], found.get("people", [])))
                 bar.write("\n".join(verdict_lines(results[-1])), file=log)
     except BrokenProcessPool:
         fail("a process that looks for faces died, perhaps out of memory: try fewer --workers")
     write_verdicts(args.out, results, detectors)
+    write_page(args.out / "index.html", rows, results, detectors)
     if args.json:
         print((args.out / "verdicts.json").read_text(encoding="utf-8"), end="")
     counts = Counter(result["verdict"] for result in results).most_common()
