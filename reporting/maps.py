@@ -28,7 +28,8 @@ def draw_maps(path, name, clips, logits, faces, maps, count, seed, device):
     captions = []
     for k, p_fake in zip(chosen, sigmoid(np.asarray(logits)[chosen])):
         kind = ("real", "fake")[clips.labels[k]]
-        video = clips.index["video"][clips.first[k]]
+        # Three samples of one frame stand in a row, with room for so many characters.
+        video = clips.index["video"][clips.first[k]][-24 if length == 1 else -90 :]
         captions.append(f"{video}: {kind}, P(fake) {p_fake:.3f}")
     title = f"Activation maps, {name}"
     draw_activation_maps(path, title, captions, images[:, shown].movedim(2, -1).numpy(), heat)
