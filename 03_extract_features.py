@@ -12,6 +12,8 @@ It writes, for each face folder NAME:
     OUT/NAME/index.csv      the N rows of faces/NAME/index.csv, in the order of features.npy
     SCORES/NAME.csv         video, frame, label, score, logit of the extractor applied directly
                             (FeatureTransfer, Table 3, row "Se_Res")
+    SCORES/cam_NAME.png     with --cam N: class activation maps of the middle image of N of these
+                            videos, and its score
 
 Features are written for all images, scores for the split that --split names. An interrupted run is
 resumed by the same command, with any number of processes.
@@ -42,6 +44,7 @@ from common import (
     write_scores,
 )
 from networks.extractor import Extractor, fold_batch_norm
+from reporting.maps import draw_maps
 from reporting.metrics import auc, percent
 from running.device import autocast, choose_device, choose_precision
 from running.distributed import share
@@ -49,7 +52,7 @@ from running.folder import describe_data, folder_names, start_run
 from running.script import barrier, run_script
 from training.checkpoints import load_checkpoint, rebuild
 from training.features import finished_parts, open_array, save_finished_parts
-from training.loading import Faces, load_batches
+from training.loading import Clips, Faces, load_batches
 
 
 def load_extractor(path):
@@ -106,6 +109,17 @@ def finish(folder, out):
         part.unlink()
 
 
+def draw_scored(name, folder, index, rows, logits, args, device):
+    """Draw activation maps of args.cam of the videos in the scored rows of a folder."""
+    model = load_extractor(args.checkpoint).to(device)
+    paths = [index["path"][row] for row in rows]
+    faces = Faces(paths, model.image_size, folder)
+    clips = Clips(paths, index, rows, index["label"][rows])
+    maps = lambda images: model.activation_maps(255 * images[:, 0])[:, None]  # noqa: E731
+    path = args.scores / f"cam_{name}"
+    draw_maps(path, name, clips, logits[rows], faces, maps, args.cam, 0, device)
+
+
 def parse_args():
     parser = Parser(__doc__)
     add = parser.add_argument_group("data").add_argument
@@ -117,6 +131,8 @@ def parse_args():
     add("--out", type=Path, required=True, metavar="DIR", help=text)
     text = "folder for the extractor's own scores, e.g. scores/Se_Res"
     add("--scores", type=Path, metavar="DIR", help=text)
+    text = "draw activation maps of N videos of each scored set, beside its scores"
+    add("--cam", type=int, metavar="N", help=text)
     text = "whose scores to write; test is all images of a set without splits (default test)"
     add("--split", choices=("train", "val", "test", "all"), default="test", help=text)
     add = parser.add_argument_group("extraction").add_argument
@@ -124,6 +140,8 @@ def parse_args():
     args = parser.parse_args(workers="processes that load images", device=True, precision="auto")
     if args.batch < 1 or args.workers < 0:
         fail("--batch must be 1 or more, --workers 0 or more")
+    if args.cam is not None and (args.cam < 1 or not args.scores):
+        fail("--cam must be 1 or more, and goes together with --scores")
     return args
 
 
@@ -180,6 +198,8 @@ def main():
                 f"AUC {percent(value)}",
                 flush=True,
             )
+        if args.cam and RANK == 0:
+            draw_scored(name, folder, index, rows[name], logits, args, device)
 
 
 if __name__ == "__main__":

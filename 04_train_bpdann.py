@@ -153,6 +153,11 @@ class DANN(BPDANN):
     def embed(self, x):
         return self.extract(self.extractor.features(x))
 
+    def activation_maps(self, x):
+        """(N, 3, S, S) uint8 RGB -> (N, h, w), see `networks.maps`."""
+        head = nn.Sequential(self.extract, self.classify)
+        return self.extractor.activation_maps(x, head)
+
 
 def adapt(out, args, kwargs, source, target_x, device, about, content):
     """Train a network in OUT, or resume it; write model.pt, last.pt and log.csv.

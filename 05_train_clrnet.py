@@ -17,7 +17,8 @@ are. It writes to OUT:
     model.pt       single, merge: the epoch with the highest AUC on the sources' validation splits;
                    transfer, or without such splits: the last epoch
     last.pt, log.csv, args.json        as in stage 02
-    cam_NAME.png   with --cam N: class activation maps of N videos of each --test (Figure 8)
+    cam_NAME.png   with --cam N: activation maps of N videos of each --test (Figure 8), of at most
+                   five frames; exact for CLRNet and Xception, gradient-weighted for the others
     search.csv     with --strategy search, and a folder for each training
 
 SCORES/NAME.csv holds P(fake) of each sample of the test split of each --test. With --save-features,
@@ -65,7 +66,6 @@ from common import (
     Parser,
     fail,
     margin,
-    sigmoid,
     write_scores,
     write_table,
     write_whole,
@@ -74,6 +74,7 @@ from networks.baselines import NETWORKS
 from networks.clrnet import CLRNet, frozen_layers, initialize  # noqa: F401
 from networks.extractor import load_weights
 from networks.keras_weights import load_keras_weights, read_keras_weights
+from reporting.maps import draw_maps
 from reporting.metrics import auc, percent, validate
 from running.device import autocast, choose_device, choose_precision
 from running.distributed import distribute
@@ -318,9 +319,6 @@ def train(args):
 
     load_state(model, load_checkpoint(args.out / "model.pt", "05"), args.out / "model.pt")
     score_sets(model, test_clips, args, device)
-    if args.cam and RANK == 0:
-        for name, clips in test_clips.items():
-            draw_maps(args.out / f"cam_{name}", model, name, clips, args, device)
     if args.save_features:
         folders = {path.resolve(): path for path in (*sets.values(), *tests.values())}
         for name, folder in folder_names(folders.values()).items():
@@ -372,7 +370,7 @@ def score(model, faces, args, device, what):
 
 
 def score_sets(model, sets, args, device):
-    """Write SCORES/NAME.csv for {NAME: Clips}."""
+    """Write SCORES/NAME.csv for {NAME: Clips}, and with --cam OUT/cam_NAME.png."""
     for name, clips in sets.items():
         faces = Faces(clips.items, model.image_size)
         logits = score(model, faces, args, device, name)
@@ -380,6 +378,9 @@ def score_sets(model, sets, args, device):
         write_scores(file, clips.index, clips.first, logits)
         value = percent(auc(clips.labels, logits))
         print(f"{file}: {len(clips.labels)} samples, AUC {value}", flush=True)
+        if args.cam and RANK == 0:
+            path, maps = args.out / f"cam_{name}", model.activation_maps
+            draw_maps(path, name, clips, logits, faces, maps, args.cam, args.seed, device)
 
 
 def score_checkpoint(path, args):
@@ -412,38 +413,6 @@ def save_features(model, folder, out, args, device):
         rows = ([index[column][row] for column in INDEX_COLUMNS] for row in clips.first.tolist())
         write_table(out / "index.csv", INDEX_COLUMNS, rows)
     print(f"{out}: features of {folder}", flush=True)
-
-
-def draw_maps(path, model, name, clips, args, device):
-    """Draw class activation maps (Figure 8) of args.cam videos, half of them real."""
-    from reporting.figures import draw_activation_maps
-
-    samples = {}
-    for k, row in enumerate(clips.first):
-        samples.setdefault(clips.index["video"][row], []).append(k)
-    chosen = []
-    for label in (0, 1):
-        videos = sorted(v for v in samples if clips.labels[samples[v][0]] == label)
-        count = args.cam // 2 + args.cam % 2 * label
-        for video in np.random.default_rng((args.seed, label)).permutation(videos)[:count]:
-            chosen.append(samples[video][len(samples[video]) // 2])  # in the video's middle
-    faces = Faces(clips.items, model.image_size)
-    frames = as_clips(torch.stack([faces[k] for k in chosen]).to(device))
-    model.eval()
-    with torch.inference_mode():
-        maps = torch.cat([model.activation_maps(clip[None]) for clip in frames])
-        logits = torch.cat([model(clip[None]) for clip in frames])
-    size = frames.shape[-2:]
-    maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=False).cpu().numpy()
-    captions = []
-    for k, p_fake in zip(chosen, sigmoid(margin(logits.cpu()))):
-        kind = ("real", "fake")[clips.labels[k]]
-        video = clips.index["video"][clips.first[k]]
-        captions.append(f"{video}: {kind}, P(fake) {p_fake:.3f}")
-    title = f"Class activation maps, {name} (CLRNet, Figure 8)"
-    images = frames.permute(0, 1, 3, 4, 2).cpu().numpy()
-    draw_activation_maps(path, title, captions, images, maps)
-    print(f"{path}.png, .pdf: {len(chosen)} videos", flush=True)
 
 
 # ---------------------------------------------------------------- the script
@@ -486,7 +455,7 @@ def parse_args():
     add("--scores", type=Path, metavar="DIR", help=text)
     text = "write features of all clips of all sets, for stage 04, to DIR/NAME"
     add("--save-features", type=Path, metavar="DIR", help=text)
-    text = "CLRNet: draw class activation maps of N videos of each --test"
+    text = "draw activation maps of N videos of each --test"
     add("--cam", type=int, metavar="N", help=text)
     add = parser.add_argument_group("model (transfer takes the checkpoint's)").add_argument
     add("--model", choices=list(NETWORKS), default="CLRNet", help="network (default CLRNet)")
@@ -555,8 +524,8 @@ def parse_args():
         if args.model not in NETWORKS:
             fail(f"{args.checkpoint} holds a network {args.model!r}, which is not known here")
     if args.model != "CLRNet":
-        if args.filters or args.repetitions or args.gates or args.init or args.cam:
-            fail("--filters, --repetitions, --gates, --init and --cam are for CLRNet")
+        if args.filters or args.repetitions or args.gates or args.init:
+            fail("--filters, --repetitions, --gates and --init are for CLRNet")
     if args.weights != "none" and not hasattr(NETWORKS[args.model], "arch"):
         fail("--weights is for CNN+LSTM, DBiRNN and Xception")
     defaults = NETWORKS[args.model].defaults

@@ -17,8 +17,10 @@ HEIC if pillow-heif is installed. Prints one line per person, and writes to OUT:
                     faces; with several checkpoints, also a row for their mean
     verdicts.json   the same with every single score and logit, and what the checkpoints were
                     trained on
+    index.html      a page with a row per person, to be sorted and filtered by verdict, and the
+                    files without a verdict; it needs no other file but for links to NAME.png
     NAME.png        for each video with a face: scores over time, and the faces with the highest and
-                    lowest scores, with CLRNet's activation maps
+                    lowest scores of the first checkpoint, with activation maps
 
 A verdict is one of:
 
@@ -76,6 +78,7 @@ from media.photos import is_photo
 from media.tracking import follow
 from reporting.metrics import percent
 from reporting.verdict import draw_verdict, score_text, verdict_lines, write_verdicts
+from reporting.verdict_page import page_rows, write_page
 from running.folder import sha256
 from running.script import run_script
 from running.workers import worker_pool
@@ -103,8 +106,8 @@ def parse_args():
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder for verdicts.csv, verdicts.json and one picture per video; files of an "
-        "earlier run are overwritten",
+        help="folder for index.html, verdicts.csv, verdicts.json and one picture per video; files "
+        "of an earlier run are overwritten",
     )
     data.add_argument(
         "--json",
@@ -159,6 +162,7 @@ class Detector:
         self.data = content.get("data") or []
         data_of_extractor = []
         # clips: (N, T, 3, S, S) in 0..255. `forward` returns logits, `features` (N, D).
+        # `maps` takes clips in 0..1 and returns what networks/maps.py describes.
         self.features = None
         if content["stage"] == "05":
             if content.get("network") not in NETWORKS:
@@ -169,6 +173,7 @@ class Detector:
             self.net = rebuild(NETWORKS[content["network"]], content, path)
             self.forward = lambda clips: self.net(clips / 255)
             self.features = lambda clips: self.net.features(clips / 255)
+            self.maps = self.net.activation_maps
             self.frames, self.image_size = self.net.frames, self.net.image_size
         elif content["stage"] == "04" and not content.get("end_to_end"):
             below = Detector(find_extractor(content, path, extractor), None, device)
@@ -179,6 +184,7 @@ class Detector:
                 )
             self.net = rebuild(import_module("04_train_bpdann").BPDANN, content, path)
             self.forward = lambda clips: self.net(below.features(clips))
+            self.maps = lambda clips: below.maps(clips, self.net)
             self.frames, self.image_size = below.frames, below.image_size
             data_of_extractor = below.data
         else:
@@ -187,6 +193,8 @@ class Detector:
                 network = import_module("04_train_bpdann").DANN
             self.net = rebuild(network, content, path)
             self.forward = lambda clips: self.net(clips[:, 0])
+            maps_of = self.net.activation_maps
+            self.maps = lambda clips, *head: maps_of(255 * clips[:, 0], *head)[:, None]
             if content["stage"] == "02":
                 self.features = lambda clips: self.net.features(clips[:, 0])
             self.frames, self.image_size = 1, self.net.image_size
@@ -256,21 +264,14 @@ class Detector:
                 logits.append(margin(self.forward(part.to(self.device)).float().cpu()))
         return np.concatenate(logits).reshape(len(clips), -1)
 
-    @property
-    def has_maps(self):
-        """Whether its network has activation maps, as CLRNet has."""
-        return hasattr(self.net, "activation_maps")
-
     def activation_maps(self, clips):
         """Activation maps at the size of the faces: uint8 (N, T, S, S, 3) -> (N, T, S, S)."""
         import torch
-        import torch.nn.functional as F
+
+        from networks.maps import full_size_maps
 
         clips = torch.from_numpy(clips).permute(0, 1, 4, 2, 3).to(self.device) / 255
-        with torch.inference_mode():
-            maps = torch.cat([self.net.activation_maps(clip[None]) for clip in clips])
-            maps = F.interpolate(maps, size=clips.shape[-2:], mode="bilinear")
-        return maps.cpu().numpy()
+        return full_size_maps(self.maps, clips)
 
     def summary(self):
         """What a user should know before trusting its verdicts, in one line."""
@@ -459,17 +460,19 @@ def main():
     except OSError as error:
         fail(f"cannot make the output folder {args.out} ({error.strerror}): give another --out")
 
-    results = []
+    results, rows = [], []
     try:
         with worker_pool(min(args.workers, len(videos))) as pool:
             followed = follow_all(pool, videos, extractions, limit=2 * args.workers)
             bar = progress(followed, total=len(videos), unit="video")
             for video, found in bar:
                 results.append(judge_video(video, found, detectors, extractions, args.out))
+                rows.append(page_rows(results[-1], found.get("people", [])))
                 bar.write("\n".join(verdict_lines(results[-1])), file=log)
     except BrokenProcessPool:
         fail("a process that looks for faces died, perhaps out of memory: try fewer --workers")
     write_verdicts(args.out, results, detectors)
+    write_page(args.out / "index.html", rows, results, detectors)
     if args.json:
         print((args.out / "verdicts.json").read_text(encoding="utf-8"), end="")
     counts = Counter(result["verdict"] for result in results).most_common()

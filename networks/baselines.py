@@ -33,10 +33,15 @@ from torch.nn import functional as F
 
 from networks.clrnet import CLRNet
 from networks.extractor import Extractor
+from networks.maps import gradient_maps
 
 
 class Baseline(nn.Module):
-    """What the five have in common; clrnet.py explains the interface."""
+    """What the five have in common; clrnet.py explains the interface.
+
+    Each has feature_maps(x), (N, T, 3, S, S) in 0..1 -> (N, T, D, h, w), and combine(maps), from
+    them to features (N, D').
+    """
 
     mean_squared_error = False
 
@@ -48,6 +53,15 @@ class Baseline(nn.Module):
     def forward(self, x):
         """(N, T, 3, S, S) in 0..1 -> (N, 2) logits: real, fake."""
         return self.head(self.features(x))
+
+    def features(self, x):
+        """(N, T, 3, S, S) in 0..1 -> (N, D')."""
+        return self.combine(self.feature_maps(x))
+
+    def activation_maps(self, x, head=None):
+        """(N, T, 3, S, S) in 0..1 -> (N, T, h, w), see `networks.maps`."""
+        head = head or self.head
+        return gradient_maps(self.feature_maps(x), lambda maps: head(self.combine(maps)))
 
     def kernels(self):
         """The weights of all convolutions and dense layers."""
@@ -76,15 +90,15 @@ class Baseline(nn.Module):
 
 
 def headless_extractor(arch, image_size):
-    """A network of pretrainedmodels: `features` takes (N, 3, S, S) in 0..255 and gives (N, D)."""
+    """A network of pretrainedmodels that is used up to its `feature_maps`."""
     cnn = Extractor(arch, image_size)
     del cnn.head
     return cnn
 
 
-def features_of_frames(cnn, x):
-    """(N, T, 3, S, S) in 0..1 -> (N, T, D)."""
-    return cnn.features(255 * x.flatten(0, 1)).unflatten(0, x.shape[:2])
+def maps_of_frames(cnn, x):
+    """(N, T, 3, S, S) in 0..1 -> (N, T, D, h, w)."""
+    return cnn.feature_maps(255 * x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
 class Xception(Baseline):
@@ -98,8 +112,11 @@ class Xception(Baseline):
         self.cnn = headless_extractor(self.arch, image_size)
         self.head = nn.Linear(self.cnn.dimensions, 2)
 
-    def features(self, x):
-        return self.cnn.features(255 * x[:, 0])
+    def feature_maps(self, x):
+        return maps_of_frames(self.cnn, x)
+
+    def combine(self, maps):
+        return maps.mean((1, 3, 4))
 
 
 class CNNLSTM(Baseline):
@@ -119,8 +136,11 @@ class CNNLSTM(Baseline):
         self.dropout = nn.Dropout(0.5)
         self.head = nn.Linear(512, 2)
 
-    def features(self, x):
-        _, (last, _) = self.lstm(features_of_frames(self.cnn, x))
+    def feature_maps(self, x):
+        return maps_of_frames(self.cnn, x)
+
+    def combine(self, maps):
+        _, (last, _) = self.lstm(maps.mean((3, 4)))
         return self.dropout(F.relu(self.dense(last[-1])))
 
 
@@ -136,9 +156,12 @@ class DBiRNN(Baseline):
         self.gru = nn.GRU(self.cnn.dimensions, 512, batch_first=True, bidirectional=True)
         self.head = nn.Linear(1024, 2)
 
-    def features(self, x):
+    def feature_maps(self, x):
+        return maps_of_frames(self.cnn, x)
+
+    def combine(self, maps):
         # (2, N, 512): forward's state after the last frame, backward's after the first
-        _, last = self.gru(features_of_frames(self.cnn, x))
+        _, last = self.gru(maps.mean((3, 4)))
         return torch.cat([last[0], last[1]], 1)
 
 
@@ -173,8 +196,12 @@ class ShallowNet(Baseline):
         )
         self.head = nn.Linear(1024, 2)
 
-    def features(self, x):
-        return self.dense(self.convolutions(x[:, 0]))
+    def feature_maps(self, x):
+        return self.convolutions[:-1](x[:, 0])[:, None]
+
+    def combine(self, maps):
+        flatten = self.convolutions[-1]
+        return self.dense(flatten(maps[:, 0]))
 
 
 class Inception(nn.Module):
@@ -240,12 +267,16 @@ class MesoInception4(Baseline):
         )
         self.output = nn.Linear(16, 1)
 
-    def features(self, x):
-        return self.dense(self.convolutions(x[:, 0]))
+    def feature_maps(self, x):
+        return self.convolutions[:-1](x[:, 0])[:, None]
 
-    def forward(self, x):
-        """(N, 1, 3, S, S) in 0..1 -> (N, 2) logits 0 and z: their softmax is the sigmoid of z."""
-        z = self.output(self.features(x))
+    def combine(self, maps):
+        flatten = self.convolutions[-1]
+        return self.dense(flatten(maps[:, 0]))
+
+    def head(self, features):
+        """(N, 16) -> (N, 2) logits 0 and z: their softmax is the sigmoid of z."""
+        z = self.output(features)
         return torch.cat([torch.zeros_like(z), z], 1)
 
 

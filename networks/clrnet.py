@@ -9,6 +9,7 @@ Every network that 05_train_clrnet.py trains, this one and those of baselines.py
     image_size, frames   side of the input in pixels, and frames of a sample
     forward(x)           (N, T, 3, S, S) in 0..1 -> (N, 2) logits: real, fake
     features(x)          (N, T, 3, S, S) in 0..1 -> (N, D)
+    activation_maps(x)   (N, T, 3, S, S) in 0..1 -> (N, T, h, w), see networks/maps.py
     kernels()            the weights that --l2 acts on
     layers()             its layers in the order in which they act, for `frozen_layers`
 """
@@ -20,6 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from networks.convlstm import ConvLSTM, frames_first, pad_same, samples_first
+from networks.maps import gradient_maps
 
 
 class FrameNorm(nn.BatchNorm2d):
@@ -121,15 +123,15 @@ class CLRNet(nn.Module):
         """(N, T, 3, H, W) in 0..1 -> (N, D); D = 2048 at full size."""
         return self.feature_maps(x).mean((1, 3, 4))
 
-    def activation_maps(self, x):
+    def activation_maps(self, x, head=None):
         """Class activation maps (CLRNet 6.3.1, Figure 8): (N, T, 3, H, W) in 0..1 -> (N, T, h, w).
 
         How much each place of each frame speaks for fake (above 0) or for real (below 0). Their
         mean over T, h and w plus the difference of the head's biases is the logit of fake minus
-        that of real.
+        that of real. `head`: see networks/maps.py.
         """
-        weight = self.head.weight[1] - self.head.weight[0]
-        return torch.einsum("ntdhw,d->nthw", self.feature_maps(x), weight)
+        head = head or self.head
+        return gradient_maps(self.feature_maps(x), lambda maps: head(maps.mean((1, 3, 4))))
 
     def forward(self, x):
         return self.head(self.dropout(self.features(x)))

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from common import fail
+from networks.maps import gradient_maps
 
 # A second copy of the weights for the same module names (other bytes, other hash), used while the
 # first host is down.
@@ -68,19 +69,43 @@ class Extractor(nn.Module):
         self.head = nn.Linear(self.dimensions, 2)
         self.to(memory_format=self.memory_format).train()
 
-    def features(self, images):
-        """(N, 3, S, S) uint8 RGB -> (N, D) pooled features (2048 for se_resnext101_32x4d)."""
+    def normalize(self, images):
+        """(N, 3, S, S) uint8 RGB -> what the backbone takes."""
         x = images.float() * (self.white / 255)
         x = ((x.flip(1) if self.bgr else x) - self.mean) / self.std
-        x = self.backbone.features(x.contiguous(memory_format=self.memory_format))
+        return x.contiguous(memory_format=self.memory_format)
+
+    def feature_maps(self, images):
+        """(N, 3, S, S) uint8 RGB -> (N, D, h, w); (N, D) if the backbone ends in dense layers."""
         # Some networks (xception, densenets, nasnets) have their last ReLU after `features`;
         # for the others it does nothing.
-        x = F.relu(x)
+        return F.relu(self.backbone.features(self.normalize(images)))
+
+    def features(self, images):
+        """(N, 3, S, S) uint8 RGB -> (N, D) pooled features (2048 for se_resnext101_32x4d)."""
+        x = self.feature_maps(images)
         return x.mean((2, 3)) if x.ndim == 4 else x
 
     def forward(self, images):
         """(N, 3, S, S) uint8 RGB -> (N, 2) logits: real, fake."""
         return self.head(self.features(images))
+
+    def activation_maps(self, images, head=None):
+        """(N, 3, S, S) uint8 RGB -> (N, h, w), see `networks.maps`; not after `fold_batch_norm`."""
+        head = head or self.head
+        if not hasattr(self.backbone, "_features"):
+            return gradient_maps(self.feature_maps(images), lambda maps: head(maps.mean((2, 3))))
+        # alexnet and vgg end in dense layers; a hook puts `maps` in the place of their own.
+        convolutions = self.backbone._features
+
+        def classify(maps):
+            hook = convolutions.register_forward_hook(lambda *_: maps)
+            try:
+                return head(self.features(images))
+            finally:
+                hook.remove()
+
+        return gradient_maps(convolutions(self.normalize(images)), classify)
 
 
 def load_backbone(model, state, origin):

@@ -113,29 +113,32 @@ def overlay(axes, image, heat, top):
 def draw_activation_maps(path, title, captions, frames, maps):
     """Activation maps (CLRNet, Figure 8): one row per clip, its frames left and its maps right.
 
-    captions: one per clip; frames: (N, T, H, W, 3) in 0..1; maps: (N, T, H, W), above 0 where the
-    image speaks for fake. Writes path.png and path.pdf.
+    Of clips of one frame there are three in a row. captions: one per clip; frames: (N, T, H, W, 3)
+    in 0..1; maps: (N, T, H, W), above 0 where the image speaks for fake. Writes path.png and
+    path.pdf.
     """
     count, length = frames.shape[:2]
     top = np.abs(maps).max() or 1.0
-    side = PAGE / (2 * length + 1)
+    in_row = 3 if length == 1 else 1
+    rows, columns = -(-count // in_row), 2 * length * in_row
     figure, axes = pyplot().subplots(
-        count,
-        2 * length,
-        figsize=(PAGE, 0.4 + count * 1.25 * side),
+        rows,
+        columns,
+        figsize=(PAGE, 0.4 + rows * (PAGE / (columns + 1) + 0.25)),
         squeeze=False,
         layout="compressed",
     )
-    for row, caption in enumerate(captions):
+    for k, caption in enumerate(captions):
+        panels = axes[k // in_row, 2 * length * (k % in_row) :]
         for t in range(length):
-            axes[row, t].imshow(frames[row, t])
-            colored = overlay(axes[row, length + t], frames[row, t], maps[row, t], top)
-        text = axes[row, 0].set_title(caption, fontsize=6, loc="left", pad=2)
+            panels[t].imshow(frames[k, t])
+            colored = overlay(panels[length + t], frames[k, t], maps[k, t], top)
+        text = panels[0].set_title(caption, fontsize=6, loc="left", pad=2)
         text.set_in_layout(False)
     for panel in axes.flat:
         panel.set_axis_off()
     figure.get_layout_engine().set(h_pad=0.08)
-    bar = figure.colorbar(colored, ax=axes, shrink=min(1.0, 2 / count), aspect=15, pad=0.01)
+    bar = figure.colorbar(colored, ax=axes, shrink=min(1.0, 2 / rows), aspect=15, pad=0.01)
     bar.set_label("speaks for real  |  for fake", fontsize=7)
     figure.suptitle(title)
     save_figure(figure, path)

@@ -129,14 +129,12 @@ def draw_verdict(path, video, people, detectors, extractions):
     """
     rows = video["people"][:MAX_PEOPLE]
     scored = {one["checkpoint"] for person in rows for one in person["by"]}
-    able = [detector for detector in detectors if str(detector.path) in scored]
-    # The detector whose faces are shown: the first with activation maps.
-    shown = next((detector for detector in able if detector.has_maps), able[0])
+    # The detector whose faces are shown: the first with a score.
+    shown = next(detector for detector in detectors if str(detector.path) in scored)
     per_frame, unit = 1, "frame"
     if video["seconds"]:
         per_frame, unit = video["seconds"] / video["frames"], "s"
-    height = 2.1 if shown.has_maps else 1.75
-    figure = pyplot().figure(figsize=(PAGE, 0.85 + height * len(rows)), layout="constrained")
+    figure = pyplot().figure(figsize=(PAGE, 0.85 + 2.1 * len(rows)), layout="constrained")
     parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for part, person, samples in zip(parts, rows, people):
         left, right = part.subfigures(1, 2, width_ratios=(1, 1.15))
@@ -150,8 +148,7 @@ def draw_verdict(path, video, people, detectors, extractions):
         title = "highest and lowest scores"
         if len(detectors) > 1:
             title += f" of {short_name(shown.path)}"
-        if shown.has_maps:
-            title += "\nmaps: red speaks for fake, blue for real"
+        title += "\nmaps: red speaks for fake, blue for real"
         right.suptitle(title, fontsize=7)
 
     name = ascii(os.path.basename(video["path"]))[1:-1]
@@ -218,18 +215,16 @@ def draw_faces(figure, detector, samples, crops, per_frame, unit):
     order = np.argsort([-sample["score"] for sample in samples], kind="stable")
     chosen = [*order[:3], *order[-3:]] if len(order) > 5 else list(order)
     middle = detector.frames // 2
-    grid = figure.subplots(2 if detector.has_maps else 1, len(chosen), squeeze=False)
-    if detector.has_maps:
-        clips = np.stack([crops[k][: detector.frames] for k in chosen])
-        maps = detector.activation_maps(clips)[:, middle]
-        top = np.abs(maps).max() or 1.0
+    grid = figure.subplots(2, len(chosen), squeeze=False)
+    clips = np.stack([crops[k][: detector.frames] for k in chosen])
+    maps = detector.activation_maps(clips)[:, middle]
+    top = np.abs(maps).max() or 1.0
     for column, k in enumerate(chosen):
         face, sample = crops[k][middle], samples[k]
         time = sample["frame"] * per_frame
         time = f"{time:.1f}" if unit == "s" else f"{time}"
         grid[0, column].imshow(face)
         grid[0, column].set_title(f"{sample['score']:.2f}\n{time} {unit}", fontsize=6, pad=2)
-        if detector.has_maps:
-            overlay(grid[1, column], face / 255, maps[column], top)
+        overlay(grid[1, column], face / 255, maps[column], top)
     for panel in grid.flat:
         panel.set_axis_off()

@@ -3,22 +3,29 @@
 A video without a face, or one that cannot be read, never gets a number.
 """
 
+import base64
 import csv
+import hashlib
 import json
 import math
 import os
 import shutil
 import subprocess
+from html.parser import HTMLParser
+from types import SimpleNamespace
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
+import torch
 from conftest import SMALL_CLRNET, command, run, shared, stage
 from hypothesis import given
 from hypothesis import strategies as st
 
 import common
 from media import tracking
-from reporting import metrics
+from reporting import metrics, verdict_page
+from reporting.verdict import printable
 from running.folder import sha256
 from training import checkpoints
 
@@ -182,6 +189,28 @@ def test_scores_are_those_of_the_stages(runs, videos, small, tmp_path):
     }
 
 
+@pytest.mark.parametrize("name", ["extractor", "ft", "clrnet"])
+def test_the_maps_explain_the_score(runs, name):
+    """Their mean is the logit without its biases; BP-DANN's is its gradient times its features."""
+    detector = detect.Detector(runs[name], None, torch.device("cpu"))
+    rng, size = np.random.default_rng(0), detector.image_size
+    crops = rng.integers(0, 256, (2, detector.frames, size, size, 3), np.uint8)
+    maps = detector.activation_maps(crops)
+    assert maps.shape == (2, detector.frames, size, size) and maps.std() > 0
+    clips = torch.from_numpy(crops).permute(0, 1, 4, 2, 3)
+    means = detector.maps(clips / 255).mean((1, 2, 3)).numpy()
+    if name == "ft":
+        below = detect.Detector(runs["extractor"], None, torch.device("cpu"))
+        features = below.features(clips).detach().requires_grad_()
+        logits = detector.net(features)
+        (logits[:, 1] - logits[:, 0]).sum().backward()
+        expected = (features.grad * features).sum(1).detach().numpy()
+    else:
+        bias = (detector.net.head.bias[1] - detector.net.head.bias[0]).item()
+        expected = detector.score(crops)[:, 0] - bias
+    assert np.allclose(means, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_what_has_no_face_or_cannot_be_read_is_never_a_number(runs, videos, tmp_path):
     folder = tmp_path / "downloads"
     (folder / "deeper").mkdir(parents=True)
@@ -231,6 +260,19 @@ def test_what_has_no_face_or_cannot_be_read_is_never_a_number(runs, videos, tmp_
         for row in rows
     )
     assert "6 videos: " in said and "3 unreadable" in said and "1 no face found" in said
+    page = read_page(tmp_path / "v/index.html")
+    with_a_face = [v for v in result["videos"] if v["people"]]
+    assert [row["score"] for row in page.rows] == [
+        repr(person["score"]) for video in with_a_face for person in video["people"]
+    ]
+    assert [row["name"] for row in page.rows] == [
+        printable(os.path.basename(video["path"])) for video in with_a_face
+    ]
+    assert page.links == {video["picture"] for video in with_a_face}
+    assert [row["name"] for row in page.others] == [
+        os.path.basename(video["path"]) for video in result["videos"] if not video["people"]
+    ]
+    assert all(v["reason"] in page.text for v in result["videos"] if "reason" in v)
 
 
 def test_two_people_are_followed_apart(runs, videos, tmp_path):
@@ -417,6 +459,157 @@ def test_errors(runs, videos, tmp_path):
     assert "--workers" in run(
         "07_detect.py", video, "--checkpoint", runs["extractor"], *out, "--workers", 0, fails=True
     )
+
+
+# ---------------------------------------------------------------- index.html
+
+
+class Page(HTMLParser):
+    """What index.html shows, and a check that everything on it is the project's own."""
+
+    TAGS = set(
+        "html meta title style h1 h2 p ul li section form fieldset legend label input table thead "
+        "tbody tr th td button span small b a img bdi svg rect circle line script".split()
+    )
+    VOID = {"meta", "input", "img", "rect", "circle", "line"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.text, self.rows, self.others, self.links = "", [], [], set()
+        self.open, self.found, self.policy, self.hashes = [], [], "", {}
+        self.is_name = False
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        assert tag in self.TAGS, tag
+        self.found.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        values = dict(attributes)
+        assert not [name for name in values if name.startswith("on") or name in ("style", "srcset")]
+        if tag == "meta" and values.get("http-equiv"):
+            assert self.found == ["html", "meta", "meta"], "before anything that it forbids"
+            self.policy = values["content"]
+        if tag == "tr" and "data-verdict" in values:
+            self.rows.append(dict(name="", verdict=values["data-verdict"]))
+        if values.get("class") == "file" and "h2" in self.found:
+            self.others.append(dict(name=""))
+        if tag == "td" and "data-key" in values:
+            self.rows[-1][values["class"]] = values["data-key"]
+        if tag == "a":
+            assert ":" not in values["href"] and "/" not in values["href"]
+            self.links.add(unquote(values["href"]))
+        if tag == "img":
+            assert values["src"].startswith("data:image/jpeg;base64,")
+            self.rows[-1]["face"] = base64.b64decode(values["src"].split(",")[1])
+        self.is_name = tag == "bdi" and values.get("class") == "name"
+
+    def handle_endtag(self, tag):
+        assert tag in self.VOID or self.open.pop() == tag
+        self.is_name = False
+
+    def handle_data(self, text):
+        if self.open and self.open[-1] in ("style", "script"):
+            found = hashlib.sha256(text.encode()).digest()
+            self.hashes[self.open[-1]] = f"'sha256-{base64.b64encode(found).decode()}'"
+            return
+        self.text += text
+        if self.is_name:
+            part = self.others if "h2" in self.found else self.rows
+            part[-1]["name"] += text
+
+
+def read_page(path):
+    page = Page(path.read_text(encoding="utf-8"))
+    allowed = dict(part.strip().split(" ", 1) for part in page.policy.split(";"))
+    assert allowed["default-src"] == allowed["base-uri"] == allowed["form-action"] == "'none'"
+    assert allowed["img-src"] == "data:"
+    for kind in ("style", "script"):
+        assert page.found.count(kind) == 1 and allowed[f"{kind}-src"] == page.hashes[kind]
+    return page
+
+
+HOSTILE = [
+    "a \"quoted\" 'name'.mp4",
+    "<script>alert(1)<\u2215script>.mp4",
+    "</script><script>alert(1)</script>.mp4",
+    "<img src=x onerror=alert(1)>.mp4",
+    "\u202egpj.exe\u2066.mp4",
+    "\u05e9\u05dc\u05d5\u05dd.mp4",
+    "&lt;&amp;&#60;.mp4",
+    "line\nbreak.mp4",
+    "\udcff.mp4",
+    "javascript:alert(1)",
+    "--><!--.mp4",
+]
+
+
+def made_up(path, scores, picture="x.png", **more):
+    """A result as `judge_video` returns it, with one person for each of the scores."""
+    people = [
+        dict(person=k, score=s, threshold=0.5, verdict="fake" if s >= 0.5 else "real", faces=k)
+        | dict(by=[dict(checkpoint="m.pt", score=s, threshold=0.5, verdict="x")], without=[])
+        for k, s in enumerate(scores, 1)
+    ]
+    return dict(path=path, demonstration=False, people=people, picture=picture, **more)
+
+
+def write_made_up(path, results):
+    faces = np.random.default_rng(0).integers(0, 256, (1, 40, 40, 3), np.uint8)
+    rows = [
+        verdict_page.page_rows(result, [[(0, 0, (0, 0, 9, 9), faces)] for _ in result["people"]])
+        for result in results
+    ]
+    detector = SimpleNamespace(path="<b>m</b>.pt", summary=lambda: "trained on <i>x</i>")
+    verdict_page.write_page(path, rows, results, [detector])
+    return read_page(path)
+
+
+def test_names_can_do_nothing_on_the_page(tmp_path):
+    results = [made_up(f"/<b>/{name}".replace("</", "<\u2215"), [0.25, 0.75]) for name in HOSTILE]
+    results += [
+        made_up(name, [], verdict="<u>odd</u>", reason="<script>alert(2)</script>")
+        for name in HOSTILE
+    ]
+    page = write_made_up(tmp_path / "index.html", results)
+    names = [printable(os.path.basename(r["path"])) for r in results]
+    assert [row["name"] for row in page.rows[::2]] == names[: len(HOSTILE)]
+    assert [row["name"] for row in page.others] == names[len(HOSTILE) :]
+    assert "\u202e" not in page.text and "\\u202egpj" in page.text
+    assert "<script>alert(2)</script>" in page.text and "<u>odd</u>" in page.text
+    assert [row["score"] for row in page.rows[:2]] == ["0.25", "0.75"]
+    assert [row["verdict"] for row in page.rows[:2]] == ["real", "fake"]
+    assert [row["faces"] for row in page.rows[:2]] == ["1", "2"]
+    assert all(row["face"].startswith(b"\xff\xd8") for row in page.rows)
+    assert "all (22)" in page.text and "fake (11)" in page.text and "real (11)" in page.text
+    assert "Without a verdict (11)" in page.text
+
+
+@given(st.text(min_size=1))
+def test_any_name_is_shown_as_it_is_printed(name):
+    cell = verdict_page.file_cell(dict(path=name, demonstration=False), "", "x.png")
+    shown = []
+    parser = HTMLParser()
+    parser.handle_data = shown.append
+    parser.feed(f"<table>{cell}</table>")
+    parser.close()
+    folder, base = os.path.split(name)
+    assert "".join(shown) == printable(base) + printable(folder)
+
+
+def test_a_page_of_500_files(tmp_path):
+    """Its size is that of its faces, and a verdict of another kind gets a filter of its own."""
+    results = [made_up(f"{k}.mp4", [k / 500], f"{k}.png", turned=90) for k in range(500)]
+    results[0]["people"][0]["verdict"] = "unsure"
+    page = write_made_up(tmp_path / "index.html", results)
+    assert len(page.rows) == 500 and len(page.links) == 500 and not page.others
+    assert "unsure (1)" in page.text and "turned by 90 degrees" in page.text
+    size = sum(len(row["face"]) for row in page.rows) * 4 / 3
+    assert (tmp_path / "index.html").stat().st_size < size + 500 * 1500 + 10_000
+    nothing = write_made_up(tmp_path / "index.html", [made_up("x", [], verdict="v", reason="r")])
+    assert not nothing.rows and [row["name"] for row in nothing.others] == ["x"]
 
 
 # ---------------------------------------------------------------- thresholds
