@@ -410,7 +410,7 @@ def judge_video(video, found, detectors, extractions, out):
     if "reason" in found:
         return result | found
     if not found["people"]:
-        reason = f"none in {found['looked']} frames or clips"
+        reason = f"none in {found['looked']} frames or clips, upright or turned"
         return result | dict(verdict="no face found", reason=reason)
     for k, samples in enumerate(found["people"], 1):
         result["people"].append(dict(person=k, **judge(detectors, extractions, samples)))

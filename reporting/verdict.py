@@ -155,6 +155,8 @@ def draw_verdict(path, video, people, detectors, extractions):
     if len(name) >= 70:
         name = name[:67] + "..."
     title = f"{name}: {video['verdict'].upper()}"
+    if video["turned"]:
+        title += f", turned by {video['turned']} degrees"
     if len(video["people"]) > MAX_PEOPLE:
         title += f"; {len(video['people']) - MAX_PEOPLE} more people in verdicts.csv"
     color = "black"
@@ -200,6 +202,8 @@ def draw_scores(axes, person, who, frames, per_frame, unit):
         xlabel="seconds" if unit == "s" else "frame",
         ylabel="P(fake)",
     )
+    if frames == 1:
+        axes.set(xlim=(-0.5, 0.5), xticks=[], xlabel="")
     verdict = f"{person['verdict'].upper()}, P(fake) {score_text(person['score'])}"
     title = f"{who}{verdict}, {faces_text(person)}"
     axes.set_title(title, fontsize=8, loc="left", fontweight="bold")
