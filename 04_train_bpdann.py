@@ -18,9 +18,10 @@ combinations, each in its own subfolder, and model.pt is the best of them by --c
 printed if source-only with the same settings is as good by the same score.
 
 At each tenth of the training, log.csv has two scores of the target that need no labels, measured
-on at most 5,000 of its images: target_entropy, the mean entropy of the predictions (lower: more
-decided), and target_density, their soft neighborhood density (Saito et al., ICCV 2021; higher:
-denser).
+on at most 5,000 of its images: target_entropy, the mean entropy of the predictions (low: decided),
+and target_density, their soft neighborhood density as a share of its maximum (Saito et al., ICCV
+2021; high: dense). embedding.png and .pdf show the features of at most 500 images of each domain,
+and what Gf makes of them; embedding.csv has the coordinates.
 
 Target labels enter no loss and no score above, and choose no epoch or setting. --target-balance,
 the paper's protocol, reads them to draw images, and the printed AUC reads them after training.
@@ -72,6 +73,7 @@ from common import (
     write_scores,
 )
 from networks.extractor import Extractor, load_weights
+from reporting.embedding import draw_embedding, read_embeddings, write_embedding
 from reporting.metrics import auc, percent, validate
 from running.device import autocast, choose_device, choose_precision
 from running.folder import describe_data, folder_names, start_run
@@ -103,6 +105,8 @@ COLUMNS = ("lambda", *LOSSES, "source_val_auc", "source_val_loss", *TARGET_SCORE
 RUNTIME_FLAGS = ("out", "device", "scores", "workers", "test", "test_split", "choose")
 # The most target images that entropy and density are measured on.
 SCORED = 5000
+# The most images of each domain in the picture of what Gf makes of them.
+SHOWN = 500
 
 # A set on disk: `features` is a memory map (N, D), or None where images are trained on.
 DataSet = namedtuple("DataSet", "folder index features")
@@ -294,13 +298,17 @@ def draw_batches(source, target_x, model, args, device, epoch):
 
 
 @torch.inference_mode()
-def predict_logits(model, x, args, device):
-    """The label logits of features or of image paths: a (N, 2) float32 array."""
+def predict_logits(model, x, args, device, function=None):
+    """The label logits of features or of image paths: a (N, 2) float32 array.
+
+    function: what to compute instead of them; model.embed gives the embedding (N, n2).
+    """
     model.eval()
+    function = function or model
     if args.end_to_end:
         faces = Faces(x, model.image_size)
-        return predict(model, faces, args.batch, args.workers, device, "scoring")
-    return torch.cat([model(part).float() for part in x.split(4096)]).cpu().numpy()
+        return predict(function, faces, args.batch, args.workers, device, "scoring")
+    return torch.cat([function(part).float() for part in x.split(4096)]).cpu().numpy()
 
 
 # ---------------------------------------------------------------- data
@@ -421,7 +429,7 @@ def parse_args():
     text = (
         "what the grid is chosen by: the AUC on the source's validation split, or without labels "
         "the lowest entropy of the target's predictions or their highest soft neighborhood density "
-        "(default source)"
+        "(default source; none of them could be relied on, see docs/experiments.md)"
     )
     add("--choose", choices=CHOICES, default="source", help=text)
     text = "DANN from images: --source, --target and --test are folders of stage 01"
@@ -522,6 +530,27 @@ def adapt_to(name, folder, target, source, source_folder, args, width, device):
     return networks
 
 
+def show_embedding(out, networks, data, args, device):
+    """Draw what Gf makes of images of both domains: OUT/embedding.csv, .png and .pdf.
+
+    data: {domain: (DataSet, rows)}. Labels, the target's too, only color the picture.
+    """
+    images, inputs, outputs = [], [], {}
+    for domain, (of, rows) in data.items():
+        rows = draw_sample(rows, SHOWN, args.seed)
+        names = [of.index[name] for name in ("video", "frame", "label")]
+        images += [(domain, *(column[row] for column in names)) for row in rows]
+        inputs.append(load_inputs(of, rows, device))
+    if not args.end_to_end:
+        outputs["features"] = torch.cat(inputs).cpu().numpy()
+    for method, model in networks.items():
+        parts = [predict_logits(model, x, args, device, model.embed) for x in inputs]
+        outputs[method] = np.concatenate(parts)
+    write_embedding(out / "embedding.csv", images, outputs)
+    (panels,) = read_embeddings([out / "embedding.csv"]).values()
+    draw_embedding(out / "embedding", out.name, panels)
+
+
 def main():
     args = parse_args()
     targets, tests = folder_names(args.target), folder_names(args.test)
@@ -573,6 +602,8 @@ def main():
             load_inputs(sets[folder], sample, device),
         )
         networks = adapt_to(name, folder, target, labeled, args.source, args, width, device)
+        both = {"source": (source, train_rows), "target": (sets[folder], drawn[name])}
+        show_embedding(args.out / name, networks, both, args, device)
         for test_name, test in (tests or {name: folder}).items():
             rows, index = scored[test], sets[test].index
             x = load_inputs(sets[test], rows, device, stream)

@@ -75,10 +75,11 @@ def test_the_network_of_section_3_5():
 
 
 def test_no_target_label_reaches_the_training(features, copy, tmp_path):
-    """Training with the target's labels shuffled row by row gives the same weights and the same
-    log, scores of the target included, bit for bit; turning the source's labels around does not.
+    """Training with the target's labels shuffled row by row gives the same weights, the same log
+    with its scores of the target, and the same places in the picture, bit for bit; turning the
+    source's labels around does not.
     """
-    outputs, logs = [], []
+    outputs, logs, pictures = [], [], []
     for name, change in (("plain", None), ("target", "phone"), ("source", "frames")):
         folder = tmp_path / name
         shutil.copytree(features, folder)
@@ -112,8 +113,11 @@ def test_no_target_label_reaches_the_training(features, copy, tmp_path):
         )
         outputs.append(torch.load(folder / "run/phone/model.pt", weights_only=True)["model"])
         logs.append((folder / "run/phone/log.csv").read_text())
+        with open(folder / "run/phone/embedding.csv") as file:
+            pictures.append([row | {"label": ""} for row in csv.DictReader(file)])
     plain, target, source = outputs
     assert logs[0] == logs[1] != logs[2] and "nan" not in logs[0]
+    assert pictures[0] == pictures[1] != pictures[2]
     assert all(torch.equal(plain[k], target[k]) for k in plain)
     assert not all(torch.equal(plain[k], source[k]) for k in plain)
 
@@ -332,10 +336,12 @@ def test_entropy_of_known_predictions():
 
 def test_neighborhood_density_of_known_rows():
     """Equal rows: everyone is everyone's neighbor. Two groups at right angles: only one's own."""
-    assert choice.neighborhood_density(np.ones((9, 3))) == pytest.approx(math.log(8))
+    assert choice.neighborhood_density(np.ones((9, 3))) == pytest.approx(1)
     groups = np.repeat(np.eye(2), [7, 7], 0) * np.arange(1, 15)[:, None]
-    assert choice.neighborhood_density(groups) == pytest.approx(math.log(6), abs=1e-4)
-    assert math.isnan(choice.neighborhood_density(np.ones((1, 2))))
+    density = math.log(6) / math.log(13)
+    assert choice.neighborhood_density(groups) == pytest.approx(density, abs=1e-4)
+    for count in (1, 2):
+        assert math.isnan(choice.neighborhood_density(np.ones((count, 2))))
     # Row by row, as the paper has it; in chunks of any size.
     rows = np.random.default_rng(0).random((50, 2))
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -346,7 +352,7 @@ def test_neighborhood_density_of_known_rows():
         entropies.append(-(p * np.log(p)).sum())
     for chunk in (1, 7, 50, 512):
         found = choice.neighborhood_density(rows, chunk=chunk)
-        assert found == pytest.approx(np.mean(entropies), abs=1e-5)
+        assert found == pytest.approx(np.mean(entropies) / math.log(49), abs=1e-5)
 
 
 @pytest.mark.parametrize("epochs", [1, 4, 10, 23, 50])
@@ -380,7 +386,7 @@ def test_scores_in_the_log_are_those_of_the_network(features, tmp_path):
     p = torch.from_numpy(logits).softmax(1)
     density = choice.neighborhood_density(p)
     assert float(log[-1]["target_density"]) == pytest.approx(density, abs=1e-4)
-    assert f"predictions {entropy:.3f}" in output and f"density {density:.3f}" in output
+    assert f"predictions {entropy:.3f}" in output and f"density {100 * density:.1f} %" in output
 
 
 def test_a_grid_from_before_the_scores_is_not_chosen_by_them(tmp_path):
@@ -467,6 +473,11 @@ def test_end_to_end(small, tmp_path):
     run("04_train_bpdann.py", *args, "--out", part, "--scores", tmp_path / "s2")
     assert_same_tree(tmp_path / "whole", part)
     assert_same_tree(tmp_path / "s1", tmp_path / "s2")
+    picture = list(csv.DictReader(open(part / "phone/embedding.csv")))
+    assert {(r["network"], r["domain"]) for r in picture} == {
+        ("bp-dann", "source"),
+        ("bp-dann", "target"),
+    }
     checkpoint = torch.load(part / "phone/model.pt", weights_only=True)
     model = bpdann.DANN(**checkpoint["kwargs"]).eval()
     model.load_state_dict(checkpoint["model"])

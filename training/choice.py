@@ -31,14 +31,14 @@ def mean_entropy(logits):
 
 @torch.inference_mode()
 def neighborhood_density(rows, temperature=0.05, chunk=512):
-    """Soft neighborhood density of rows (N, D), from 0 to log(N - 1); nan for a single row.
+    """Soft neighborhood density of rows (N, D), as a share of its maximum log(N - 1).
 
     Saito et al., "Tune it the Right Way", ICCV 2021: rows are scaled to unit length, the softmax of
     a row's similarities to all others, divided by the temperature, is its soft neighborhood, and
     the density is the mean entropy of these. It is high where images have many equally near
-    neighbors. `chunk` rows are compared with all others at a time.
+    neighbors. `chunk` rows are compared with all others at a time. nan for fewer than three rows.
     """
-    if len(rows) < 2:
+    if len(rows) < 3:
         return math.nan
     unit = F.normalize(torch.as_tensor(rows, dtype=torch.float32))
     entropies = []
@@ -46,7 +46,7 @@ def neighborhood_density(rows, temperature=0.05, chunk=512):
         similarity = unit[start : start + chunk] @ unit.T / temperature
         similarity.diagonal(start).fill_(-math.inf)
         entropies.append(torch.special.entr(similarity.softmax(1)).sum(1))
-    return torch.cat(entropies).mean().item()
+    return torch.cat(entropies).mean().item() / math.log(len(unit) - 1)
 
 
 def score_target(logits):
@@ -67,8 +67,8 @@ def describe_scores(row):
     """The scores of a row of log.csv as text."""
     return (
         f"AUC on the source's validation split {percent(row['source_val_auc'])}, entropy of the "
-        f"target's predictions {row['target_entropy']:.4f} ({math.log(2):.4f} if all are open), "
-        f"soft neighborhood density {row['target_density']:.4f}"
+        f"target's predictions {row['target_entropy']:.4f} ({math.log(2):.4f} if undecided), "
+        f"soft neighborhood density {percent(row['target_density'])} of its maximum"
     )
 
 
@@ -113,4 +113,7 @@ def compare_with_source_only(row, source_only, choose):
     """
     print(f"source-only with the same settings: {describe_scores(source_only)}")
     if not merit(row, choose) > merit(source_only, choose):
-        print(f"warning: by {CHOICES[choose][0]}, BP-DANN is no better than source-only")
+        print(
+            f"warning: by {CHOICES[choose][0]}, BP-DANN is no better than source-only; "
+            "docs/experiments.md says how far to trust that"
+        )
