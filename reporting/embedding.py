@@ -100,7 +100,7 @@ def draw_embedding(path, target, panels, svgs=None):
         for domain, label, color, marker, area in GROUPS:
             x, y = xy[(domains == domain) & (labels == label)].T
             name = f"{domain} {('real', 'fake')[label]}"
-            panel.scatter(x, y, area, color, marker, linewidths=0.6, label=name)
+            panel.scatter(x, y, s=area, c=color, marker=marker, linewidths=0.6, label=name)
         panel.set(title=title, xticks=[], yticks=[])
         panel.set_xlabel(f"{100 * variance:.0f} % of the variance", fontsize=7)
     figure.suptitle(
