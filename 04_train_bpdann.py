@@ -14,11 +14,17 @@
 The first takes minutes on a CPU. Each target NAME gets a folder OUT/NAME with model.pt (the last
 epoch: nothing is chosen on target data), last.pt, log.csv and args.json. SCORES/NAME.csv holds the
 scores of the target's images, or of each folder of --test. With --grid, OUT/NAME/grid.csv lists all
-combinations, each in its own subfolder, and model.pt is the one with the highest AUC on the
-source's validation split.
+combinations, each in its own subfolder, and model.pt is the best of them by --choose. A warning is
+printed if source-only with the same settings is as good by the same score.
 
-Target labels enter no loss and choose no epoch or setting. --target-balance, the paper's protocol,
-reads them to draw images, and the printed AUC reads them after training.
+At each tenth of the training, log.csv has two scores of the target that need no labels, measured
+on at most 5,000 of its images: target_entropy, the mean entropy of the predictions (low: decided),
+and target_density, their soft neighborhood density as a share of its maximum (Saito et al., ICCV
+2021; high: dense). embedding.png and .pdf show the features of at most 500 images of each domain,
+and what Gf makes of them; embedding.csv has the coordinates.
+
+Target labels enter no loss and no score above, and choose no epoch or setting. --target-balance,
+the paper's protocol, reads them to draw images, and the printed AUC reads them after training.
 `--method source-only` trains the same network on the same batches with lambda = 0.
 
 The defaults are the paper's.
@@ -34,8 +40,9 @@ Deviations and choices (paper -> this script):
     10 % of a target  as many real as fake (4.2) -> drawn without looking at labels, which an
                       unlabeled set does not have, unless --target-balance is given
     target images     "all images" -> the test split if the target has splits (--target-split all)
-    grid N1, N2, p    values not given -> 256 512 1024, 32 64 128, 0.3 0.5 0.7; chosen by AUC, then
-                      by loss, on the source's val split
+    grid N1, N2, p    values not given -> 256 512 1024, 32 64 128, 0 0.3 0.5 0.7; chosen by AUC,
+                      then by loss, on the source's val split, or as --choose says
+    density           of softmax outputs, as Saito et al. have it, not of Gf's output
     precision         not given -> --precision: bfloat16 products on a CPU with such instructions,
                       float32 elsewhere; scores in float32
     end-to-end DANN   heads not given (4.6) -> the same Gf, Gy, Gd behind the backbone; Adam 1e-4
@@ -46,7 +53,6 @@ import argparse
 import copy
 import math
 import os
-import shutil
 import time
 from collections import namedtuple
 from itertools import product
@@ -65,29 +71,49 @@ from common import (
     read_index,
     rows_of_split,
     write_scores,
-    write_table,
-    write_whole,
 )
 from networks.extractor import Extractor, load_weights
+from reporting.embedding import draw_embedding, read_embeddings, write_embedding
 from reporting.metrics import auc, percent, validate
 from running.device import autocast, choose_device, choose_precision
 from running.folder import describe_data, folder_names, start_run
 from running.script import run_script
-from training.features import extractor_of, free_memory, load_features, read_features
+from training.choice import (
+    CHOICES,
+    TARGET_SCORES,
+    choose_run,
+    compare_with_source_only,
+    describe_scores,
+    is_tenth,
+    score_target,
+)
+from training.features import (
+    check_extractors,
+    extractor_of,
+    free_memory,
+    load_features,
+    read_features,
+)
 from training.loading import Faces, epoch_batches, load_batches, predict
 from training.run import Run, seed_of
 
-GRID = dict(n1=[256, 512, 1024], n2=[32, 64, 128], dropout=[0.3, 0.5, 0.7])
+GRID = dict(n1=[256, 512, 1024], n2=[32, 64, 128], dropout=[0.0, 0.3, 0.5, 0.7])
 PAPER = dict(n1=[512], n2=[64], dropout=[0.5])
 LOSSES = ("label_loss", "domain_loss", "domain_accuracy")
-COLUMNS = ("lambda", *LOSSES, "source_val_auc", "source_val_loss")
+COLUMNS = ("lambda", *LOSSES, "source_val_auc", "source_val_loss", *TARGET_SCORES)
 # Flags that may change when a run is resumed.
-RUNTIME_FLAGS = ("out", "device", "scores", "workers", "test", "test_split")
+RUNTIME_FLAGS = ("out", "device", "scores", "workers", "test", "test_split", "choose")
+# The most target images that entropy and density are measured on.
+SCORED = 5000
+# The most images of each domain in the picture of what Gf makes of them.
+SHOWN = 500
 
 # A set on disk: `features` is a memory map (N, D), or None where images are trained on.
 DataSet = namedtuple("DataSet", "folder index features")
 # The labeled source: inputs and labels for training, and inputs, labels, videos for validation.
 Source = namedtuple("Source", "x labels val_x val_labels val_videos")
+# The unlabeled target: the inputs to adapt to, and those of them (in float32) that are scored.
+Target = namedtuple("Target", "x sample")
 
 
 # ---------------------------------------------------------------- the method
@@ -159,12 +185,12 @@ class DANN(BPDANN):
         return self.extractor.activation_maps(x, head)
 
 
-def adapt(out, args, kwargs, source, target_x, device, about, content):
+def adapt(out, args, kwargs, source, target, device, about, content):
     """Train a network in OUT, or resume it; write model.pt, last.pt and log.csv.
 
     Args:
         kwargs: arguments of BPDANN or DANN.
-        source: `Source`. target_x: the target's inputs; its labels do not come here.
+        source: `Source`. target: `Target`; its labels do not come here.
         about: text for the line of settings. content: what else the checkpoints store.
 
     Returns the network and the last row of its log as a dict.
@@ -206,7 +232,7 @@ def adapt(out, args, kwargs, source, target_x, device, about, content):
         model.train()
         # Dropout draws from this seed.
         torch.manual_seed(seed_of(args.seed, epoch, 1))
-        labels, batches = draw_batches(source, target_x, model, args, device, epoch)
+        labels, batches = draw_batches(source, target.x, model, args, device, epoch)
         for k, x in enumerate(batches):
             with autocast(device, args.precision):
                 embedding = model.embed(x)
@@ -222,7 +248,7 @@ def adapt(out, args, kwargs, source, target_x, device, about, content):
             accuracy = (domain_logits.argmax(1) == domains).float().mean()
             run.record(label_loss, domain_loss, accuracy)
         run.check_losses()
-        measured = dict.fromkeys(("source_val_auc", "source_val_loss"), math.nan)
+        measured = dict.fromkeys(("source_val_auc", "source_val_loss", *TARGET_SCORES), math.nan)
         validation = None
         if len(source.val_x):
             logits = predict_logits(model, source.val_x, args, device)
@@ -230,6 +256,8 @@ def adapt(out, args, kwargs, source, target_x, device, about, content):
             measured["source_val_auc"] = auc(source.val_labels, margin(logits))
             measured["source_val_loss"] = loss.item()
             validation = validate(source.val_videos, source.val_labels, margin(logits))
+        if is_tenth(epoch, args.epochs):
+            measured |= score_target(predict_logits(model, target.sample, args, device))
         measured["lambda"] = lambdas[(epoch + 1) * run.per_epoch - 1]
         # Nothing is chosen: the last epoch is kept.
         run.end_epoch(choose_by=None, validation=validation, **measured)
@@ -275,13 +303,17 @@ def draw_batches(source, target_x, model, args, device, epoch):
 
 
 @torch.inference_mode()
-def predict_logits(model, x, args, device):
-    """The label logits of features or of image paths: a (N, 2) float32 array."""
+def predict_logits(model, x, args, device, function=None):
+    """The label logits of features or of image paths: a (N, 2) float32 array.
+
+    function: what to compute instead of them; model.embed gives the embedding (N, n2).
+    """
     model.eval()
+    function = function or model
     if args.end_to_end:
         faces = Faces(x, model.image_size)
-        return predict(model, faces, args.batch, args.workers, device, "scoring")
-    return torch.cat([model(part).float() for part in x.split(4096)]).cpu().numpy()
+        return predict(function, faces, args.batch, args.workers, device, "scoring")
+    return torch.cat([function(part).float() for part in x.split(4096)]).cpu().numpy()
 
 
 # ---------------------------------------------------------------- data
@@ -318,23 +350,9 @@ def draw_target(labels, count, balance, rng):
     return np.sort(np.concatenate([members[:half] for members in classes]))
 
 
-def check_extractors(source, sets):
-    """Exit with an error unless all sets hold features of the source's extractor."""
-    width = source.features.shape[1]
-    ours = extractor_of(source.folder)
-    for data in sets:
-        found = data.features.shape[1]
-        if found != width:
-            fail(
-                f"{data.folder} has {found} features per image, {source.folder} has {width}: use "
-                "one extractor for both"
-            )
-        theirs = extractor_of(data.folder)
-        if ours and theirs and ours["sha256"] != theirs["sha256"]:
-            fail(
-                f"{data.folder} was made by {theirs['path']}, {source.folder} by {ours['path']}: "
-                "use one extractor for both"
-            )
+def draw_sample(rows, most, seed):
+    """At most so many of the rows, drawn without looking at labels, in rising order."""
+    return np.sort(np.random.default_rng((seed, 2)).permutation(rows)[:most])
 
 
 def draw_targets(targets, sets, args):
@@ -406,13 +424,19 @@ def parse_args():
     add("--n1", type=int, nargs="+", metavar="N", help=text)
     text = "width of Gf's second layer and of Gd (default 64; with --grid 32 64 128)"
     add("--n2", type=int, nargs="+", metavar="N", help=text)
-    text = "dropout probability before Gy (default 0.5; with --grid 0.3 0.5 0.7)"
+    text = "dropout probability before Gy (default 0.5; with --grid 0 0.3 0.5 0.7)"
     add("--dropout", type=float, nargs="+", metavar="P", help=text)
     text = (
-        "train every combination of --n1, --n2 and --dropout and keep the best on the SOURCE's "
-        "validation split; choosing on target data is not offered"
+        "train every combination of --n1, --n2 and --dropout, keep the best by --choose, and "
+        "compare it with source-only; choosing by target labels is not offered"
     )
     add("--grid", action="store_true", help=text)
+    text = (
+        "what the grid is chosen by: the AUC on the source's validation split, or without labels "
+        "the lowest entropy of the target's predictions or their highest soft neighborhood density "
+        "(default source; none of them could be relied on, see docs/experiments.md)"
+    )
+    add("--choose", choices=CHOICES, default="source", help=text)
     text = "DANN from images: --source, --target and --test are folders of stage 01"
     add("--end-to-end", action="store_true", help=text)
     text = "end-to-end: a network of pretrainedmodels (default se_resnext101_32x4d)"
@@ -452,33 +476,8 @@ def parse_args():
     return args
 
 
-def choose_on_source(results, out):
-    """Write grid.csv, copy the best run's files to OUT, and return that run.
-
-    results: (folder, (N1, N2, p), network, last log row) of each run. The best has the highest AUC,
-    then the lowest loss, on the source's validation split.
-    """
-    order = sorted(results, key=lambda r: (-r[3]["source_val_auc"], r[3]["source_val_loss"]))
-    best = order[0]
-    columns = ("n1", "n2", "dropout", "source_val_auc", "source_val_loss", "chosen")
-    rows = [
-        (*point, row["source_val_auc"], row["source_val_loss"], int(folder == best[0]))
-        for folder, point, _, row in order
-    ]
-    write_table(out / "grid.csv", columns, rows)
-    for file in ("model.pt", "log.csv"):
-        with write_whole(out / file) as part:
-            shutil.copyfile(best[0] / file, part)
-    n1, n2, dropout = best[1]
-    print(
-        f"chosen on the source's validation split: N1 {n1}, N2 {n2}, p {dropout:g}; "
-        f"all in {out / 'grid.csv'}"
-    )
-    return best
-
-
-def adapt_to(name, folder, target_x, source, source_folder, args, width, device):
-    """Train on one target, with every combination of --grid; returns the network that is kept."""
+def adapt_to(name, folder, target, source, source_folder, args, width, device):
+    """Train on one target, with every combination of --grid: {method: network that is kept}."""
     out = args.out / name
     target_args = copy.copy(args)
     target_args.target = folder
@@ -495,14 +494,15 @@ def adapt_to(name, folder, target_x, source, source_folder, args, width, device)
         data=[describe_data(path, role) for path, role in roles.items()],
         extractor=None if args.end_to_end else extractor_of(source_folder),
     )
-    results = []
-    for n1, n2, dropout in product(args.n1, args.n2, args.dropout):
-        here, point_args = out, copy.copy(target_args)
-        point_args.n1, point_args.n2, point_args.dropout = n1, n2, dropout
-        if args.grid:
-            here = out / f"{n1}-{n2}-{dropout:g}"
+
+    def train_point(here, point, method):
+        """One training in the folder HERE: (HERE, point, network, last row of its log)."""
+        point_args = copy.copy(target_args)
+        point_args.method = method
+        point_args.n1, point_args.n2, point_args.dropout = point
+        if here != out:
             start_run(here, point_args, inputs=sorted(inputs), free=RUNTIME_FLAGS)
-        kwargs = dict(n1=n1, n2=n2, dropout=dropout)
+        kwargs = dict(zip(("n1", "n2", "dropout"), point))
         if args.end_to_end:
             kwargs |= dict(arch=args.arch, image_size=args.image_size)
         else:
@@ -510,19 +510,50 @@ def adapt_to(name, folder, target_x, source, source_folder, args, width, device)
         flags = {
             k: str(v) for k, v in vars(point_args).items() if k not in (*RUNTIME_FLAGS, "go_on")
         }
-        about = f"to {name}, {len(target_x)} images"
-        model, row = adapt(
-            here, point_args, kwargs, source, target_x, device, about, content | dict(args=flags)
-        )
-        results.append((here, (n1, n2, dropout), model, row))
-    _, _, model, row = choose_on_source(results, out) if args.grid else results[0]
+        about = f"to {name}, {len(target.x)} images"
+        more = content | dict(args=flags)
+        trained = adapt(here, point_args, kwargs, source, target, device, about, more)
+        return here, point, *trained
+
+    points = list(product(args.n1, args.n2, args.dropout))
+    if args.grid:
+        folders = {point: out / "{}-{}-{:g}".format(*point) for point in points}
+        results = [train_point(folders[point], point, args.method) for point in points]
+        _, point, model, row = choose_run(results, args.choose, out)
+    else:
+        _, _, model, row = train_point(out, points[0], args.method)
     print(
         f"last epoch: label loss {row['label_loss']:.4f}, domain loss {row['domain_loss']:.4f} "
         f"({math.log(2):.4f} if the domains cannot be told apart), domain accuracy "
-        f"{percent(row['domain_accuracy'])}, AUC on the source's validation split "
-        f"{percent(row['source_val_auc'])}"
+        f"{percent(row['domain_accuracy'])}, {describe_scores(row)}"
     )
-    return model
+    networks = {args.method: model}
+    if args.grid and args.method == "bp-dann":
+        here = out / f"{folders[point].name}-source-only"
+        _, _, networks["source-only"], source_only = train_point(here, point, "source-only")
+        compare_with_source_only(row, source_only, args.choose)
+    return networks
+
+
+def show_embedding(out, networks, data, args, device):
+    """Draw what Gf makes of images of both domains: OUT/embedding.csv, .png and .pdf.
+
+    data: {domain: (DataSet, rows)}. Labels, the target's too, only color the picture.
+    """
+    images, inputs, outputs = [], [], {}
+    for domain, (of, rows) in data.items():
+        rows = draw_sample(rows, SHOWN, args.seed)
+        names = [of.index[name] for name in ("video", "frame", "label")]
+        images += [(domain, *(column[row] for column in names)) for row in rows]
+        inputs.append(load_inputs(of, rows, device))
+    if not args.end_to_end:
+        outputs["features"] = torch.cat(inputs).cpu().numpy()
+    for method, model in networks.items():
+        parts = [predict_logits(model, x, args, device, model.embed) for x in inputs]
+        outputs[method] = np.concatenate(parts)
+    write_embedding(out / "embedding.csv", images, outputs)
+    (panels,) = read_embeddings([out / "embedding.csv"]).values()
+    draw_embedding(out / "embedding", out.name, panels)
 
 
 def main():
@@ -570,12 +601,18 @@ def main():
     )
 
     for name, folder in targets.items():
-        target_x = load_inputs(sets[folder], drawn[name], device, stream, args.precision)
-        model = adapt_to(name, folder, target_x, labeled, args.source, args, width, device)
+        sample = draw_sample(drawn[name], SCORED, args.seed)
+        target = Target(
+            load_inputs(sets[folder], drawn[name], device, stream, args.precision),
+            load_inputs(sets[folder], sample, device),
+        )
+        networks = adapt_to(name, folder, target, labeled, args.source, args, width, device)
+        both = {"source": (source, train_rows), "target": (sets[folder], drawn[name])}
+        show_embedding(args.out / name, networks, both, args, device)
         for test_name, test in (tests or {name: folder}).items():
             rows, index = scored[test], sets[test].index
             x = load_inputs(sets[test], rows, device, stream)
-            logits = margin(predict_logits(model, x, args, device))
+            logits = margin(predict_logits(networks[args.method], x, args, device))
             file = args.scores / f"{test_name}.csv"
             write_scores(file, index, rows, logits)
             value = percent(auc(index["label"][rows], logits))

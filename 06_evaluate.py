@@ -32,7 +32,10 @@ and these figures, as PNG and PDF, as wide as a paper's column or page:
                       (FeatureTransfer, Figure 3)
     compression_NAME  AUC and mean scores against compression, if there are scores of NAME-crf23,
                       NAME-crf40 ... (01 --crf)
-    learning          with --runs: losses and validation AUC of each run by epoch
+    learning          with --runs: losses and validation AUC of each run by epoch, and the scores
+                      of 04's target that need no labels
+    embedding1_NAME   with --runs: what 04's networks make of source and target images; runs that
+                      drew the same images stand side by side
 
 Repeated trainings of a detector are folders DETECTOR@SEED, where SEED is a number. Where there are
 several, tables, report and bars show their mean and sample standard deviation in one row DETECTOR,
@@ -72,6 +75,7 @@ from common import (
     write_table,
 )
 from reporting import charts, papers
+from reporting.embedding import draw_embedding, read_embeddings
 from reporting.metrics import LEVELS, METRICS, evaluate, pool_repeats, roc
 from reporting.report import versions, write_report
 from reporting.tables import (
@@ -86,6 +90,8 @@ from running.script import run_script
 
 # Bins of 0..1 in the figures of scores.
 BINS = 40
+# Endings of the columns of log.csv that the learning curves show.
+DRAWN = ("loss", "auc", "accuracy", "entropy", "density")
 
 
 def parse_args():
@@ -163,7 +169,7 @@ def read_runs(folder):
     runs = {}
     for path in sorted(folder.rglob("log.csv")):
         columns = list(read_table(path, ("epoch",)))
-        drawn = [name for name in columns if name.endswith(("loss", "auc", "accuracy"))]
+        drawn = [name for name in columns if name.endswith(DRAWN)]
         kinds = {name: (float, "nan") for name in ("epoch", *drawn)}
         log = read_table(path, ("epoch",), kinds)
         if len(log["epoch"]):
@@ -216,7 +222,7 @@ def write_results(path, results):
         fail(f"cannot write {path} ({error.strerror}): give another --out")
 
 
-def draw_figures(out, files, results, pooled, sets, runs):
+def draw_figures(out, files, results, pooled, sets, runs, embeddings):
     """Draw all figures; returns {name: SVG text} for the report. files: {(detector, set): dict}.
 
     Curves and scores are drawn of each training, from `results`; values with their spread are drawn
@@ -252,6 +258,8 @@ def draw_figures(out, files, results, pooled, sets, runs):
         charts.draw_compression(path, base, levels, scored, results, means, svgs)
     if runs:
         charts.draw_learning(out / "learning", runs, svgs)
+    for k, (key, panels) in enumerate(embeddings.items(), 1):
+        draw_embedding(out / f"embedding{k}_{key[0]}", key[0], panels, svgs)
     return svgs
 
 
@@ -270,6 +278,7 @@ def main():
     if not paths:
         fail(f"no score files in {args.scores}: it should contain DETECTOR/NAME.csv")
     runs = read_runs(args.runs) if args.runs else {}
+    embeddings = read_embeddings(sorted(args.runs.rglob("embedding.csv"))) if args.runs else {}
     faces = [count_faces(name, folder) for name, folder in folders.items()]
 
     print(f"{len(paths)} score files, {args.resamples} resamples each", flush=True)
@@ -289,7 +298,7 @@ def main():
 
     write_results(args.out / "results.csv", results)
     write_tables(args.out / "tables.md", pooled, detectors, sets)
-    svgs = draw_figures(args.out, files, results, pooled, sets, runs)
+    svgs = draw_figures(args.out, files, results, pooled, sets, runs, embeddings)
     print_auc_and_eer(pooled, detectors, sets)
     for table in papers.TABLES:
         rows = paper_table(pooled, table)

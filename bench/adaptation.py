@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Does adaptation help? Source-only, BP-DANN and end-to-end DANN on videos with a domain shift.
 
-    python bench/adaptation.py --out /tmp/adaptation      # five seeds: about 50 minutes on 2 cores
+    python bench/adaptation.py --out /tmp/adaptation      # five seeds: about 60 minutes on 2 cores
+    python bench/adaptation.py --out /tmp/adaptation --only scores   # the scores without labels
     python bench/adaptation.py --out /tmp/a --seeds 1 --identities 6 --frames 6 --epochs 2 \\
         --dann-epochs 1 --no-record                       # a trial
 
@@ -23,16 +24,29 @@ the paper's. Its 50 epochs are 16,850 steps; 50 epochs of the few images here ar
 which a learning rate of 1e-4 moves little. So 1000 epochs are taken: 3,000 steps. For the same
 reason DANN, from random weights, takes batches of 16 instead of 128 in its 20 epochs: 600 steps.
 
+Before and after that, it is measured which score that needs no target label can be trusted (04
+--choose). BP-DANN is trained with several widths and p, and each score of the trained networks is
+compared with the target's true AUC. First on the two moons of Ganin et al. (2016, section 5.1),
+where the target is the source turned by 35 degrees, and both are seen through 256 random features;
+then on the features of the four targets. To be cheap, each of these trainings has 100 epochs at a
+learning rate of 1e-3.
+
 Printed and appended to bench/RESULTS.md: for each target the mean AUC over the seeds with its 95 %
 interval (Student's t over seeds), and the mean of the paired difference BP-DANN minus source-only
-with its own.
+with its own; and how each score ranks the trainings.
 """
 
+import contextlib
 import csv
+import io
 import json
 import platform
+import tempfile
 import time
+from importlib import import_module
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from side_by_side import append_to_results, arguments, run_stage, table
@@ -41,6 +55,20 @@ METHODS = ("Deepfakes", "FaceSwap", "Face2Face", "NeuralTextures")
 TARGETS = tuple(f"phone-{method}" for method in METHODS)
 THIRD = 1000  # seed of the third set's people
 SMALL = ("--weights", "none", "--device", "cpu")
+# The grid by which scores are judged.
+WIDTHS = ((256, 32), (512, 64))
+DROPOUT = {"moons": (0.0, 0.5), "faces": (0.0, 0.3, 0.5, 0.7)}
+MOONS_SEEDS = 5
+# What is compared with the target's AUC, with 1 where a higher value should be better.
+SCORES = {
+    "AUC on the source": ("source_auc", 1),
+    "loss on the source": ("source_loss", -1),
+    "entropy": ("entropy", -1),
+    "density of the softmax": ("density", 1),
+    "density of Gf's output": ("density_gf", 1),
+}
+GRID_COLUMNS = ("group", "method", "n1", "n2", "dropout", "auc")
+GRID_COLUMNS += tuple(name for name, _ in SCORES.values())
 
 
 def stage(script, *args):
@@ -186,6 +214,229 @@ def circumstances(minutes):
     return f"{platform.processor() or platform.machine()}, {versions}, {minutes:.0f} minutes"
 
 
+# ---------------------------------------------------------------- scores that need no target label
+
+
+def make_moons(seed, count=300):
+    """The source, its validation split and the target of the two moons: {name: (x, labels)}."""
+    from sklearn.datasets import make_moons
+
+    rng = np.random.default_rng(seed)
+    directions, phases = rng.normal(size=(2, 256)), rng.uniform(0, 2 * np.pi, 256)
+    turn = np.deg2rad(35)
+    turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    sets = {}
+    for k, name in enumerate(("train", "val", "target")):
+        x, labels = make_moons(count, noise=0.1, random_state=3 * seed + k)
+        # The middle of the two moons.
+        x = x - (0.5, 0.25)
+        x = x @ turned if name == "target" else x
+        sets[name] = (2**0.5 * np.cos(x @ directions + phases)).astype(np.float32), labels
+    return sets
+
+
+def read_faces(folder):
+    """The source's splits and the targets of a seed's features: {name: (x, labels)}."""
+    from training.features import read_features
+
+    features, index = read_features(folder / "source")
+    split = np.array(index["split"])
+    sets = {
+        name: (features[split == name], index["label"][split == name]) for name in ("train", "val")
+    }
+    for target in TARGETS:
+        features, index = read_features(folder / target)
+        sets[target] = np.array(features), index["label"]
+    return sets
+
+
+def train_grid(kind, name, sets, seed):
+    """Train all points of the grid on the sets of one seed: a list of dicts of GRID_COLUMNS.
+
+    Source-only does not depend on the target, so it is trained once for all targets.
+    """
+    import torch
+
+    bpdann = import_module("04_train_bpdann")
+    sets = {of: (torch.from_numpy(x), labels.astype(np.int64)) for of, (x, labels) in sets.items()}
+    (x, labels), (val_x, val_labels) = sets.pop("train"), sets.pop("val")
+    nothing = val_labels[:0]
+    source = bpdann.Source(x, torch.from_numpy(labels), val_x[:0], nothing, [])
+    args = SimpleNamespace(seed=seed, end_to_end=False, lr=1e-3, epochs=100, batch=128)
+    args.precision, cpu = "fp32", torch.device("cpu")
+    rows = []
+    for (n1, n2), dropout, method in product(WIDTHS, DROPOUT[kind], ("source-only", *sets)):
+        args.method = "bp-dann" if method in sets else method
+        adapted_to = method if method in sets else next(iter(sets))
+        target = bpdann.Target(sets[adapted_to][0], sets[adapted_to][0])
+        kwargs = dict(dimensions=x.shape[1], n1=n1, n2=n2, dropout=dropout)
+        with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
+            model, _ = bpdann.adapt(Path(out), args, kwargs, source, target, cpu, "", {})
+        point = dict(method=args.method, n1=n1, n2=n2, dropout=dropout)
+        point |= score_source(bpdann, model, val_x, val_labels, args)
+        for of in [method] if method in sets else sets:
+            scores = score_on(bpdann, model, *sets[of], args)
+            rows.append(point | scores | dict(group=f"{name} {of}"))
+    return rows
+
+
+def score_source(bpdann, model, x, labels, args):
+    """AUC and loss on the source's validation split."""
+    import torch
+
+    from common import margin
+    from reporting.metrics import auc
+
+    logits = bpdann.predict_logits(model, x, args, torch.device("cpu"))
+    loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
+    return dict(source_auc=auc(labels, margin(logits)), source_loss=loss.item())
+
+
+def score_on(bpdann, model, x, labels, args):
+    """The target's true AUC, and its scores without labels."""
+    import torch
+
+    from common import margin
+    from reporting.metrics import auc
+    from training.choice import neighborhood_density, score_target
+
+    logits = bpdann.predict_logits(model, x, args, torch.device("cpu"))
+    embedding = bpdann.predict_logits(model, x, args, torch.device("cpu"), model.embed)
+    entropy, density = score_target(logits).values()
+    density_gf = neighborhood_density(embedding)
+    true = auc(labels, margin(logits))
+    return dict(auc=true, entropy=entropy, density=density, density_gf=density_gf)
+
+
+def grids(out, kind, seeds):
+    """All rows of a kind of data; those of a seed are kept in OUT/scores-without-labels."""
+    from common import read_table, write_table
+
+    rows = []
+    for seed in seeds:
+        path = out / f"scores-without-labels/{kind}-{seed}.csv"
+        if not path.exists():
+            print(f"  grid of {kind}, seed {seed}", flush=True)
+            sets = make_moons(seed)
+            if kind == "faces":
+                sets = read_faces(out / f"seed-{seed}/features")
+            found = train_grid(kind, f"seed {seed}", sets, seed)
+            write_table(path, GRID_COLUMNS, [[row[c] for c in GRID_COLUMNS] for row in found])
+        numbers = {column: (float, "nan") for column in GRID_COLUMNS[2:]}
+        columns = read_table(path, GRID_COLUMNS, numbers)
+        rows += [dict(zip(columns, values)) for values in zip(*columns.values())]
+    return rows
+
+
+def correlation(rows, score):
+    """Spearman's rank correlation of a score with the AUC; nan where all values are equal."""
+    from scipy.stats import spearmanr
+
+    scores, true = [score(row) for row in rows], [row["auc"] for row in rows]
+    if np.ptp(scores) == 0 or np.ptp(true) == 0:
+        return np.nan
+    return spearmanr(scores, true).statistic
+
+
+def judge(rows):
+    """How the scores rank BP-DANN's trainings, and what is gained by a choice: a table's lines."""
+    adapted = [row for row in rows if row["method"] == "bp-dann"]
+    before = {point_of(row): row for row in rows if row["method"] == "source-only"}
+    groups = {}
+    for row in adapted:
+        groups.setdefault(row["group"], []).append(row)
+
+    def agreement(of):
+        """How often `of` and the AUC say the same about BP-DANN and source-only, in percent."""
+        pairs = [(row, before[point_of(row)]) for row in adapted]
+        return f"{100 * np.mean([(of(a) > of(b)) == (a['auc'] > b['auc']) for a, b in pairs]):.0f}"
+
+    lines = []
+    for title, (name, sign) in SCORES.items():
+
+        def score(row, name=name, sign=sign):
+            return sign * row[name]
+
+        within = [correlation(group, score) for group in groups.values()]
+        within = [value for value in within if not np.isnan(value)]
+        above = f"{sum(value > 0 for value in within)} of {len(groups)} above 0"
+        of_targets = f"{np.mean(within):+.2f} ({above})" if within else "undefined"
+        chosen = 100 * np.mean([max(group, key=score)["auc"] for group in groups.values()])
+        over_all = f"{correlation(adapted, score):+.2f}".replace("+nan", "undefined")
+        lines.append((title, over_all, of_targets, f"{chosen:.1f}", agreement(score)))
+    ahead = 100 * np.mean([row["auc"] > before[point_of(row)]["auc"] for row in adapted])
+    paper = [row for row in adapted if (row["n1"], row["n2"], row["dropout"]) == (512, 64, 0.5)]
+    best = [max(group, key=lambda row: row["auc"]) for group in groups.values()]
+    for title, of, right in (
+        ("nothing: the mean of BP-DANN's trainings", adapted, f"{ahead:.0f} (always BP-DANN)"),
+        ("nothing: N1 512, N2 64, p 0.5", paper, ""),
+        ("the target's true AUC", best, "100"),
+        ("source-only, the mean of its trainings", before.values(), ""),
+    ):
+        lines.append((title, "", "", f"{100 * np.mean([row['auc'] for row in of]):.1f}", right))
+    header = (
+        "chosen by",
+        "rank correlation over all",
+        "of each target and seed, mean",
+        "AUC of the chosen, mean",
+        "right about source-only, %",
+    )
+    return table(header, lines)
+
+
+def point_of(row):
+    """What a training of BP-DANN and one of source-only have in common."""
+    return tuple(row[name] for name in ("group", "n1", "n2", "dropout"))
+
+
+def by_dropout(rows):
+    """Mean AUC of the target by p, source-only and BP-DANN, and the source's lowest AUC: a text."""
+    texts = []
+    for dropout in sorted({row["dropout"] for row in rows}):
+        of = {
+            method: [r["auc"] for r in rows if (r["method"], r["dropout"]) == (method, dropout)]
+            for method in ("source-only", "bp-dann")
+        }
+        means = " and ".join(
+            f"{method} {100 * np.mean(v):.1f} ({100 * min(v):.1f} to {100 * max(v):.1f})"
+            for method, v in of.items()
+        )
+        texts.append(f"p = {dropout:g}: {means}")
+    lowest = 100 * min(row["source_auc"] for row in rows)
+    return f"Target AUC by p: {'; '.join(texts)}. The source's AUC is at least {lowest:.1f}."
+
+
+def measure_scores(out, kind, seeds):
+    """Train the grid on one kind of data: lines for the report."""
+    rows = grids(out, kind, seeds)
+    groups = len({row["group"] for row in rows})
+    title = dict(moons="Two moons", faces="The four targets")[kind]
+    points = len(WIDTHS) * len(DROPOUT[kind])
+    lines = [f"{title}: {groups} targets and seeds, {points} settings each.", ""]
+    return [*lines, *judge(rows), "", by_dropout(rows), ""]
+
+
+def measure_adaptation(args):
+    """Source-only, BP-DANN and DANN on all targets."""
+    start = time.perf_counter()
+    print("third set", flush=True)
+    extractor = make_third_set(args.out / "third", args)
+    found = []
+    for seed in range(args.seeds):
+        print(f"seed {seed}", flush=True)
+        found.append(one_seed(args.out / f"seed-{seed}", seed, extractor, args))
+    lines = result_lines(found)
+    title = f"AUC in percent, image level, mean over {args.seeds} seeds ± 95 % interval"
+    print("\n".join(["", title, "", *lines]))
+    flags = (
+        f"--out OUT --seeds {args.seeds} --identities {args.identities} --frames {args.frames} "
+        f"--epochs {args.epochs} --dann-epochs {args.dann_epochs}"
+    )
+    where = circumstances((time.perf_counter() - start) / 60)
+    text = f"{where}. {title} (Student's t over seeds)."
+    append_to_results(args, flags, text, lines)
+
+
 def main():
     parser = arguments(__doc__, rounds=None)
     parser.add_argument(
@@ -209,25 +460,25 @@ def main():
         default=20,
         help="of end-to-end DANN (default 20, as in Figure 3)",
     )
+    parser.add_argument(
+        "--only",
+        choices=("scores", "adaptation"),
+        help="only the scores without labels (on features that are in OUT), or only the rest",
+    )
     args = parser.parse_args()
     args.out = args.out.resolve()
-    start = time.perf_counter()
-    print("third set", flush=True)
-    extractor = make_third_set(args.out / "third", args)
-    found = []
-    for seed in range(args.seeds):
-        print(f"seed {seed}", flush=True)
-        found.append(one_seed(args.out / f"seed-{seed}", seed, extractor, args))
-    lines = result_lines(found)
-    title = f"AUC in percent, image level, mean over {args.seeds} seeds ± 95 % interval"
-    print("\n".join(["", title, "", *lines]))
-    flags = (
-        f"--out OUT --seeds {args.seeds} --identities {args.identities} --frames {args.frames} "
-        f"--epochs {args.epochs} --dann-epochs {args.dann_epochs}"
-    )
-    where = circumstances((time.perf_counter() - start) / 60)
-    text = f"{where}. {title} (Student's t over seeds)."
-    append_to_results(args, flags, text, lines)
+    if args.only != "adaptation":
+        print("\n".join(measure_scores(args.out, "moons", range(MOONS_SEEDS))), flush=True)
+    if args.only != "scores":
+        measure_adaptation(args)
+    if args.only != "adaptation":
+        start = time.perf_counter()
+        lines = []
+        for kind, seeds in (("moons", range(MOONS_SEEDS)), ("faces", range(args.seeds))):
+            lines += measure_scores(args.out, kind, seeds)
+        print("\n".join(lines))
+        text = circumstances((time.perf_counter() - start) / 60)
+        append_to_results(args, f"--out OUT --seeds {args.seeds} --only scores", text, lines)
 
 
 if __name__ == "__main__":

@@ -194,23 +194,26 @@ def draw_bars(path, panels, sets, results, title, svgs):
 def draw_learning(path, runs, svgs):
     """Learning curves, one row per run: losses on the left, validation metrics on the right.
 
-    runs: {name: {column of log.csv: values}}.
+    The entropy of 04's target is drawn with the losses, and its density with the metrics. runs:
+    {name: {column of log.csv: values}}.
     """
     figure, rows = pyplot().subplots(
         len(runs), 2, figsize=(PAGE, 0.3 + 1.3 * len(runs)), layout="constrained", squeeze=False
     )
     for (left, right), (name, log) in zip(rows, runs.items()):
-        losses = [column for column in log if column.endswith("loss")]
-        rates = [column for column in log if column.endswith(("auc", "accuracy"))]
+        losses = [column for column in log if column.endswith(("loss", "entropy"))]
+        rates = [column for column in log if column.endswith(("auc", "accuracy", "density"))]
         rates = [column for column in rates if not np.isnan(log[column]).all()]
         for axes, columns, scale in ((left, losses, 1), (right, rates, 100)):
             for k, column in enumerate(columns):
+                # The scores of 04's target are measured at tenths of the training.
+                measured = ~np.isnan(log[column])
                 axes.plot(
-                    log["epoch"],
-                    log[column] * scale,
+                    log["epoch"][measured],
+                    log[column][measured] * scale,
                     color=COLORS[k],
                     linestyle=STYLES[k],
-                    marker="." if len(log["epoch"]) < 30 else "",
+                    marker="." if measured.sum() < 30 else "",
                     markersize=3,
                     label=column.replace("_", " ").replace("auc", "AUC"),
                 )

@@ -164,6 +164,7 @@ def figures_section(svgs):
         yield compression
     yield heading("learning")
     yield figures("learning") or "<p>No runs were given (<code>--runs</code>).</p>"
+    yield figures("embedding")
 
 
 def data_section(results, sets, faces):

@@ -12,8 +12,8 @@ import pytest
 import torch
 from conftest import assert_same_tree, run, run_and_kill, stage
 
+from training import choice, loading
 from training import features as feature_files
-from training import loading
 
 bpdann = stage("04_train_bpdann")
 SHORT = ("--epochs", 4, "--batch", 4, "--device", "cpu")
@@ -75,10 +75,11 @@ def test_the_network_of_section_3_5():
 
 
 def test_no_target_label_reaches_the_training(features, copy, tmp_path):
-    """Training with the target's labels shuffled row by row gives the same weights, bit for bit;
-    turning the source's
-    labels around does not."""
-    outputs = []
+    """Training with the target's labels shuffled row by row gives the same weights, the same log
+    with its scores of the target, and the same places in the picture, bit for bit; turning the
+    source's labels around does not.
+    """
+    outputs, logs, pictures = [], [], []
     for name, change in (("plain", None), ("target", "phone"), ("source", "frames")):
         folder = tmp_path / name
         shutil.copytree(features, folder)
@@ -111,7 +112,12 @@ def test_no_target_label_reaches_the_training(features, copy, tmp_path):
             folder / "s",
         )
         outputs.append(torch.load(folder / "run/phone/model.pt", weights_only=True)["model"])
+        logs.append((folder / "run/phone/log.csv").read_text())
+        with open(folder / "run/phone/embedding.csv") as file:
+            pictures.append([row | {"label": ""} for row in csv.DictReader(file)])
     plain, target, source = outputs
+    assert logs[0] == logs[1] != logs[2] and "nan" not in logs[0]
+    assert pictures[0] == pictures[1] != pictures[2]
     assert all(torch.equal(plain[k], target[k]) for k in plain)
     assert not all(torch.equal(plain[k], source[k]) for k in plain)
 
@@ -264,77 +270,132 @@ def test_other_test_sets_without_training_again(features, tmp_path):
     assert len(list(csv.DictReader(open(tmp_path / "s/phone.csv")))) == 48
 
 
-def test_grid_is_chosen_on_the_source(features, tmp_path):
-    """All combinations in grid.csv; the chosen one is best on the source's validation split,
-    whatever the target's labels are.
+def grid_args(folder, out, *flags):
+    return (
+        *("--grid", "--n1", 16, 32, "--n2", 4, "--dropout", 0, 0.5, *SHORT, "--lr", 1e-2),
+        *("--source", folder / "frames", "--target", folder / "phone"),
+        *("--out", out / "r", "--scores", out / "s", *flags),
+    )
+
+
+def test_grid_is_chosen_without_target_labels(features, tmp_path):
+    """All combinations are in grid.csv. By each score the chosen one is the best, and turning all
+    labels of the target around changes nothing. A choice by another score trains nothing again.
     """
-    chosen = []
-    for name in ("plain", "turned"):
-        folder = tmp_path / name
-        shutil.copytree(features, folder)
-        if name == "turned":  # every label of the target turned around
-            rows = list(csv.reader(open(folder / "phone/index.csv")))
-            column = rows[0].index("label")
-            csv.writer(open(folder / "phone/index.csv", "w", newline="")).writerows(
-                [
-                    rows[0],
-                    *([*r[:column], "10"[int(r[column])], *r[column + 1 :]] for r in rows[1:]),
-                ]
-            )
-        run(
-            "04_train_bpdann.py",
-            "--grid",
-            "--n1",
-            16,
-            32,
-            "--n2",
-            4,
-            "--dropout",
-            0.1,
-            0.5,
-            "--source",
-            folder / "frames",
-            "--target",
-            folder / "phone",
-            *SHORT,
-            "--lr",
-            1e-3,
-            "--out",
-            folder / "r",
-            "--scores",
-            folder / "s",
-        )
-        grid = list(csv.DictReader(open(folder / "r/phone/grid.csv")))
-        assert {(r["n1"], r["n2"], r["dropout"]) for r in grid} == {
-            (a, "4", p) for a in ("16", "32") for p in ("0.1", "0.5")
-        }
+    turned = tmp_path / "turned"
+    shutil.copytree(features, turned)
+    header, *rows = csv.reader(open(turned / "phone/index.csv"))
+    column = header.index("label")
+    rows = [[*r[:column], "10"[int(r[column])], *r[column + 1 :]] for r in rows]
+    csv.writer(open(turned / "phone/index.csv", "w", newline="")).writerows([header, *rows])
+    best_by = dict(
+        source=lambda r: (-float(r["source_val_auc"]), float(r["source_val_loss"])),
+        entropy=lambda r: float(r["target_entropy"]),
+        density=lambda r: -float(r["target_density"]),
+    )
+    found = []
+    for k, (choose, folder) in enumerate(
+        [*((choose, features) for choose in best_by), ("entropy", turned)]
+    ):
+        out = tmp_path / folder.name
+        output = run("04_train_bpdann.py", *grid_args(folder, out, "--choose", choose))
+        trained = output.count(" steps in ")
+        assert trained == 5 if k in (0, 3) else trained <= 1
+        grid = list(csv.DictReader(open(out / "r/phone/grid.csv")))
+        points = [(a, "4", p) for a in ("16", "32") for p in ("0.0", "0.5")]
+        assert sorted((r["n1"], r["n2"], r["dropout"]) for r in grid) == points
         (best,) = [r for r in grid if r["chosen"] == "1"]
-        assert all(
-            (-float(best["source_val_auc"]), float(best["source_val_loss"]))
-            <= (-float(r["source_val_auc"]), float(r["source_val_loss"]))
-            for r in grid
-        )
-        run_of_best = folder / "r/phone" / f"{best['n1']}-{best['n2']}-{best['dropout']}"
-        assert (run_of_best / "model.pt").read_bytes() == (folder / "r/phone/model.pt").read_bytes()
-        assert torch.load(folder / "r/phone/model.pt", weights_only=True)["kwargs"]["n1"] == int(
-            best["n1"]
-        )
-        chosen.append(grid)
-    assert chosen[0] == chosen[1]
-    out = (
-        "--source",
-        features / "frames",
-        "--target",
-        features / "phone",
-        "--out",
-        tmp_path / "x",
-        "--scores",
-        tmp_path / "x",
+        assert best_by[choose](best) == min(map(best_by[choose], grid))
+        assert {r["chosen_by"] for r in grid} == {choose}
+        name = f"{best['n1']}-4-{float(best['dropout']):g}"
+        kept, of_best = (out / f"r/phone/{part}model.pt" for part in ("", f"{name}/"))
+        assert kept.read_bytes() == of_best.read_bytes()
+        # Source-only with the same settings is compared by the same score.
+        log = list(csv.DictReader(open(out / f"r/phone/{name}-source-only/log.csv")))
+        assert {row["lambda"] for row in log} == {"0.0"}
+        no_better = best_by[choose](best) >= best_by[choose](log[-1])
+        assert ("BP-DANN is no better than source-only" in output) == no_better
+        found.append(grid)
+    assert found[1] == found[3]
+    out = grid_args(features, tmp_path / "x")
+    assert "need --grid" in run("04_train_bpdann.py", *out[1:], fails=True)
+    assert "--end-to-end takes one" in run("04_train_bpdann.py", *out, "--end-to-end", fails=True)
+
+
+# ---------------------------------------------------------------- scores that need no target label
+
+
+def test_entropy_of_known_predictions():
+    assert choice.mean_entropy(np.zeros((5, 2))) == pytest.approx(math.log(2))
+    assert choice.mean_entropy(np.array([[0, 2000], [2000, 0]], np.float32)) == 0
+    p = 0.9
+    entropy = -p * math.log(p) - (1 - p) * math.log(1 - p)
+    logits = np.array([[0, math.log(p / (1 - p))], [0, 0]])
+    assert choice.mean_entropy(logits) == pytest.approx((entropy + math.log(2)) / 2)
+
+
+def test_neighborhood_density_of_known_rows():
+    """Equal rows: everyone is everyone's neighbor. Two groups at right angles: only one's own."""
+    assert choice.neighborhood_density(np.ones((9, 3))) == pytest.approx(1)
+    groups = np.repeat(np.eye(2), [7, 7], 0) * np.arange(1, 15)[:, None]
+    density = math.log(6) / math.log(13)
+    assert choice.neighborhood_density(groups) == pytest.approx(density, abs=1e-4)
+    for count in (1, 2):
+        assert math.isnan(choice.neighborhood_density(np.ones((count, 2))))
+    # Row by row, as the paper has it; in chunks of any size.
+    rows = np.random.default_rng(0).random((50, 2))
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    entropies = []
+    for k in range(50):
+        weights = np.exp(np.delete(unit @ unit[k], k) / 0.05)
+        p = weights / weights.sum()
+        entropies.append(-(p * np.log(p)).sum())
+    for chunk in (1, 7, 50, 512):
+        found = choice.neighborhood_density(rows, chunk=chunk)
+        assert found == pytest.approx(np.mean(entropies) / math.log(49), abs=1e-5)
+
+
+@pytest.mark.parametrize("epochs", [1, 4, 10, 23, 50])
+def test_scores_are_measured_at_tenths_of_the_training(epochs):
+    measured = [epoch for epoch in range(epochs) if choice.is_tenth(epoch, epochs)]
+    assert len(measured) == min(10, epochs) and measured[-1] == epochs - 1
+    assert all(abs((epoch + 1) * 10 / epochs - k - 1) < 10 / epochs
+               for k, epoch in enumerate(measured) if epochs >= 10)  # fmt: skip
+
+
+def test_scores_in_the_log_are_those_of_the_network(features, tmp_path):
+    """Between the tenths they are nan, and a log that was begun without them can be resumed."""
+    args = (
+        *("--source", features / "frames", "--target", features / "phone", *SHORT[2:]),
+        *("--out", tmp_path / "r", "--scores", tmp_path / "s"),
     )
-    assert "need --grid" in run("04_train_bpdann.py", *out, "--n1", 8, 16, fails=True)
-    assert "--end-to-end takes one" in run(
-        "04_train_bpdann.py", *out, "--grid", "--end-to-end", fails=True
-    )
+    run("04_train_bpdann.py", *args, "--epochs", 1)
+    last = tmp_path / "r/phone/last.pt"
+    saved = torch.load(last, weights_only=True)
+    saved["log"] = [row[:-2] for row in saved["log"]]
+    torch.save(saved, last)
+    output = run("04_train_bpdann.py", *args, "--epochs", 20, "--go-on")
+    log = list(csv.DictReader(open(tmp_path / "r/phone/log.csv")))
+    measured = [row["epoch"] for row in log if row["target_entropy"] != "nan"]
+    assert measured == [str(epoch) for epoch in range(2, 21, 2)] and len(log[0]) == len(log[-1])
+    # The test split is adapted to, and all of its images are scored.
+    table = list(csv.DictReader(open(tmp_path / "s/phone.csv")))
+    logits = np.array([[0, float(row["logit"])] for row in table])
+    entropy = choice.mean_entropy(logits)
+    assert float(log[-1]["target_entropy"]) == pytest.approx(entropy, abs=1e-5)
+    p = torch.from_numpy(logits).softmax(1)
+    density = choice.neighborhood_density(p)
+    assert float(log[-1]["target_density"]) == pytest.approx(density, abs=1e-4)
+    assert f"predictions {entropy:.3f}" in output and f"density {100 * density:.1f} %" in output
+
+
+def test_a_grid_from_before_the_scores_is_not_chosen_by_them(tmp_path):
+    row = dict(source_val_auc=1.0, source_val_loss=0.1, target_entropy=math.nan)
+    for column in choice.TARGET_SCORES:
+        row[column] = math.nan
+    result = (tmp_path / "8-4-0", (8, 4, 0.0), None, row)
+    with pytest.raises(SystemExit, match="8-4-0 has no target_density: delete it"):
+        choice.choose_run([result], "density", tmp_path)
 
 
 END_TO_END = (
@@ -412,6 +473,11 @@ def test_end_to_end(small, tmp_path):
     run("04_train_bpdann.py", *args, "--out", part, "--scores", tmp_path / "s2")
     assert_same_tree(tmp_path / "whole", part)
     assert_same_tree(tmp_path / "s1", tmp_path / "s2")
+    picture = list(csv.DictReader(open(part / "phone/embedding.csv")))
+    assert {(r["network"], r["domain"]) for r in picture} == {
+        ("bp-dann", "source"),
+        ("bp-dann", "target"),
+    }
     checkpoint = torch.load(part / "phone/model.pt", weights_only=True)
     model = bpdann.DANN(**checkpoint["kwargs"]).eval()
     model.load_state_dict(checkpoint["model"])
@@ -622,6 +688,8 @@ def test_streamed_features_give_what_held_ones_give(features, tmp_path, monkeypa
         for name in ("held", "streamed")
     ]
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+    logs = [(tmp_path / name / "phone/log.csv").read_bytes() for name in ("held", "streamed")]
+    assert logs[0] == logs[1]
     assert (tmp_path / "scores-held/phone.csv").read_bytes() == (
         tmp_path / "scores-streamed/phone.csv"
     ).read_bytes()
@@ -675,7 +743,7 @@ def test_training_equals_a_plain_loop(tmp_path):
         args,
         dict(dimensions=6, n1=5, n2=4, dropout=0.0),
         bpdann.Source(xs, ys, xs[:0], np.zeros(0, int), []),
-        xt,
+        bpdann.Target(xt, xt),
         torch.device("cpu"),
         "",
         {},
@@ -729,7 +797,7 @@ def test_bfloat16_trains_as_float32(tmp_path):
             args,
             dict(dimensions=6, n1=16, n2=8, dropout=0.0),
             bpdann.Source(xs.to(dtype), ys, xs[:0], np.zeros(0, int), []),
-            xt.to(dtype),
+            bpdann.Target(xt.to(dtype), xt),
             torch.device("cpu"),
             "",
             {},

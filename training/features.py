@@ -79,6 +79,25 @@ def extractor_of(folder):
         return None
 
 
+def check_extractors(source, sets):
+    """Exit with an error unless all sets hold features of the source's extractor."""
+    width = source.features.shape[1]
+    ours = extractor_of(source.folder)
+    for data in sets:
+        found = data.features.shape[1]
+        if found != width:
+            fail(
+                f"{data.folder} has {found} features per image, {source.folder} has {width}: use "
+                "one extractor for both"
+            )
+        theirs = extractor_of(data.folder)
+        if ours and theirs and ours["sha256"] != theirs["sha256"]:
+            fail(
+                f"{data.folder} was made by {theirs['path']}, {source.folder} by {ours['path']}: "
+                "use one extractor for both"
+            )
+
+
 class OnDisk:
     """Rows of a memory-mapped feature file that stay on disk.
 

@@ -109,6 +109,9 @@ class Run:
                 f"{self.last} cannot be resumed from ({reason}): delete it to start over; "
                 "checkpoints of release 1.0 have to be trained again"
             )
+        # A log that was begun before a column existed.
+        width = 2 + len(self.columns)
+        self.log = [[*row, *[math.nan] * (width - len(row))] for row in self.log]
         # With --go-on, --lr may be another than was saved.
         for group, flag in zip(self.optimizer.param_groups, flags):
             group.update(flag)
