@@ -22,6 +22,7 @@ def gradient_maps(maps, classify):
     their mean plus the difference of the biases is the difference of the logits. Where pooling and
     other layers follow (BP-DANN, DANN, CNN+LSTM, DBiRNN), the mean is the first order of that
     difference. Where no pooling follows (MesoInception4, ShallowNet, alexnet, vgg), maps only rank.
+    CNN+LSTM's compare places within a frame; between frames its recurrent layer can mislead them.
 
     Args:
         maps: feature maps (N, D, h, w) or (N, T, D, h, w), with or without a graph.
