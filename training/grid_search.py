@@ -42,7 +42,7 @@ from training.run import is_complete
 COLUMNS = ("reenactment", "swap", "sets", "strategy", "accuracy", "f1_macro", "auc", "kept", "best")
 # Flags that may change when a search is resumed, and what is not a flag.
 RUNTIME_FLAGS = ("out", "workers", "device", "save_every", "test", "test_split", "scores", "cam")
-RUNTIME_FLAGS += ("save_features", "kwargs")
+RUNTIME_FLAGS += ("save_features", "cuda_graph", "kwargs")
 
 
 def subsets(names):
