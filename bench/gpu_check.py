@@ -71,7 +71,7 @@ TINY = SimpleNamespace(
     features=64,
     batch={"02": 8, "04": 16, "05": 2},
     compared={"02": 8, "04": 16, "05": 2},
-    faces=32,
+    faces=16,
     adapted=(64, 32),
     matrix=256,
     repeats=2,
@@ -182,15 +182,15 @@ def wait_for(device):
 
 
 def rate_of(step, samples, device, repeats):
-    """Samples per second of a function: the median of so many calls, after three others."""
+    """Samples per second of a function: the median of so many calls, after half as many others."""
     times = []
-    for _ in range(3 + repeats):
+    for _ in range(repeats // 2 + repeats):
         wait_for(device)
         start = time.perf_counter()
         step()
         wait_for(device)
         times.append(time.perf_counter() - start)
-    return samples / median(times[3:])
+    return samples / median(times[repeats // 2 :])
 
 
 def precisions_of(device):
