@@ -43,8 +43,8 @@ Deviations and choices (paper -> this script):
     grid N1, N2, p    values not given -> 256 512 1024, 32 64 128, 0 0.3 0.5 0.7; chosen by AUC,
                       then by loss, on the source's val split, or as --choose says
     density           of softmax outputs, as Saito et al. have it, not of Gf's output
-    precision         not given -> --precision: bfloat16 products on a CPU with such instructions,
-                      float32 elsewhere; scores in float32
+    precision         not given -> --precision: bfloat16 products on GPUs and CPUs that have it,
+                      float32 elsewhere; scores in float32 (TF32 on such a GPU)
     end-to-end DANN   heads not given (4.6) -> the same Gf, Gy, Gd behind the backbone; Adam 1e-4
                       and batch 128 as in BP-DANN, ImageNet weights and flips as in stage 02
 """
@@ -95,7 +95,7 @@ from training.features import (
     read_features,
 )
 from training.loading import Faces, epoch_batches, load_batches, predict
-from training.run import Run, seed_of
+from training.run import Run, draw_joint, seed_of
 
 GRID = dict(n1=[256, 512, 1024], n2=[32, 64, 128], dropout=[0.0, 0.3, 0.5, 0.7])
 PAPER = dict(n1=[512], n2=[64], dropout=[0.5])
@@ -289,15 +289,16 @@ def draw_batches(source, target_x, model, args, device, epoch):
         pairs = zip(rows, target_rows)
         return labels, (torch.cat([source.x[a], target_x[b]]) for a, b in pairs)
     faces = Faces(source.x + target_x, model.image_size)
-    both = torch.cat([rows, target_rows + len(source.x)], 1).tolist()
+    both = torch.cat([rows, target_rows + len(source.x)], 1)
+    # Sent once an epoch, because sending makes the CPU wait for a GPU.
+    draws = [draw_joint(both.shape[1], 1, args.seed, epoch, k) for k in range(len(both))]
+    is_flipped = (torch.stack(draws)[..., None, None] < 0.5).to(device)
 
     def images():
-        loader = load_batches(faces, both, args.workers, pin=device.type == "cuda")
-        for k, batch in enumerate(loader):
-            generator = torch.Generator().manual_seed(seed_of(args.seed, epoch, k))
-            is_flipped = torch.rand(len(batch), 1, 1, 1, generator=generator) < 0.5
-            flipped = torch.where(is_flipped, batch.flip(3), batch)
-            yield flipped.to(device, non_blocking=True)
+        loader = load_batches(faces, both.tolist(), args.workers, pin=device.type == "cuda")
+        for batch, flips in zip(loader, is_flipped):
+            batch = batch.to(device, non_blocking=True)
+            yield torch.where(flips, batch.flip(3), batch)
 
     return labels, images()
 

@@ -45,7 +45,8 @@ baselines are in networks/baselines.py):
     merged sets         "750 + 750 = 1500" (5.2.2) or "an equal number of samples" (6.2.3) -> all of
                         each, which the paper's costs fit (docs/deviations.md); --merge-balance
     batch norm          moving variance (code: biased) -> unbiased, as in PyTorch
-    precision           not given -> --precision; scores, features and maps in float32
+    precision           not given -> --precision: bfloat16 on GPUs and CPUs that have it; scores,
+                        features and maps in float32 (TF32 on such a GPU)
     augmentation        all networks (code: single-frame ones without) -> all; --no-augment, which
                         the recipes use for ShallowNet, Xception and MesoInception4
     grid search         best on the open-domain test set -> best on --validation, a set of its own
@@ -63,6 +64,7 @@ from torch.nn import functional as F
 from common import (
     INDEX_COLUMNS,
     RANK,
+    WORLD_SIZE,
     Parser,
     fail,
     margin,
@@ -76,7 +78,7 @@ from networks.extractor import load_weights
 from networks.keras_weights import load_keras_weights, read_keras_weights
 from reporting.maps import draw_maps
 from reporting.metrics import auc, percent, validate
-from running.device import autocast, choose_device, choose_precision
+from running.device import autocast, capture_graph, choose_device, choose_precision, place
 from running.distributed import distribute
 from running.folder import describe_data, folder_names, start_run
 from running.script import run_script
@@ -90,6 +92,7 @@ RUNTIME_FLAGS = (
     "out",
     "workers",
     "device",
+    "cuda_graph",
     "save_every",
     "test",
     "test_split",
@@ -118,7 +121,8 @@ def augment(clips, draws, brightness=(0.7, 1.3)):
     degrees, and a horizontal flip of every second clip.
 
     Args:
-        draws: uniform numbers in 0..1, (N, 5): brightness, channel shift, zoom, rotation, flip.
+        draws: uniform numbers in 0..1, (N, 5): brightness, channel shift, zoom, rotation, flip;
+            on the device of the clips.
         brightness: lowest and highest factor.
     """
     n, frames = clips.shape[:2]
@@ -128,16 +132,16 @@ def augment(clips, draws, brightness=(0.7, 1.3)):
     zoom = 0.8 + 0.4 * draws[:, 2]
     angle = torch.deg2rad(60 * draws[:, 3] - 30)
     mirror = torch.where(draws[:, 4] < 0.5, -1.0, 1.0)
-    cos, sin, zero = torch.cos(angle) * zoom, torch.sin(angle) * zoom, torch.zeros(n)
+    cos, sin, zero = torch.cos(angle) * zoom, torch.sin(angle) * zoom, torch.zeros_like(zoom)
     matrix = torch.stack([cos * mirror, -sin, zero, sin * mirror, cos, zero], 1).view(n, 2, 3)
-    grid = F.affine_grid(matrix.to(clips.device), (n, 3, *clips.shape[3:]), align_corners=False)
+    grid = F.affine_grid(matrix, (n, 3, *clips.shape[3:]), align_corners=False)
     moved = F.grid_sample(
         clips.flatten(0, 1),
         grid.repeat_interleave(frames, 0),
         padding_mode="border",
         align_corners=False,
     ).view_as(clips)
-    factor, shift = (v.view(n, 1, 1, 1, 1).to(clips.device) for v in (factor, shift))
+    factor, shift = (v.view(n, 1, 1, 1, 1) for v in (factor, shift))
     return (moved * factor + shift).clamp(0, 1)
 
 
@@ -236,6 +240,13 @@ def adam(model, lr, l2):
     return torch.optim.Adam(groups, lr=lr, eps=1e-7, fused=True)
 
 
+def train_mode(net, frozen):
+    """Training mode; frozen batch norm uses stored statistics, and frozen dropout is off."""
+    net.train()
+    for layer in frozen:
+        layer.eval()
+
+
 def initial_weights(model, args, origin):
     """Start from a checkpoint's content `origin`, the authors' weights, or random ones."""
     if origin:
@@ -257,6 +268,8 @@ def train(args):
     """Train a network by single, merge or transfer learning, or resume it, and score args.test."""
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
+    if args.cuda_graph and (device.type != "cuda" or WORLD_SIZE > 1):
+        fail(f"--cuda-graph needs one GPU and one process; here: {device}, {WORLD_SIZE} processes")
     origin, kwargs = None, args.kwargs
     if args.checkpoint:
         origin = load_checkpoint(args.checkpoint, "05")
@@ -276,7 +289,7 @@ def train(args):
     inputs = [*sorted(f / "index.csv" for f in sets.values()), args.checkpoint, args.init]
     start_run(args.out, settings, inputs=list(filter(None, inputs)), free=RUNTIME_FLAGS)
     initial_weights(model, args, origin)
-    model.to(device)
+    place(model, device)
     is_transfer = args.strategy == "transfer"
     # CLRNet 4.2.3: freeze the first layers.
     frozen = frozen_layers(model, args.freeze) if is_transfer else []
@@ -293,21 +306,22 @@ def train(args):
     labels = torch.from_numpy(data.labels)
     counts = torch.bincount(labels, minlength=2).clamp(min=1)
     weights = (len(labels) / (2 * counts)).to(device)
-    net = distribute(model, device, torch.zeros(1, frames, 3, *[model.image_size] * 2))
+    shape = (frames, 3, model.image_size, model.image_size)
+    net = distribute(model, device, torch.zeros(1, *shape))
+    if args.cuda_graph and not run.finished:
+        train_mode(model, frozen)
+        capture_graph(model, torch.zeros(run.size, *shape, device=device), args.precision)
     for _ in run.epochs():
-        net.train()
-        # Frozen batch norm uses stored statistics, and frozen dropout is off.
-        for layer in frozen:
-            layer.eval()
-        for rows, clips in run.batches(train_faces, device, args.workers):
-            clips = as_clips(clips.to(device, non_blocking=True))
+        train_mode(net, frozen)
+        for clips, y in run.batches(train_faces, labels, device, args.workers):
+            clips = as_clips(clips)
             if not args.no_augment:
                 clips = augment(clips, run.draw(5), args.brightness)
             # Before the forward pass: the gradients freed take as much memory as the weights.
             optimizer.zero_grad()
             with autocast(device, args.precision):
                 logits = net(clips)
-            loss = weighted_loss(model, logits.float(), labels[rows].to(device), weights)
+            loss = weighted_loss(model, logits.float(), y, weights)
             loss.backward()
             optimizer.step()
             run.record(loss)
@@ -475,7 +489,11 @@ def parse_args():
     add = parser.add_argument_group(title).add_argument
     text = "passes over the clips (default: single 300, else 150); 0 only scores"
     add("--epochs", type=int, metavar="N", help=text)
-    text = "samples per step (default: single 16, else 40)"
+    text = (
+        "samples per step (default: single 16, else 40). What fits on a GPU, counted for CLRNet at "
+        "full size: 16 GB: 40 in bf16, 24 in fp32 or tf32; 24 GB: 80 and 40; 40 GB: 160 and 80; "
+        "80 GB: 320 and 160"
+    )
     add("--batch", type=int, metavar="N", help=text)
     add("--lr", type=float, metavar="RATE", help="Adam's learning rate (default 5e-5)")
     add("--l2", type=float, metavar="RATE", help="L2 on the kernels (default 1e-4)")
@@ -487,8 +505,10 @@ def parse_args():
     text = "transfer: share of the layers that are frozen (default 0.5; the authors' code: 0.4203)"
     add("--freeze", type=float, default=0.5, metavar="SHARE", help=text)
     add("--max-steps", type=int, metavar="N", help="stop after N steps, for a trial")
-    text = "steps between saves of last.pt within an epoch (default 500)"
-    add("--save-every", type=int, default=500, metavar="N", help=text)
+    text = "steps between saves of last.pt within an epoch (default: every ten minutes)"
+    add("--save-every", type=int, metavar="N", help=text)
+    text = "capture each step as CUDA graphs: one GPU, one process; untested"
+    add("--cuda-graph", action="store_true", help=text)
     args = parser.parse_args(
         workers="processes that load images", seed=True, device=True, precision="auto"
     )
@@ -556,7 +576,7 @@ def parse_args():
 def time_step(args, items):
     """Seconds per sample of a training step, and bytes of the network, for an estimate."""
     device = choose_device(args.device)
-    model = build(args.model, args.kwargs).to(device).train()
+    model = place(build(args.model, args.kwargs), device).train()
     optimizer = adam(model, 0.0, args.l2)
     batch = min(args.batch, len(items))
     (images,) = load_batches(Faces(items[:batch], model.image_size), [list(range(batch))], 0)
@@ -564,7 +584,8 @@ def time_step(args, items):
         start = time.perf_counter()
         clips = as_clips(images.to(device))
         if not args.no_augment:
-            clips = augment(clips, torch.rand(batch, 5), args.brightness)
+            draws = torch.rand(batch, 5, device=device)
+            clips = augment(clips, draws, args.brightness)
         with autocast(device, args.precision):
             logits = model(clips)
         logits.sum().backward()

@@ -426,10 +426,11 @@ def judge_video(video, found, detectors, extractions, out):
 
 def main():
     args = parse_args()
-    from running.device import choose_device  # imports torch
+    from running.device import choose_device, choose_precision  # imports torch
 
     log = sys.stderr if args.json else sys.stdout
     paths, device = find_videos(args.videos, args.ready_crops), choose_device(args.device)
+    choose_precision("fp32", device)
     detectors = [Detector(path, args.extractor, device) for path in dict.fromkeys(args.checkpoint)]
     extractions = []
     for detector in detectors:

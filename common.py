@@ -91,10 +91,11 @@ class Parser(argparse.ArgumentParser):
         if precision:
             text = (
                 "bf16: convolutions and matrix products in bfloat16 (autocast), weights and sums "
-                "in float32; auto: bf16 on a CPU with bfloat16 instructions, where it was measured "
-                f"to be faster, else fp32 (default {precision})"
+                "in float32, which on a GPU is computed in TF32; tf32: all in TF32; fp32: IEEE "
+                "float32; auto: bf16 on GPUs from compute capability 8.0 on and on CPUs with "
+                f"bfloat16 instructions, else fp32 (default {precision})"
             )
-            choices = ("auto", "fp32", "bf16")
+            choices = ("auto", "bf16", "tf32", "fp32")
             add("--precision", choices=choices, default=precision, help=text)
         if workers:
             text = f"{workers} (default: one per CPU core that this process may use, at most 16)"

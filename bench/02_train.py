@@ -4,7 +4,7 @@
     python bench/02_train.py                            # se_resnext101_32x4d at 224 x 224
     python bench/02_train.py --device cuda --batch 128
 
-Three tables, all in images per second:
+Four tables, all in images per second:
 
     step         of training, on a batch that is in memory. ours: 02's network, memory format,
                  optimizer and precision, and the other precision. plain: fp32, NCHW, torch's Adam
@@ -12,6 +12,7 @@ Three tables, all in images per second:
     loop         the same, fed from face images of 240 x 240 on disk. ours: 02 itself, the rate that
                  it prints, which leaves its start out. plain: a DataLoader of PIL images, resized
                  and normalized in the workers as in torchvision's recipes
+    reading      what one core reads in a second of its time, by how the images lie on disk
     extraction   03's network at --extract-batch, beside the plain network at 1 and at 32 images
 
 limit: the multiply-adds of a step at the rate of a large matrix product, in fp32 and in bf16.
@@ -19,6 +20,7 @@ limit: the multiply-adds of a step at the rate of a large matrix product, in fp3
 
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,7 @@ from torch.nn import functional as F
 
 from networks.extractor import Extractor, fold_batch_norm
 from running.device import autocast, choose_precision
+from training.loading import load_face
 
 ARCH = "se_resnext101_32x4d"
 MULTIPLY_ADDS = 7.97e9  # of one image of 224 x 224, forward
@@ -47,13 +50,13 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-def plain_network(device):
+def plain_network(device, arch=ARCH):
     """The network as pretrainedmodels has it, with two classes."""
     import pretrainedmodels
 
     torch.manual_seed(0)
-    model = pretrainedmodels.__dict__[ARCH](num_classes=1000, pretrained=None)
-    model.last_linear = torch.nn.Linear(2048, 2)
+    model = pretrainedmodels.__dict__[arch](num_classes=1000, pretrained=None)
+    model.last_linear = torch.nn.Linear(model.last_linear.in_features, 2)
     return model.to(device)
 
 
@@ -65,13 +68,13 @@ def normalize(images):
 class PlainFaces(torch.utils.data.Dataset):
     """PIL images, normalized in the worker."""
 
-    def __init__(self, paths):
+    def __init__(self, paths, size=224):
         from torchvision import transforms
 
         self.paths = paths
         self.transform = transforms.Compose(
             [
-                transforms.Resize((224, 224)),
+                transforms.Resize((size, size)),
                 transforms.RandomHorizontalFlip(),
                 transforms.ToTensor(),
                 transforms.Normalize(MEAN, STD),
@@ -85,16 +88,21 @@ class PlainFaces(torch.utils.data.Dataset):
         return self.transform(Image.open(self.paths[k]).convert("RGB")), k % 2
 
 
+def make_image(rng, size=240):
+    """A picture, smooth with some noise so that it compresses as faces do."""
+    coarse = Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
+    pixels = np.clip(smooth + rng.normal(0, 3, (size, size, 3)), 0, 255).astype(np.uint8)
+    return Image.fromarray(pixels)
+
+
 def make_faces(folder, count):
-    """Write images of 240 x 240, smooth with some noise so that they compress as faces do."""
+    """Write images of 240 x 240 and their index."""
     rng = np.random.default_rng(0)
     (folder / "v").mkdir(parents=True)
     lines = ["path,video,frame,clip,label,method,split"]
     for k in range(count):
-        coarse = Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8))
-        smooth = np.asarray(coarse.resize((240, 240), Image.Resampling.BICUBIC))
-        pixels = np.clip(smooth + rng.normal(0, 3, (240, 240, 3)), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"v/{k:06d}.png", compress_level=1)
+        make_image(rng).save(folder / f"v/{k:06d}.png", compress_level=1)
         lines.append(f"v/{k:06d}.png,v{k % 2},{k},,{k % 2},m,train")
     (folder / "index.csv").write_text("\n".join(lines) + "\n")
 
@@ -121,7 +129,8 @@ def measure_step(args, device, ours, plain):
     images = torch.randint(0, 256, (n, 3, 224, 224), dtype=torch.uint8)
     labels = torch.arange(n, device=device) % 2
     x = normalize(images).to(device)
-    our_adam = torch.optim.Adam(ours.parameters(), lr=2e-3, weight_decay=4e-5)
+    is_fused = device.type == "cuda"
+    our_adam = torch.optim.Adam(ours.parameters(), lr=2e-3, weight_decay=4e-5, fused=is_fused)
     plain_adam = torch.optim.Adam(plain.parameters(), lr=2e-3, weight_decay=4e-5)
 
     def our_step(precision):
@@ -161,22 +170,55 @@ def measure_loop(args, device, plain, folder):
         return printed_rate(run_stage("02_pretrain_extractor.py", *flags))
 
     def plain_loop():
-        adam = torch.optim.Adam(plain.parameters(), lr=2e-3, weight_decay=4e-5)
-        loader = torch.utils.data.DataLoader(
-            PlainFaces(paths), args.batch, shuffle=True, drop_last=True, num_workers=2
-        )
-
-        def epoch():
-            for x, y in loader:
-                loss = F.cross_entropy(plain(x.to(device)), y.to(device))
-                adam.zero_grad()
-                loss.backward()
-                adam.step()
-                loss.item()
-
-        return len(paths) / seconds(epoch)
+        return plain_rate(plain, PlainFaces(paths), args.batch, device)
 
     return in_turn({"ours": our_loop, "plain": plain_loop}, max(2, args.rounds // 2))
+
+
+def plain_rate(plain, faces, batch, device, workers=2):
+    """Images per second of an epoch of a plain loop."""
+    adam = torch.optim.Adam(plain.parameters(), lr=2e-3, weight_decay=4e-5)
+    loader = torch.utils.data.DataLoader(
+        faces, batch, shuffle=True, drop_last=True, num_workers=workers
+    )
+
+    def epoch():
+        for x, y in loader:
+            loss = F.cross_entropy(plain(x.to(device)), y.to(device))
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            loss.item()
+
+    return len(faces) / seconds(epoch)
+
+
+def measure_reading(args, folder):
+    """Images per CPU second that are read at 224 x 224, by how they lie on disk."""
+    rng = np.random.default_rng(1)
+    folder.mkdir()
+    count = 100
+    kinds = {
+        "PNG, 240 x 240, resized": (240, "png", dict(compress_level=1)),
+        "PNG, 360 x 360, resized": (360, "png", dict(compress_level=1)),
+        "PNG, 224 x 224 (01 --size 224)": (224, "png", dict(compress_level=1)),
+        "JPEG, 240 x 240, resized": (240, "jpg", dict(quality=95)),
+    }
+    alternatives = {}
+    for name, (size, ending, options) in kinds.items():
+        paths = [folder / f"{size}-{k}.{ending}" for k in range(count)]
+        for path in paths:
+            make_image(rng, size).save(path, **options)
+
+        def rate(paths=paths):
+            # CPU time, which other work on the machine does not count into.
+            start = time.process_time()
+            for path in paths:
+                load_face(path, 224)
+            return count / (time.process_time() - start)
+
+        alternatives[name] = rate
+    return in_turn(alternatives, args.rounds)
 
 
 def measure_extraction(args, device, ours, plain):
@@ -212,29 +254,41 @@ def main():
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default cpu)")
     parser.add_argument("--batch", type=int, default=16, help="images per step (default 16)")
     parser.add_argument("--extract-batch", type=int, default=32, help="of ours in 03 (default 32)")
-    parser.add_argument("--steps", type=int, default=8, help="steps of the loop (default 8)")
+    parser.add_argument("--steps", type=int, default=40, help="steps of the loop (default 40)")
+    names = ("step", "loop", "reading", "extraction")
+    parser.add_argument("--only", choices=names, help="measure one of the four")
     args = parser.parse_args()
     device = torch.device(args.device)
     precision = choose_precision("auto", device)
     torch.manual_seed(0)
     ours = Extractor(ARCH).to(device)
     plain = plain_network(device)
-    with tempfile.TemporaryDirectory() as folder:
-        step = measure_step(args, device, ours, plain)
-        loop = measure_loop(args, device, plain, Path(folder))
-        extraction = measure_extraction(args, device, ours, plain)
     n = args.batch
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        parts = {
+            "step": lambda: measure_step(args, device, ours, plain),
+            "loop": lambda: measure_loop(args, device, plain, folder),
+            "reading": lambda: measure_reading(args, folder / "reading"),
+            "extraction": lambda: measure_extraction(args, device, ours, plain),
+        }
+        found = {part: parts[part]() for part in parts if args.only in (None, part)}
+    titles = {
+        "step": f"02, a step of {n} images (ours: {precision})",
+        "loop": f"02, the whole loop, {args.steps} steps of {n} images",
+        "reading": "02, reading images at 224 x 224, per CPU second",
+        "extraction": f"03, {args.extract_batch} images at a time (ours: {precision})",
+    }
     lines = []
-    for title, found in (
-        (f"02, a step of {n} images (ours: {precision})", step),
-        (f"02, the whole loop, {args.steps} steps of {n} images", loop),
-        (f"03, {args.extract_batch} images at a time (ours: {precision})", extraction),
-    ):
-        header = ("", "images per second", "ours is so many times as fast")
-        rows = [(name, show(v), ratio(found["ours"], v)) for name, v in found.items()]
-        lines += [f"{title}:", "", *table(header, rows), ""]
-    share = [100 * a / b for a, b in zip(loop["ours"], step["ours"])]
-    lines.append(f"Our loop reaches {show(share)} % of our step's rate.")
+    for part, rates in found.items():
+        header, rows = ("", "images per second"), [(name, show(v)) for name, v in rates.items()]
+        if "ours" in rates:
+            header += ("ours is so many times as fast",)
+            rows = [(*row, ratio(rates["ours"], v)) for row, v in zip(rows, rates.values())]
+        lines += [f"{titles[part]}:", "", *table(header, rows), ""]
+    if "loop" in found and "step" in found:
+        share = [100 * a / b for a, b in zip(found["loop"]["ours"], found["step"]["ours"])]
+        lines.append(f"Our loop reaches {show(share)} % of our step's rate.")
     record(args, lines, args.device)
 
 

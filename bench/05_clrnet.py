@@ -69,7 +69,7 @@ def torch_step(which, batch, device):
     from torch.nn import functional as F
 
     from networks import clrnet
-    from running.device import autocast, choose_precision
+    from running.device import autocast, choose_precision, place
 
     device = torch.device(device)
     precision = "fp32"
@@ -80,11 +80,13 @@ def torch_step(which, batch, device):
     elif which == "ours, bf16":
         precision = "bf16"
     torch.manual_seed(0)
-    model = clrnet.CLRNet().to(device).train()
+    model = clrnet.CLRNet().train()
     if which == "concatenating":
+        model.to(device)
         optimizer = torch.optim.Adam(model.parameters(), lr=5e-5, eps=1e-7)
     else:
         clrnet.initialize(model)
+        place(model, device)
         optimizer = import_module("05_train_clrnet").adam(model, 5e-5, 1e-4)
     clips = torch.rand(batch, 5, 3, 240, 240, device=device)
     labels = torch.arange(batch, device=device) % 2

@@ -2,12 +2,14 @@
 """Time and disk space of the papers' full experiments, computed from rates measured elsewhere.
 
     python bench/scale.py --cores 2 --decode 0.55 --frames 1.1 --clips 1.4 --train 4.5 \\
-        --extract 20 --adapt 25000 --clip 2.3 --evaluate 60 --frame-kb 70 --clip-frame-kb 67
+        --extract 20 --adapt 25000 --clip 2.3 --evaluate 60 --frame-kb 70 --clip-frame-kb 67 \\
+        --read 800
 
-The rates are those that the other benchmarks print. The counts are the papers': images of
-FeatureTransfer's Table 2, videos of the data sets, CLRNet's splits (section 5) and its 16 clips per
-video, the epochs of both. Nothing has been run at full size. Hours are wall time on one such
-machine with all its cores at work.
+The rates are those that the other benchmarks print, measured on a CPU. A second table is about an
+A100 and an H100, from published and counted figures; nothing in it was measured. The counts are the
+papers': images of FeatureTransfer's Table 2, videos of the data sets, CLRNet's splits (section 5)
+and its 16 clips per video, the epochs of both. Nothing has been run at full size. Hours are wall
+time on one such machine with all its cores at work.
 """
 
 from side_by_side import arguments, record, table  # also puts the project on the path
@@ -20,6 +22,7 @@ DFDC, FF, DFD, CELEB_DF, DFDC_P, DF_TIMIT, DFW = 128_154, 1_000, 3_431, 1_203, 5
 # (DFD: 500).
 EPOCHS = dict(single=300, merge=150, transfer=150)
 CLIPS = dict(DF=24_000, FS=24_000, F2F=24_000, NT=24_000, DFD=8_000, DFDC=24_000)
+FIVE = ("FS", "DF", "DFD", "F2F", "NT")
 TRAININGS = 6 + 2 + 98  # of CLRNet: Tables 3 and 4, Table 5, Table 6
 
 FLAGS = {
@@ -34,7 +37,17 @@ FLAGS = {
     "evaluate": "06, seconds for 6 million scores",
     "frame-kb": "kB per face image of 01",
     "clip-frame-kb": "kB per frame of a clip",
+    "read": "02, images per second that one core reads, ready at 224 x 224",
 }
+
+# Published: training of se_resnext101_32x4d on one A100, images per second in float16 (NVIDIA,
+# DeepLearningExamples), and FLOP per second of dense matrix products in bfloat16 (data sheets).
+A100_02 = 855
+PEAK = dict(A100=312e12, H100=989e12)
+# Counted: FLOP of a training step per image of 02 and per clip of CLRNet, and the seconds in which
+# a CPU launches the 8,900 kernels of CLRNet's step. Its batch is 16 in single trainings, else 40.
+FLOP_02, FLOP_05 = 6 * 7.97e9, 6 * 74e9
+LAUNCHING = 0.053
 
 
 def subsets(names):
@@ -51,7 +64,7 @@ def clrnet_clips():
     def transfer(sets):
         return 20 * 16 * len(sets) * EPOCHS["transfer"]  # ten real and ten fake videos of each
 
-    table_5 = merge(["FS", "DF", "DFD", "F2F", "NT"]) + transfer(["DF", "DFD", "F2F", "NT"])
+    table_5 = merge(FIVE) + transfer(["DF", "DFD", "F2F", "NT"])
     known = [name for name in CLIPS if name != "DFDC"]
     table_6 = sum(CLIPS[name] for name in known) * EPOCHS["single"] + merge(["F2F", "NT"])
     for i in subsets(["F2F", "NT"]):
@@ -111,6 +124,30 @@ def costs(args):
     return rows
 
 
+def gpus(args):
+    """Rows of the second table: stage, GPU, samples per second, hours, cores to feed it, basis."""
+    pretraining, _ = face_images()
+    rows = []
+    share = A100_02 * FLOP_02 / PEAK["A100"]
+    for gpu, peak in PEAK.items():
+        rate = share * peak / FLOP_02
+        basis = "published, float16"
+        if gpu != "A100":
+            basis = f"counted, at the A100's {100 * share:.0f} % of the peak"
+        work = f"02, 10 epochs of {pretraining} images"
+        rows.append((work, gpu, rate, 10 * pretraining / rate / 3600, rate / args.read, basis))
+        for what, batch, clips in (
+            ("Table 3, one single training", 16, CLIPS["DF"] * EPOCHS["single"]),
+            ("Table 5, merge of five", 40, sum(CLIPS[s] for s in FIVE) * EPOCHS["merge"]),
+        ):
+            arithmetic = batch * FLOP_05 / (share * peak)
+            rate = batch / max(LAUNCHING, arithmetic)
+            bound = "launching its kernels" if arithmetic < LAUNCHING else "02's share of the peak"
+            hours = clips / rate / 3600
+            rows.append((f"05, {what}", gpu, rate, hours, None, f"counted, bound by {bound}"))
+    return rows
+
+
 def several_machines(args):
     """What several machines, or a GPU, would change, as text."""
     pretraining, _ = face_images()
@@ -141,8 +178,17 @@ def main():
         for stage, work, hours, gb in costs(args)
     ]
     lines = table(("stage", "work", "hours", "days", "disk, GB"), rows)
-    title = "One machine, all its cores, without a GPU:"
-    record(args, [title, "", lines, "", several_machines(args)])
+    title = "One machine, all its cores, without a GPU, computed from measured rates:"
+    header = ("work", "GPU", "samples per second", "hours", "cores that read", "basis")
+    on_gpus = [
+        (work, gpu, f"{rate:,.0f}", f"{hours:,.1f}", f"{cores:.1f}" if cores else "", basis)
+        for work, gpu, rate, hours, cores, basis in gpus(args)
+    ]
+    second = "One GPU, from published and counted figures; none of it was measured:"
+    record(
+        args,
+        [title, "", lines, "", second, "", table(header, on_gpus), "", several_machines(args)],
+    )
 
 
 if __name__ == "__main__":

@@ -37,6 +37,14 @@ def hard_sigmoid(x):
 SIGMAS = {"hard_sigmoid": hard_sigmoid, "sigmoid": torch.sigmoid}
 
 
+def memory_format_of(weight):
+    """channels_last if a kernel (O, I, k, k) lies in memory so, else contiguous_format."""
+    is_last = weight.is_contiguous(memory_format=torch.channels_last)
+    if is_last and not weight.is_contiguous():
+        return torch.channels_last
+    return torch.contiguous_format
+
+
 def frames_first(x):
     """(N, T, ...) -> (T N, ...): one large batch for everything that treats frames one by one.
 
@@ -110,7 +118,7 @@ class Recurrence(torch.autograd.Function):
     def forward(ctx, z, weight, hard):
         gates = torch.empty_like(z)  # i, f, g, o after their activations
         cells, states = (torch.empty_like(z[:, :, : z.shape[2] // 4]) for _ in range(2))
-        half = z.new_tensor(0.5)
+        half = z.new_full((), 0.5)  # filled on the device; `new_tensor` would wait for it
         for t, z_t in enumerate(z):
             if t > 0:
                 z_t = convolve_states(states[t - 1], weight).add_(z_t)
@@ -193,8 +201,9 @@ class ConvLSTM(nn.Module):
             x = x[:, :, :: self.stride, :: self.stride]
             z = pointwise(x, self.input.weight, self.input.bias)
         else:
-            # Contiguous, or the weight's gradient would have to be rearranged in memory.
-            z = self.input(pad_same(x, self.kernel, self.stride).contiguous())
+            # In the weight's own order, or its gradient would have to be rearranged in memory.
+            x = pad_same(x, self.kernel, self.stride)
+            z = self.input(x.contiguous(memory_format=memory_format_of(self.input.weight)))
         # Under autocast z is bfloat16: the weight follows it, and so do the gates and the states.
         weight = self.recurrent.weight.to(z.dtype)
         z = z.unflatten(0, (-1, n))

@@ -83,7 +83,7 @@ class AllReduceSum(torch.autograd.Function):
 
 
 class JointNorm(_BatchNorm):
-    """Batch norm over the joint batch of all processes. PyTorch's SyncBatchNorm needs a GPU."""
+    """Batch norm over the joint batch of all processes, on a CPU: SyncBatchNorm needs a GPU."""
 
     def forward(self, x):
         if not self.training:
@@ -91,7 +91,7 @@ class JointNorm(_BatchNorm):
         axes = [0, *range(2, x.ndim)]
         shape = (1, -1) + (1,) * (x.ndim - 2)
         y = x if x.dtype == torch.float64 else x.float()
-        count = y.new_tensor([y.numel() / y.shape[1]])
+        count = y.new_full((1,), y.numel() / y.shape[1])
         sums = AllReduceSum.apply(torch.cat([y.sum(axes), count]))
         n = sums[-1].detach()
         mean = sums[:-1] / n
@@ -103,6 +103,18 @@ class JointNorm(_BatchNorm):
             self.running_var.lerp_(var * n / (n - 1), self.momentum)
         scale = (torch.rsqrt(var + self.eps) * self.weight).view(shape)
         return (y * scale + self.bias.view(shape)).to(x.dtype)
+
+
+def join_norms(model, device):
+    """Make all batch norms of a network take their statistics over the joint batch, in place."""
+    joint = nn.SyncBatchNorm if device.type == "cuda" else JointNorm
+    for layer in model.modules():
+        if isinstance(layer, _BatchNorm) and not isinstance(layer, joint):
+            # Subclasses keep what they do around batch norm, which SyncBatchNorm's own conversion
+            # would drop.
+            kind = type(layer)
+            layer.__class__ = type(f"Joint{kind.__name__}", (kind, joint), {})
+            layer.process_group = None  # an attribute of SyncBatchNorm: all processes
 
 
 def distribute(model, device, example):
@@ -120,14 +132,15 @@ def distribute(model, device, example):
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None
-    for layer in model.modules():
-        if isinstance(layer, _BatchNorm) and not isinstance(layer, JointNorm):
-            kind = type(layer)
-            layer.__class__ = type(f"Joint{kind.__name__}", (kind, JointNorm), {})
+    join_norms(model, device)
     devices = [device] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(
+    net = nn.parallel.DistributedDataParallel(
         model, device_ids=devices, gradient_as_bucket_view=True
     )
+    # All have received the buffers of rank 0, and joint batch norms keep them equal. (As an
+    # argument, this would leave out the former too.)
+    net.broadcast_buffers = False
+    return net
 
 
 def share(items):

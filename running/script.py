@@ -34,6 +34,12 @@ def run_script(main):
     except OSError as error:
         fail(explain(error))
     except RuntimeError as error:
+        # torch's own class; this file does not import torch.
+        if type(error).__name__ == "OutOfMemoryError":
+            fail(
+                f"out of memory on the GPU ({str(error).splitlines()[0][:150]}): use a smaller "
+                "--batch or --precision bf16 (02 to 05), or --device cpu"
+            )
         if WORLD_SIZE == 1 or not any(sign in str(error) for sign in PEER_ERRORS):
             raise
         fail(

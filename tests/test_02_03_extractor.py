@@ -128,7 +128,6 @@ def test_precision_is_what_the_processor_has(monkeypatch):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
         assert running_device.choose_precision("auto", torch.device("cpu")) == says
         assert running_device.choose_precision("fp32", torch.device("cpu")) == "fp32"
-    assert running_device.choose_precision("auto", torch.device("cuda")) == "fp32"
 
 
 def test_features_in_bfloat16(small, extractor, features, tmp_path):

@@ -48,7 +48,7 @@ COLUMNS = ("reenactment", "swap", "sets", "strategy", "accuracy", "f1_macro", "a
 COLUMNS += ("training",)
 # Flags that may change when a search is resumed, and what is not a flag.
 RUNTIME_FLAGS = ("out", "workers", "device", "save_every", "test", "test_split", "scores", "cam")
-RUNTIME_FLAGS += ("save_features", "kwargs")
+RUNTIME_FLAGS += ("save_features", "cuda_graph", "kwargs")
 
 
 def subsets(names):

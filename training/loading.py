@@ -40,21 +40,33 @@ class Faces:
     back as an error message, so that `load_batches` can end the run with one line.
 
     Args:
-        items: list of paths in `folder`, or of tuples of them.
+        items: list of paths in `folder`, or of tuples of T paths each.
         size: S in pixels.
     """
 
     def __init__(self, items, size, folder=""):
-        self.items, self.size, self.folder = items, size, str(folder)
+        self.size, self.folder = size, str(folder)
+        self.is_single = not items or isinstance(items[0], str)
+        self.frames = 1 if self.is_single else len(items[0])
+        paths = items if self.is_single else [path for item in items for path in item]
+        encoded = [os.fsencode(path) for path in paths]
+        # One array: a process that loads images would copy the memory of every string that it
+        # touches, because it counts its references there.
+        self.text = np.frombuffer(b"".join(encoded), np.uint8)
+        self.ends = np.cumsum([0, *map(len, encoded)])
 
     def __len__(self):
-        return len(self.items)
+        return (len(self.ends) - 1) // self.frames
+
+    def paths(self, k):
+        """The paths of the frames of item k."""
+        numbers = range(len(self))[k] * self.frames + np.arange(self.frames)
+        names = [os.fsdecode(self.text[self.ends[n] : self.ends[n + 1]].tobytes()) for n in numbers]
+        return [os.path.join(self.folder, name) for name in names]
 
     def __getitem__(self, k):
-        item = self.items[k]
         frames = []
-        for path in (item,) if isinstance(item, str) else item:
-            path = os.path.join(self.folder, path)
+        for path in self.paths(k):
             try:
                 frames.append(load_face(path, self.size))
             except (OSError, ValueError) as error:

@@ -5,7 +5,7 @@ Everything that a training run needs in addition to its method. A script draws i
 
     run = Run(args.out, "02", args, model, optimizer, samples=len(train), content=...)
     for epoch in run.epochs():
-        for rows, images in run.batches(train, device, args.workers):
+        for images, y in run.batches(train, labels, device, args.workers):
             ...
             run.record(loss)
         run.end_epoch(choose_by=auc, validation=..., val_auc=auc)
@@ -25,6 +25,9 @@ from running.script import barrier
 from training.checkpoints import load_checkpoint, load_state, save_checkpoint
 from training.loading import epoch_batches, joint_batch, load_batches
 
+# How long a run may go on without saving its state, unless --save-every counts steps.
+SAVE_SECONDS = 600
+
 # What last.pt stores in addition to the weights and the optimizer.
 STATE = ("epoch", "batch", "step", "sums", "best", "validation", "log")
 
@@ -32,6 +35,12 @@ STATE = ("epoch", "batch", "step", "sums", "best", "validation", "log")
 def seed_of(*numbers):
     """A seed for torch that depends on all of the numbers: (seed, step) or (seed, epoch), say."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
+def draw_joint(size, columns, *numbers):
+    """Uniform random numbers in 0..1, (size, columns), of the joint batch that `numbers` seed."""
+    generator = torch.Generator().manual_seed(seed_of(*numbers))
+    return torch.rand(size, columns, generator=generator)
 
 
 class Run:
@@ -82,6 +91,9 @@ class Run:
         self.pending = []
         self.seconds = self.waited = 0.0
         self.steps_timed = 0
+        self.saved = time.monotonic()
+        # Every step has the same shapes, so that cuDNN can look for its fastest kernels.
+        torch.backends.cudnn.benchmark = True
         if self.last.exists():
             self.resume()
 
@@ -97,12 +109,17 @@ class Run:
         groups = self.optimizer.param_groups
         flags = [{k: v for k, v in group.items() if k != "params"} for group in groups]
         try:
+            # The flags of now: with --go-on, --lr may be another than was saved, and PyTorch leaves
+            # each `step` on the CPU unless the groups that it loads are fused.
             optimizer = saved["optimizer"]
+            for group, flag in zip(optimizer["param_groups"], flags):
+                group.update(flag)
             for name in STATE:
                 setattr(self, name, saved[name])
             # A finished run needs none, and may have frozen other layers than this version does.
             if not self.finished:
                 self.optimizer.load_state_dict(optimizer)
+                match_strides(self.optimizer)
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             reason = " ".join(str(error).split())[:150] or type(error).__name__
             fail(
@@ -112,9 +129,6 @@ class Run:
         # A log that was begun before a column existed.
         width = 2 + len(self.columns)
         self.log = [[*row, *[math.nan] * (width - len(row))] for row in self.log]
-        # With --go-on, --lr may be another than was saved.
-        for group, flag in zip(self.optimizer.param_groups, flags):
-            group.update(flag)
         self.write_log()
 
     def epochs(self):
@@ -122,27 +136,32 @@ class Run:
         while not self.finished:
             yield self.epoch
 
-    def batches(self, faces, device, workers):
-        """Yield (rows, samples) of each step that is left in this epoch.
+    def batches(self, faces, labels, device, workers):
+        """Yield (samples, labels) of each step that is left in this epoch, both on the device.
 
-        rows: this process's item numbers of the joint batch; samples: those items of the data set,
-        a uint8 tensor on the CPU. Call `record` once for each step. Also seeds torch's generator,
-        from which dropout draws.
+        They are this process's share of the joint batch: items of the data set, a uint8 tensor, and
+        their labels. Call `record` once for each step. Also seeds torch's generator, from which
+        dropout draws.
+
+        No step of a GPU waits for the CPU: images come from pinned memory, and labels and draws are
+        sent once an epoch.
         """
         batches = epoch_batches(len(faces), self.args.batch, self.args.seed, self.epoch)
         mine = [share(batch) for batch in batches[self.batch :]]
         loader = load_batches(faces, mine, workers, pin=device.type == "cuda")
+        labels = labels[torch.tensor(mine, dtype=torch.int64)].to(device)
+        self.device, self.draws = device, {}
         # Reading a loss waits for the device, so on a GPU it is read every 50 steps.
-        look_every = 50 if device.type == "cuda" else 1
+        look_every = 1 if device.type == "cpu" else 50
         bar = progress(
             total=self.per_epoch, initial=self.batch, desc=f"epoch {self.epoch + 1}", unit="step"
         )
         first = self.step
         start = mark = time.perf_counter()
-        for rows, samples in zip(mine, loader):
+        for samples, of_step in zip(loader, labels):
             self.waited += time.perf_counter() - mark
             torch.manual_seed(seed_of(self.args.seed, self.step, 1 + RANK))
-            yield rows, samples
+            yield samples.to(device, non_blocking=True), of_step
             bar.update()
             is_last = self.step >= self.max_steps or self.batch == self.per_epoch
             is_save = self.step % self.save_every == 0
@@ -151,7 +170,9 @@ class Run:
                 bar.set_postfix(loss=f"{self.sums[0] / self.batch:.3f}", refresh=False)
             if self.step >= self.max_steps:
                 break
-            if is_save and not is_last:
+            # Without --save-every, rank 0, which alone writes, goes by its own clock.
+            is_late = time.monotonic() - self.saved >= SAVE_SECONDS and not self.pending
+            if (is_save or (is_late and self.save_every == math.inf)) and not is_last:
                 self.save_last()
             mark = time.perf_counter()
         self.seconds = time.perf_counter() - start
@@ -159,9 +180,16 @@ class Run:
         bar.close()
 
     def draw(self, columns):
-        """Uniform random numbers in 0..1, (this process's samples, columns), for this step."""
-        generator = torch.Generator().manual_seed(seed_of(self.args.seed, self.step))
-        return share(torch.rand(self.size, columns, generator=generator))
+        """Uniform random numbers in 0..1, (this process's samples, columns), for this step.
+
+        They are on the device. Call it in the loop over `batches`, once for each step.
+        """
+        if self.step not in self.draws:
+            # All of the epoch at once, because sending them makes the CPU wait for a GPU.
+            steps = range(self.step, self.step + self.per_epoch - self.batch)
+            draws = [share(draw_joint(self.size, columns, self.args.seed, k)) for k in steps]
+            self.draws = dict(zip(steps, torch.stack(draws).to(self.device)))
+        return self.draws[self.step]
 
     def record(self, *losses):
         """Note the losses of a step: tensors of one number, in the order of `losses`."""
@@ -249,6 +277,7 @@ class Run:
 
     def save_last(self):
         """Write last.pt, from which the run can be resumed."""
+        self.saved = time.monotonic()
         self.save("last.pt", optimizer=self.optimizer.state_dict())
 
     def save(self, name, **more):
@@ -268,6 +297,17 @@ class Run:
             return ""
         each = self.size / WORLD_SIZE
         return f"; {WORLD_SIZE} processes, {each:.3g} samples per step each"
+
+
+def match_strides(optimizer):
+    """Give an optimizer's state the order in memory of its weights, which a fused step relies on.
+
+    A GPU has the channels of CLRNet's kernels innermost, and a checkpoint may come from a CPU.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter).copy_(value)
 
 
 def is_complete(out, args):

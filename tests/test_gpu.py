@@ -1,0 +1,633 @@
+"""What can be known about a GPU without one.
+
+Tensors of FakeTensorMode are on cuda:0 and have no data, and neither have those on the device
+"meta": shapes, dtypes, devices and the order in memory of everything that a step computes can be
+seen, and which operations would wait. bench/gpu_check.py does the rest on a GPU.
+"""
+
+import contextlib
+import copy
+import math
+import pickle
+import re
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from conftest import ROOT, SMALL_CLRNET, SMALL_EXTRACTOR, run, stage
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from networks.clrnet import CLRNet, FrameNorm, initialize
+from networks.convlstm import ConvLSTM, Recurrence
+from networks.extractor import Extractor
+from running import device as running_device
+from running import distributed, script
+from training import checkpoints, loading
+from training import run as training_run
+
+sys.path.insert(0, str(ROOT / "bench"))
+import gpu_check  # noqa: E402
+
+pretrain = stage("02_pretrain_extractor")
+features_ = stage("03_extract_features")
+bpdann = stage("04_train_bpdann")
+clrnet = stage("05_train_clrnet")
+CPU, META = torch.device("cpu"), torch.device("meta")
+
+
+@contextlib.contextmanager
+def fake_gpu(precision="fp32"):
+    """Tensors on cuda:0 without data, and CUDA's rules of autocast in bf16."""
+    with FakeTensorMode():
+        torch.set_autocast_enabled("cuda", precision == "bf16")
+        torch.set_autocast_dtype("cuda", torch.bfloat16)
+        try:
+            yield
+        finally:
+            torch.set_autocast_enabled("cuda", False)
+            torch.clear_autocast_cache()
+
+
+def on_gpu(model):
+    """The model, which is on "meta", with tensors of `fake_gpu` in the same order in memory."""
+
+    def move(tensor):
+        size, stride = tensor.size(), tensor.stride()
+        return torch.empty_strided(size, stride, dtype=tensor.dtype, device="cuda:0")
+
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[name] = nn.Parameter(move(parameter), parameter.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = move(buffer)
+    return model
+
+
+def meta(network, *args, **kwargs):
+    with META:
+        return network(*args, **kwargs)
+
+
+class Watch(TorchDispatchMode):
+    """Counts operations that bring together the CPU and another device, numbers aside."""
+
+    def __init__(self):
+        super().__init__()
+        self.copies = 0
+        self.flipped_on = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor)]
+        places = {
+            t.device.type for t in tensors if t.ndim or func is torch.ops.aten._to_copy.default
+        }
+        self.copies += len(places) > 1
+        if func is torch.ops.aten.flip.default:
+            self.flipped_on |= places
+        return result
+
+
+# ---------------------------------------------------------------- device and precision
+
+
+@pytest.fixture
+def flags():
+    """PyTorch's flags of precision, which a test may change."""
+    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    yield lambda: {backend.allow_tf32 for backend in backends}
+    for backend, value in zip(backends, before):
+        backend.allow_tf32 = value
+
+
+def test_precision_of_a_gpu(flags, monkeypatch):
+    gpu = torch.device("cuda:0")
+    for capability, name, says, is_tf32 in (
+        ((7, 5), "auto", "fp32", False),
+        ((8, 0), "auto", "bf16", True),
+        ((9, 0), "auto", "bf16", True),
+        ((8, 6), "tf32", "tf32", True),
+        ((8, 6), "fp32", "fp32", False),
+        ((7, 5), "bf16", "bf16", True),
+    ):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
+        assert running_device.choose_precision(name, gpu) == says
+        assert flags() == {is_tf32}
+    for device in (gpu, CPU):
+        with pytest.raises(SystemExit, match="tf32 needs an NVIDIA GPU"):
+            running_device.choose_precision("tf32", device)
+
+
+@pytest.mark.parametrize("name, world, chosen", [("cuda", 1, 0), ("cuda", 2, 3), ("cuda:1", 1, 1)])
+def test_each_process_makes_its_gpu_the_current_one(name, world, chosen, monkeypatch):
+    current = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(running_device, "WORLD_SIZE", world)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    with FakeTensorMode():
+        device = running_device.choose_device(name)
+    assert current == [device] and device == torch.device("cuda", chosen)
+
+
+def test_out_of_memory_is_one_line():
+    def main():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has ...")
+
+    with pytest.raises(SystemExit) as end:
+        script.run_script(main)
+    message = end.value.code
+    assert "Tried to allocate 2 GiB" in message and "\n" not in message
+    assert "--batch" in message and "--precision bf16" in message
+
+
+def test_compile_without_a_compiler_and_a_graph_without_a_gpu_are_one_line(
+    small, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="--compile needs a C compiler"):
+        running_device.compile_network(nn.Linear(1, 1))
+    monkeypatch.undo()
+    args = ("--strategy", "single", "--source", small / "faces/clips", *SMALL_CLRNET)
+    args = (*args, "--cuda-graph", "--out", tmp_path / "r")
+    assert "--cuda-graph needs one GPU" in run("05_train_clrnet.py", *args, fails=True)
+
+
+# ---------------------------------------------------------------- forward and backward
+
+
+def check_outputs(model, precision, forward, inputs):
+    """Run `forward` on a fake GPU; returns the dtypes of the outputs of each kind of layer."""
+    found = {}
+
+    def note(module, _, output):
+        assert output.device == torch.device("cuda:0"), module
+        found.setdefault(type(module).__name__, set()).add(output.dtype)
+
+    with fake_gpu(precision), Watch() as watch:
+        on_gpu(model)
+        for module in model.modules():
+            module.register_forward_hook(note)
+        forward(inputs())
+    assert watch.copies == 0
+    return found
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_forward_of_all_networks(precision):
+    """The device and the dtype of every layer's output, and no copy between CPU and GPU."""
+    low = torch.bfloat16 if precision == "bf16" else torch.float32
+
+    def images():
+        return torch.zeros(4, 3, 64, 64, dtype=torch.uint8, device="cuda:0")
+
+    def clips():
+        draws = torch.rand(4, 5, device="cuda:0")
+        frames = torch.zeros(4, 5, 3, 48, 48, dtype=torch.uint8, device="cuda:0")
+        return clrnet.augment(loading.as_clips(frames), draws)
+
+    model = meta(Extractor, "resnet18", 64)
+    found = check_outputs(model, precision, model, images)
+    expected = {"Conv2d": {low}, "BatchNorm2d": {low}, "Linear": {low}, "Extractor": {low}}
+    assert found.items() >= expected.items()
+
+    model = meta(bpdann.DANN, "resnet18", 64)
+
+    def adapt(x):
+        embedding = model.embed(x)
+        reversed_ = bpdann.GradientReversal.apply(embedding, torch.zeros((), device="cuda:0"))
+        return model.discriminate(reversed_), model.classify(embedding[:2])
+
+    found = check_outputs(model, precision, adapt, images)
+    assert found["Linear"] == found["Sequential"] == {low}
+
+    model = meta(CLRNet, 4, (1, 1), 48)
+    found = check_outputs(model, precision, model, clips)
+    expected = {name: {low} for name in ("Conv2d", "ConvLSTM", "FrameNorm", "Block", "CLRNet")}
+    assert found.items() >= expected.items()
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("hard", [True, False])
+def test_the_recurrences_own_backward_on_a_gpu(kernel, hard):
+    """Called by hand, because autograd does not run there: dtypes, devices, channels innermost."""
+    context = SimpleNamespace(needs_input_grad=(True, True, False))
+    context.save_for_backward = lambda *tensors: setattr(context, "saved_tensors", tensors)
+    last = dict(dtype=torch.bfloat16, device="cuda:0")
+    with fake_gpu("bf16"), Watch() as watch:
+        z = torch.empty(3 * 2, 8, 7, 6, **last).to(memory_format=torch.channels_last)
+        weight = torch.empty(8, 2, kernel, kernel, **last).to(memory_format=torch.channels_last)
+        z = z.unflatten(0, (3, 2))
+        states = Recurrence.forward(context, z, weight, hard)
+        # `once_differentiable` would ask autograd.
+        backward = Recurrence.backward.__wrapped__
+        d_z, d_weight, _ = backward(context, torch.empty_like(states))
+    assert watch.copies == 0
+    assert d_z.shape == z.shape and d_weight.shape == weight.shape
+    for tensor in (*context.saved_tensors, d_z, d_weight):
+        assert tensor.dtype == torch.bfloat16 and tensor.device == torch.device("cuda:0")
+    for tensor in (states, d_z, *context.saved_tensors[:3]):
+        assert tensor.stride(2) == 1, "channels are not innermost"
+
+
+def test_backward_in_bfloat16():
+    """All of it on "meta": every gradient exists, with the dtype and the shape of its weight."""
+    for model, x in (
+        (meta(Extractor, "resnet18", 64), torch.zeros(2, 3, 64, 64, device=META)),
+        (meta(CLRNet, 4, (1, 1), 48), torch.zeros(2, 5, 3, 48, 48, device=META)),
+        (meta(bpdann.BPDANN, 32), torch.zeros(2, 32, device=META)),
+    ):
+        model.to(torch.bfloat16)
+        # The extractor makes float32 of its images.
+        if isinstance(model, Extractor):
+            logits = model.head(model.backbone.features(x.bfloat16()).mean((2, 3)))
+        elif isinstance(model, CLRNet):
+            logits = model(x.bfloat16())
+        else:
+            embedding = model.embed(x.bfloat16())
+            weight = torch.zeros((), device=META)
+            reversed_ = bpdann.GradientReversal.apply(embedding, weight)
+            logits = model.classify(embedding) + model.discriminate(reversed_)
+        labels = torch.zeros(2, dtype=torch.int64, device=META)
+        F.cross_entropy(logits.float(), labels).backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.dtype == torch.bfloat16, name
+            assert parameter.grad.shape == parameter.shape, name
+
+
+def test_clrnet_with_channels_innermost_is_the_same_network():
+    """As on a GPU, in float64: outputs and gradients, and the order in memory inside."""
+    torch.manual_seed(0)
+    model = CLRNet(4, (1, 1), 48).double().eval()
+    initialize(model)
+    other = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    assert running_device.place(copy.deepcopy(model), CPU).stem.input.weight.is_contiguous()
+    x, y = torch.rand(2, 5, 3, 48, 48, dtype=torch.double), torch.tensor([0, 1])
+    seen = []
+    for layer in other.modules():
+        if isinstance(layer, ConvLSTM):
+            layer.register_forward_hook(lambda *found: seen.append(found[2].stride(2)))
+            weight = layer.input.weight
+            assert weight.is_contiguous(memory_format=torch.channels_last)
+    logits = [network(x) for network in (model, other)]
+    assert set(seen) == {1} and len(seen) == 9
+    assert torch.allclose(*logits, atol=1e-12)
+    gradients = [
+        torch.autograd.grad(F.cross_entropy(z, y), list(network.parameters()))
+        for z, network in zip(logits, (model, other))
+    ]
+    assert all(torch.allclose(a, b, atol=1e-11) for a, b in zip(*gradients))
+
+
+# ---------------------------------------------------------------- no step waits
+
+
+class Done(Exception):
+    """Ends a training after its first epoch."""
+
+
+@pytest.fixture
+def on_meta(monkeypatch):
+    """Trainings run on "meta", as they are but for what reads numbers; returns copies per step."""
+    steps = []
+
+    def end_epoch(self, **_):
+        raise Done
+
+    def record(self, *losses):
+        assert {loss.device for loss in losses} == {META}
+        steps.append(watch.copies)
+        self.batch += 1
+        self.step += 1
+
+    def no_scores(model, faces, *_):
+        return np.zeros((len(faces), 2))
+
+    for stage_ in (pretrain, bpdann, clrnet):
+        monkeypatch.setattr(stage_, "autocast", lambda *_: contextlib.nullcontext())
+        monkeypatch.setattr(stage_, "predict", no_scores)
+    monkeypatch.setattr(training_run.Run, "record", record)
+    monkeypatch.setattr(training_run.Run, "end_epoch", end_epoch)
+    # The fused Adam of a GPU has no kernel here.
+    monkeypatch.setattr(torch.optim, "Adam", lambda groups, **_: torch.optim.SGD(groups, lr=0.1))
+    watch = Watch()
+
+    def train(function, *args):
+        with pytest.raises(Done), watch:
+            function(*args)
+        # The first step comes after what an epoch sends.
+        return np.diff(steps).tolist(), watch.flipped_on
+
+    return train
+
+
+def test_a_step_of_02_sends_its_images_alone(small, on_meta, tmp_path, monkeypatch):
+    args = ["--faces", small / "faces/frames", "--out", tmp_path / "r", *SMALL_EXTRACTOR]
+    args += ["--device", "meta", "--precision", "fp32", "--workers", 0, "--batch", 4]
+    monkeypatch.setattr(sys, "argv", ["02_pretrain_extractor.py", *map(str, args)])
+    assert on_meta(pretrain.main) == ([1, 1, 1], {"meta"})
+
+
+def test_a_step_of_05_sends_its_clips_alone(small, on_meta, tmp_path, monkeypatch):
+    args = ["--strategy", "single", "--source", small / "faces/clips", *SMALL_CLRNET]
+    args += ["--device", "meta", "--precision", "fp32", "--workers", 0, "--batch", 2]
+    args += ["--out", tmp_path / "r"]
+    monkeypatch.setattr(sys, "argv", ["05_train_clrnet.py", *map(str, args)])
+    copies, _ = on_meta(clrnet.main)
+    assert copies == [1, 1, 1]
+
+
+def test_a_step_of_04_sends_its_images_alone(small, on_meta, tmp_path):
+    folder = small / "faces/frames"
+    paths = sorted(str(path) for path in folder.glob("*/*.png"))[:16]
+    labels = torch.zeros(8, dtype=torch.int64, device=META)
+    source = bpdann.Source(paths[:8], labels, [], np.zeros(0, np.int64), [])
+    args = SimpleNamespace(seed=0, end_to_end=True, lr=1e-4, epochs=1, batch=2, workers=0)
+    args.method, args.precision, args.arch, args.weights = "bp-dann", "fp32", "resnet18", "none"
+    kwargs = dict(arch="resnet18", image_size=64)
+    args = (tmp_path, args, kwargs, source, paths[8:], META, "", {})
+    assert on_meta(bpdann.adapt, *args) == ([1, 1, 1], {"meta"})
+
+
+def test_a_step_of_bpdann_sends_nothing(on_meta, tmp_path):
+    labels = torch.zeros(8, dtype=torch.int64, device=META)
+    x = torch.zeros(8, 6, device=META)
+    source = bpdann.Source(x, labels, x[:0], np.zeros(0, np.int64), [])
+    args = SimpleNamespace(seed=0, end_to_end=False, lr=1e-4, epochs=1, batch=2)
+    args.method, args.precision = "bp-dann", "fp32"
+    args = (tmp_path, args, dict(dimensions=6), source, x, META, "", {})
+    assert on_meta(bpdann.adapt, *args)[0] == [0, 0, 0]
+
+
+def make_run(folder, model=None, optimizer=None, **flags):
+    """A run of 10 samples, 2 per step."""
+    model = model or nn.Linear(1, 1)
+    optimizer = optimizer or torch.optim.Adam(model.parameters())
+    args = SimpleNamespace(**dict(epochs=2, batch=2, seed=3) | flags)
+    return training_run.Run(folder, "02", args, model, optimizer, 10, {})
+
+
+class Numbers:
+    """A data set of numbers."""
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, k):
+        return torch.tensor(k)
+
+
+def test_labels_and_draws_are_those_of_each_step(tmp_path):
+    """Sent once an epoch, they belong to the step's samples, also after resuming inside one."""
+    run_ = make_run(tmp_path)
+    run_.epoch, run_.batch, run_.step = 1, 2, 7
+    found = []
+    for samples, labels in run_.batches(Numbers(), 10 + torch.arange(10), CPU, 0):
+        generator = torch.Generator().manual_seed(training_run.seed_of(3, run_.step))
+        assert torch.equal(run_.draw(5), torch.rand(2, 5, generator=generator))
+        assert torch.equal(labels, 10 + samples)
+        found += samples.tolist()
+        run_.record(torch.tensor(0.5))
+    assert found == sum(loading.epoch_batches(10, 2, 3, 1)[2:], [])
+
+
+# ---------------------------------------------------------------- saving and resuming
+
+
+@pytest.mark.parametrize("every, saved", [(None, [2, 4]), (3, [3])])
+def test_last_pt_is_saved_every_ten_minutes_or_every_so_many_steps(
+    every, saved, tmp_path, monkeypatch
+):
+    """A step takes 350 seconds here. The last step of an epoch leaves the saving to its end."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    run_ = make_run(tmp_path, save_every=every)
+    steps = []
+    monkeypatch.setattr(
+        run_, "save", lambda name, **_: steps.append(run_.step) if name == "last.pt" else None
+    )
+    for _ in run_.batches(Numbers(), torch.arange(10), CPU, 0):
+        now[0] += 350
+        run_.record(torch.tensor(0.5))
+        if run_.step == 5:
+            now[0] += 700
+    assert steps == saved
+    run_.end_epoch(val_auc=math.nan)
+    assert steps == [*saved, 5]
+
+
+def test_a_fused_adam_resumes_an_unfused_one(tmp_path):
+    """Its `step` has to be where the weights are, and its state in their order in memory."""
+    torch.manual_seed(0)
+    model = nn.Conv2d(3, 4, 3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, fused=False, foreach=False)
+    model(torch.rand(2, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    run_ = make_run(tmp_path, model, optimizer)
+    run_.save_last()
+    expected = optimizer.state[model.weight]["exp_avg_sq"].clone()
+
+    other = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    fused = torch.optim.Adam(other.parameters(), lr=0.2, fused=True)
+    make_run(tmp_path, other, fused)
+    state = fused.state[other.weight]
+    assert fused.param_groups[0]["fused"] and fused.param_groups[0]["lr"] == 0.2
+    assert torch.equal(other.weight, model.weight) and torch.equal(state["exp_avg_sq"], expected)
+    assert state["exp_avg_sq"].stride() == state["exp_avg"].stride() == other.weight.stride()
+    # The same step as the unfused one takes.
+    optimizer.param_groups[0]["lr"] = 0.2
+    for network, adam in ((model, optimizer), (other, fused)):
+        adam.zero_grad()
+        network(torch.ones(2, 3, 8, 8)).square().sum().backward()
+        adam.step()
+    assert torch.allclose(model.weight, other.weight, atol=1e-6)
+
+    on_gpu_ = meta(nn.Conv2d, 3, 4, 3)
+    fused = torch.optim.Adam(on_gpu_.parameters())
+    fused.param_groups[0]["fused"] = True  # the constructor does not know "meta"
+    content = checkpoints.load_checkpoint(tmp_path / "last.pt", "02")
+    run_ = make_run(tmp_path / "none", on_gpu_, fused)
+    run_.last = tmp_path / "last.pt"
+    run_.write_log = lambda: None
+    run_.resume()
+    assert content["optimizer"]["state"][0]["step"].device == CPU
+    assert fused.state[on_gpu_.weight]["step"].device == META
+
+
+# ---------------------------------------------------------------- several processes
+
+
+def test_joint_batch_norms_of_gpus_are_pytorchs_own(monkeypatch):
+    """SyncBatchNorm behind CLRNet's own, which brings its frames into the batch first."""
+    inputs = []
+
+    class Sync:
+        @staticmethod
+        def apply(x, *_):
+            inputs.append(x.shape)
+            return x
+
+    monkeypatch.setattr(torch.nn.modules.batchnorm, "sync_batch_norm", Sync)
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda *_: 2)
+    model = nn.Sequential(meta(FrameNorm, 8), meta(nn.Conv3d, 2, 2, 1))
+    distributed.join_norms(model, torch.device("cuda:0"))
+    assert isinstance(model[0], nn.SyncBatchNorm) and isinstance(model[0], FrameNorm)
+    assert model[0].momentum == 0.01 and model[0].eps == 1e-3
+    with fake_gpu():
+        on_gpu(model)
+        out = model[0](torch.zeros(2, 5, 8, 4, 4, device="cuda:0"))
+    assert inputs == [(10, 8, 4, 4)] and out.shape == (2, 5, 8, 4, 4)
+    model = distributed.join_norms(cpu := nn.Sequential(FrameNorm(8)), CPU)
+    assert isinstance(cpu[0], distributed.JointNorm)
+
+
+def test_buffers_are_not_sent_in_every_step(monkeypatch):
+    monkeypatch.setattr(distributed, "WORLD_SIZE", 2)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.Flatten())
+        net = distributed.distribute(model, CPU, torch.zeros(1, 3, 2, 2))
+        assert isinstance(net, nn.parallel.DistributedDataParallel)
+        assert not net.will_sync_module_buffers()
+    finally:
+        dist.destroy_process_group()
+
+
+# ---------------------------------------------------------------- graphs, overlap, paths
+
+
+def test_capturing_a_graph_leaves_batch_norm_as_it_was(monkeypatch):
+    found = {}
+
+    def warm_up(model, examples):
+        found["cached"] = torch.is_autocast_cache_enabled()
+        found["low"] = torch.is_autocast_enabled("cpu")
+        for _ in range(3):
+            model(*examples)
+        return model
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", warm_up)
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)).train()
+    before = copy.deepcopy(model.state_dict())
+    assert running_device.capture_graph(model, torch.rand(2, 3, 4, 4), "bf16") is model
+    assert found == dict(cached=False, low=True)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_03_computes_a_batch_ahead():
+    drawn = []
+    ahead = running_device.one_ahead(drawn.append(k) or k for k in range(3))
+    assert [(k, len(drawn)) for k in ahead] == [(0, 2), (1, 3), (2, 3)]
+    assert list(running_device.one_ahead([])) == []
+    a, b = torch.rand(2), torch.rand(3, 4)
+    arrays = running_device.fetch(a, b)()
+    assert np.array_equal(arrays[0], a) and np.array_equal(arrays[1], b)
+
+
+def test_paths_are_one_array():
+    """Not objects, which each process that loads images would copy; with any text in them."""
+    paths = [f"ä/{k}/\U0001f600 {'x' * (k % 7)}.png" for k in range(20_000)]
+    faces = loading.Faces(paths, 8, "folder")
+    clips = loading.Faces([tuple(paths[k : k + 5]) for k in range(0, 20_000, 5)], 8)
+    assert len(faces) == 20_000 and len(clips) == 4_000
+    assert faces.paths(7) == [f"folder/{paths[7]}"] and faces.paths(-1) == [f"folder/{paths[-1]}"]
+    assert clips.paths(3) == paths[15:20]
+    with pytest.raises(IndexError):
+        faces.paths(20_000)
+    values = [*vars(faces).values(), *vars(clips).values()]
+    assert not any(isinstance(value, list | tuple | dict) for value in values)
+    assert len(pickle.dumps(faces)) < sum(len(p.encode()) for p in paths) + 8 * 20_001 + 1000
+    empty = loading.Faces([], 8)
+    assert len(empty) == 0 and list(empty) == []
+
+
+# ---------------------------------------------------------------- memory
+
+
+def fits(text):
+    """What a help text says: [(GB, samples in bf16, samples in fp32)]."""
+    words = re.findall(r"(\d+) GB: (\d+)(?: in bf16,)?(?: and)? (\d+)", " ".join(text.split()))
+    return [tuple(map(int, found)) for found in words]
+
+
+def bytes_of_a_step(make, example, precision):
+    """A function of the batch: counted bytes of a training step."""
+    counted = {}
+    for batch in (2, 4):
+        model = meta(make)
+        with fake_gpu(precision):
+            on_gpu(model)
+            kept = gpu_check.kept_bytes(model, lambda: model(example(batch)))
+        counted[batch] = kept
+    parameters = sum(p.numel() for p in model.parameters())
+    each = (counted[4] - counted[2]) / 2
+    once = counted[2] - 2 * each
+    # Weights, gradients and Adam's two moments; 1 GB for CUDA itself and cuDNN's workspace; 10 %
+    # of the activations for what lives for a moment only.
+    return lambda batch: 1e9 + 16 * parameters + once + 1.1 * each * batch, counted, each
+
+
+@pytest.mark.parametrize("name", ["02", "05"])
+def test_the_help_says_what_fits(name):
+    stage_file = {"02": "02_pretrain_extractor.py", "05": "05_train_clrnet.py"}[name]
+    output = subprocess.run(
+        [sys.executable, ROOT / stage_file, "--help"], capture_output=True, text=True
+    ).stdout
+    said = fits(output[output.index("--batch") :])
+    assert [gb for gb, *_ in said] == [16, 24, 40, 80]
+
+    def images(batch):
+        return torch.zeros(batch, 3, 224, 224, dtype=torch.uint8, device="cuda:0")
+
+    def clips(batch):
+        return torch.zeros(batch, 5, 3, 240, 240, device="cuda:0")
+
+    make, example = {
+        "02": (lambda: Extractor("se_resnext101_32x4d"), images),
+        "05": (CLRNet, clips),
+    }[name]
+    # Counted before, in bench/RESULTS.md and docs/performance.md: GB at a batch.
+    known = {
+        ("02", "bf16"): (128, 13.2),
+        ("02", "fp32"): (128, 26.0),
+        ("05", "bf16"): (40, 7.6),
+        ("05", "fp32"): (40, 13.9),
+    }
+    for k, precision in enumerate(("bf16", "fp32"), 1):
+        needed, counted, each = bytes_of_a_step(make, example, precision)
+        batch, gigabytes = known[name, precision]
+        assert (counted[2] + (batch - 2) * each) / 1e9 == pytest.approx(gigabytes, rel=0.03)
+        for words in said:
+            assert 0.7 * words[0] < needed(words[k]) / 1e9 <= words[0], (precision, words)
+
+
+# ---------------------------------------------------------------- the check for a GPU
+
+
+def test_the_check_for_a_gpu_runs_on_a_cpu():
+    done = subprocess.run(
+        [sys.executable, ROOT / "bench/gpu_check.py", "--tiny", "--device", "cpu", "--no-record"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    for what in ("02, step", "04, step", "05, step", "resumed", "--compile", "50 epochs"):
+        assert any(what in row for row in rows), (what, done.stdout)
+    assert not any("FAILED" in row for row in rows), done.stdout
+    assert "Defaults" in done.stdout
