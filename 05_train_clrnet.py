@@ -584,8 +584,7 @@ def time_step(args, items):
         start = time.perf_counter()
         clips = as_clips(images.to(device))
         if not args.no_augment:
-            draws = torch.rand(batch, 5, device=device)
-            clips = augment(clips, draws, args.brightness)
+            clips = augment(clips, torch.rand(batch, 5, device=device), args.brightness)
         with autocast(device, args.precision):
             logits = model(clips)
         logits.sum().backward()

@@ -275,14 +275,18 @@ def test_clrnet_with_channels_innermost_is_the_same_network():
     other = copy.deepcopy(model).to(memory_format=torch.channels_last)
     assert running_device.place(copy.deepcopy(model), CPU).stem.input.weight.is_contiguous()
     x, y = torch.rand(2, 5, 3, 48, 48, dtype=torch.double), torch.tensor([0, 1])
-    seen = []
+    seen, convolved = [], []
     for layer in other.modules():
         if isinstance(layer, ConvLSTM):
+            # Of 1 x 1 convolutions, which are matrix products, the module is not called.
+            layer.input.register_forward_pre_hook(lambda _, found: convolved.append(found[0]))
             layer.register_forward_hook(lambda *found: seen.append(found[2].stride(2)))
             weight = layer.input.weight
             assert weight.is_contiguous(memory_format=torch.channels_last)
     logits = [network(x) for network in (model, other)]
     assert set(seen) == {1} and len(seen) == 9
+    assert len(convolved) == 4
+    assert all(v.is_contiguous(memory_format=torch.channels_last) for v in convolved)
     assert torch.allclose(*logits, atol=1e-12)
     gradients = [
         torch.autograd.grad(F.cross_entropy(z, y), list(network.parameters()))

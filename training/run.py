@@ -106,8 +106,7 @@ class Run:
         """Read last.pt. Exits with an error if it does not fit this network and optimizer."""
         saved = load_checkpoint(self.last, self.stage)
         load_state(self.model, saved, self.last)
-        groups = self.optimizer.param_groups
-        flags = [{k: v for k, v in group.items() if k != "params"} for group in groups]
+        flags = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
         try:
             # The flags of now: with --go-on, --lr may be another than was saved, and PyTorch leaves
             # each `step` on the CPU unless the groups that it loads are fused.
