@@ -60,7 +60,7 @@ def verdict_lines(result):
     for person in people:
         who = f", person {person['person']} of {len(people)}" if len(people) > 1 else ""
         warning = f"  [{DEMONSTRATION}]" if result["demonstration"] else ""
-        if result["turned"]:
+        if result.get("turned"):
             warning = f", turned by {result['turned']} degrees{warning}"
         yield (
             f"{name}{who}: {person['verdict'].upper()}, P(fake) {score_text(person['score'])} at "
@@ -74,7 +74,9 @@ def verdict_lines(result):
                 )
         for path in person["without"]:
             why = "no score, as there is no whole clip with this face"
-            yield f"    {'needs a video' if path in result['needs_video'] else why}: {path}"
+            if path in result.get("needs_video", ()):
+                why = "needs a video"
+            yield f"    {why}: {path}"
 
 
 def write_verdicts(out, results, detectors):
@@ -114,8 +116,8 @@ def write_verdicts(out, results, detectors):
             for one in scored:
                 row = [path, person["person"], one["checkpoint"], one["verdict"]]
                 row += [repr(one["score"]), repr(one["threshold"]), person["faces"]]
-                rows.append([*row, "", demonstration, result["turned"]])
-            for checkpoint in result["needs_video"]:
+                rows.append([*row, "", demonstration, result.get("turned", 0)])
+            for checkpoint in result.get("needs_video", ()):
                 row = [path, person["person"], checkpoint, "needs a video", "", "", 0]
                 rows.append([*row, "too few frames", demonstration, result["turned"]])
     write_table(out / "verdicts.csv", COLUMNS, rows)
@@ -155,7 +157,7 @@ def draw_verdict(path, video, people, detectors, extractions):
     if len(name) >= 70:
         name = name[:67] + "..."
     title = f"{name}: {video['verdict'].upper()}"
-    if video["turned"]:
+    if video.get("turned"):
         title += f", turned by {video['turned']} degrees"
     if len(video["people"]) > MAX_PEOPLE:
         title += f"; {len(video['people']) - MAX_PEOPLE} more people in verdicts.csv"
