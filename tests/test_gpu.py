@@ -275,14 +275,18 @@ def test_clrnet_with_channels_innermost_is_the_same_network():
     other = copy.deepcopy(model).to(memory_format=torch.channels_last)
     assert running_device.place(copy.deepcopy(model), CPU).stem.input.weight.is_contiguous()
     x, y = torch.rand(2, 5, 3, 48, 48, dtype=torch.double), torch.tensor([0, 1])
-    seen = []
+    seen, convolved = [], []
     for layer in other.modules():
         if isinstance(layer, ConvLSTM):
+            # Of 1 x 1 convolutions, which are matrix products, the module is not called.
+            layer.input.register_forward_pre_hook(lambda _, found: convolved.append(found[0]))
             layer.register_forward_hook(lambda *found: seen.append(found[2].stride(2)))
             weight = layer.input.weight
             assert weight.is_contiguous(memory_format=torch.channels_last)
     logits = [network(x) for network in (model, other)]
     assert set(seen) == {1} and len(seen) == 9
+    assert len(convolved) == 4
+    assert all(v.is_contiguous(memory_format=torch.channels_last) for v in convolved)
     assert torch.allclose(*logits, atol=1e-12)
     gradients = [
         torch.autograd.grad(F.cross_entropy(z, y), list(network.parameters()))
@@ -610,7 +614,7 @@ def test_the_help_says_what_fits(name):
     for k, precision in enumerate(("bf16", "fp32"), 1):
         needed, counted, each = bytes_of_a_step(make, example, precision)
         batch, gigabytes = known[name, precision]
-        assert (counted[2] + (batch - 2) * each) / 1e9 == pytest.approx(gigabytes, rel=0.03)
+        assert (counted[2] + (batch - 2) * each) / 1e9 == pytest.approx(gigabytes, rel=0.05)
         for words in said:
             assert 0.7 * words[0] < needed(words[k]) / 1e9 <= words[0], (precision, words)
 
