@@ -132,7 +132,7 @@ def main():
         load_weights(model, args.arch, args.weights)
     model.to(device)
     # FeatureTransfer 4.2.
-    is_fused = device.type == "cuda"
+    is_fused = True if device.type == "cuda" else None  # None: as PyTorch chooses
     optimizer = torch.optim.Adam(
         model.parameters(), lr=args.lr, weight_decay=args.weight_decay, fused=is_fused
     )

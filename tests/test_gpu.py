@@ -614,7 +614,7 @@ def test_the_help_says_what_fits(name):
     for k, precision in enumerate(("bf16", "fp32"), 1):
         needed, counted, each = bytes_of_a_step(make, example, precision)
         batch, gigabytes = known[name, precision]
-        assert (counted[2] + (batch - 2) * each) / 1e9 == pytest.approx(gigabytes, rel=0.03)
+        assert (counted[2] + (batch - 2) * each) / 1e9 == pytest.approx(gigabytes, rel=0.05)
         for words in said:
             assert 0.7 * words[0] < needed(words[k]) / 1e9 <= words[0], (precision, words)
 
