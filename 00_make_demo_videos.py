@@ -92,8 +92,7 @@ def main():
             jobs.append((args.seed, condition, number, partner, args.frames, paths))
             for method, path in paths.items():
                 name = f"{condition}-{method}" if method else condition
-                row = (path.relative_to(args.out), int(method is not None), name)
-                rows.append((*row, split_of[number]))
+                rows.append((path.relative_to(args.out), int(bool(method)), name, split_of[number]))
     write_table(args.out / "videos.csv", ("path", "label", "method", "split"), rows)
     videos = [path for *_, paths in jobs for path in paths.values()]
     missing = sum(not path.exists() for path in videos)

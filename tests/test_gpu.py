@@ -358,10 +358,11 @@ def test_a_step_of_04_sends_its_images_alone(small, on_meta, tmp_path):
     paths = sorted(str(path) for path in folder.glob("*/*.png"))[:16]
     labels = torch.zeros(8, dtype=torch.int64, device=META)
     source = bpdann.Source(paths[:8], labels, [], np.zeros(0, np.int64), [])
-    args = SimpleNamespace(seed=0, end_to_end=True, lr=1e-4, epochs=1, batch=2, workers=0)
+    # The target is scored at tenths of the epochs, not after the first of 20.
+    args = SimpleNamespace(seed=0, end_to_end=True, lr=1e-4, epochs=20, batch=2, workers=0)
     args.method, args.precision, args.arch, args.weights = "bp-dann", "fp32", "resnet18", "none"
     kwargs = dict(arch="resnet18", image_size=64)
-    args = (tmp_path, args, kwargs, source, paths[8:], META, "", {})
+    args = (tmp_path, args, kwargs, source, bpdann.Target(paths[8:], []), META, "", {})
     assert on_meta(bpdann.adapt, *args) == ([1, 1, 1], {"meta"})
 
 
@@ -369,9 +370,10 @@ def test_a_step_of_bpdann_sends_nothing(on_meta, tmp_path):
     labels = torch.zeros(8, dtype=torch.int64, device=META)
     x = torch.zeros(8, 6, device=META)
     source = bpdann.Source(x, labels, x[:0], np.zeros(0, np.int64), [])
-    args = SimpleNamespace(seed=0, end_to_end=False, lr=1e-4, epochs=1, batch=2)
+    args = SimpleNamespace(seed=0, end_to_end=False, lr=1e-4, epochs=20, batch=2)
     args.method, args.precision = "bp-dann", "fp32"
-    args = (tmp_path, args, dict(dimensions=6), source, x, META, "", {})
+    target = bpdann.Target(x, x[:0])
+    args = (tmp_path, args, dict(dimensions=6), source, target, META, "", {})
     assert on_meta(bpdann.adapt, *args)[0] == [0, 0, 0]
 
 

@@ -97,7 +97,7 @@ PLANTED = {
     "ShallowNet": (40, 1, 40, 16),
     "MesoInception4": (96, 1, 80, 8),
     "Xception": (96, 1, 60, 16),
-    "CNN+LSTM": (96, 3, 40, 32),
+    "CNN+LSTM": (96, 3, 60, 16),
     "DBiRNN": (64, 3, 60, 16),
     "resnet18": (96, 1, 60, 24),
     "alexnet": (224, 1, 30, 16),
@@ -127,8 +127,8 @@ def build(name, size):
         net = NETWORKS[name](image_size=size, **kwargs)
         if name == "CNN+LSTM":
             # What InceptionV3 makes of a place, with random weights, depends on all others.
-            net.cnn = Extractor("resnet18", size)
-            net.lstm, net.dense = nn.LSTM(512, 32, batch_first=True), nn.Linear(32, 512)
+            net.cnn = Extractor("densenet121", size)
+            net.lstm, net.dense = nn.LSTM(1024, 32, batch_first=True), nn.Linear(32, 512)
         pool = net.combine if hasattr(net, "combine") else lambda maps: maps.mean((1, 3, 4))
         return net, net.feature_maps, lambda maps: net.head(pool(maps)), net.activation_maps
     if name == "DANN":

@@ -126,8 +126,7 @@ class Run:
                 "checkpoints of release 1.0 have to be trained again"
             )
         # A log that was begun before a column existed.
-        width = 2 + len(self.columns)
-        self.log = [[*row, *[math.nan] * (width - len(row))] for row in self.log]
+        self.log = [[*row, *[math.nan] * (2 + len(self.columns) - len(row))] for row in self.log]
         self.write_log()
 
     def epochs(self):
