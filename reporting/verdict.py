@@ -228,9 +228,9 @@ def draw_faces(figure, detector, samples, crops, per_frame, unit):
     for column, k in enumerate(chosen):
         face, sample = crops[k][middle], samples[k]
         time = sample["frame"] * per_frame
-        time = f"{time:.1f}" if unit == "s" else f"{time}"
+        when = f"{time:.1f} s" if unit == "s" else f"frame {time}"
         grid[0, column].imshow(face)
-        grid[0, column].set_title(f"{sample['score']:.2f}\n{time} {unit}", fontsize=6, pad=2)
+        grid[0, column].set_title(f"{sample['score']:.2f}\n{when}", fontsize=6, pad=2)
         overlay(grid[1, column], face / 255, maps[column], top)
     for panel in grid.flat:
         panel.set_axis_off()
