@@ -88,20 +88,8 @@ from training.loading import Faces, as_clips, load_batches, predict, read_clips
 from training.run import Run
 
 # Not compared when a run is resumed; kwargs only repeats flags that are compared.
-RUNTIME_FLAGS = (
-    "out",
-    "workers",
-    "device",
-    "cuda_graph",
-    "save_every",
-    "test",
-    "test_split",
-    "scores",
-    "save_features",
-    "cam",
-    "go_on",
-    "kwargs",
-)
+RUNTIME_FLAGS = ("out", "workers", "device", "cuda_graph", "save_every", "test", "test_split")
+RUNTIME_FLAGS += ("scores", "save_features", "cam", "go_on", "kwargs")
 
 # What a strategy trains on. `val_videos` are (set, video) of each validation sample; `few_shot` are
 # the names of the videos that transfer learning drew, {set: [name, ...]}; `counts` are how many of

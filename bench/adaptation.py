@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Does adaptation help? Source-only, BP-DANN and end-to-end DANN on videos with a domain shift.
 
-    python bench/adaptation.py --out /tmp/adaptation      # five seeds: about 60 minutes on 2 cores
+    python bench/adaptation.py --out /tmp/adaptation      # five seeds: hours on 2 cores
     python bench/adaptation.py --out /tmp/adaptation --only scores   # the scores without labels
     python bench/adaptation.py --out /tmp/a --seeds 1 --identities 6 --frames 6 --epochs 2 \\
         --dann-epochs 1 --no-record                       # a trial

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Everything that the project expects of a GPU, checked on one in under ten minutes.
+"""Everything that the project expects of a GPU, checked on one.
 
     python bench/gpu_check.py                        # one GPU
     python bench/gpu_check.py --nproc 2              # and the joint batch of two
@@ -13,7 +13,7 @@ for an issue, which is also appended to bench/RESULTS.md, and with the defaults 
 change.
 
 Rates stand beside a plain float32 loop, what others have published, and the rate of matrix products
-of the same card.
+of the same card. It is meant to take less than ten minutes, and has only been run on a CPU.
 """
 
 import contextlib

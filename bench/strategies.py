@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Single, merge and transfer learning (CLRNet 6.1 to 6.3), in small, on generated videos.
 
-    python bench/strategies.py --out /tmp/strategies    # three seeds: 1.5 hours on 2 cores
+    python bench/strategies.py --out /tmp/strategies    # three seeds: hours on 2 cores
     python bench/strategies.py --out /tmp/s --seeds 1 --identities 10 --frames 10 --epochs 1 \\
         --few-shot 3 --no-record                        # a trial
 

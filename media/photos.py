@@ -31,7 +31,8 @@ MAX_PIXELS = 1 << 27
 MAX_BYTES = 1 << 30
 # A JPEG file can ask its decoder for any number of passes over the picture; common are 1 to 10.
 MAX_SCANS = 500
-# How pixels become upright, a PIL.Image.Transpose, by EXIF orientation.
+# How pixels become upright, a PIL.Image.Transpose, by EXIF orientation. (ImageOps.exif_transpose
+# also writes the EXIF block anew, which may be damaged.)
 UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
 
@@ -100,8 +101,7 @@ def decode(image):
     image.load()
     try:
         turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
-    # A damaged EXIF block says nothing about the pixels.
-    except Exception:
+    except Exception:  # whatever a damaged EXIF block raises; it says nothing about the pixels
         turn = None
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -8,15 +8,14 @@ interval comes from resamples of the videos that both detectors share. It covers
 test videos and not the chance in the training: another seed gives another network.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from common import fail, read_scores  # noqa: E402
-from reporting.metrics import auc, measure_resampled, percent  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from common import Parser, fail, read_scores  # noqa: E402
+from reporting.metrics import auc, draw_resamples, measure_resampled, percent  # noqa: E402
 
 RESAMPLES = 1000
 
@@ -39,13 +38,11 @@ def compare(first, second):
     labels, _, ranks, _ = ours
     if len(np.unique(labels)) < 2:
         fail(f"{first} has only one class: its AUC is undefined")
-    rng = np.random.default_rng(0)
-    draws = rng.integers(len(videos), size=(RESAMPLES, len(videos)))
-    weights = np.stack([np.bincount(draw, minlength=len(videos)) for draw in draws])
+    weights = draw_resamples(len(videos), RESAMPLES, seed=0)
     resampled = [measure_resampled(*data, weights)["auc"] for data in (ours, theirs)]
     low, high = np.nanpercentile(100 * (resampled[0] - resampled[1]), (2.5, 97.5))
     values = auc(labels, ranks), auc(theirs[0], theirs[2])
-    names = [f"{path.parent.name}" for path in (first, second)]
+    names = [path.parent.name for path in (first, second)]
     if low > 0:
         verdict = f"{names[0]} is better"
     elif high < 0:
@@ -61,15 +58,10 @@ def compare(first, second):
 
 
 def main():
-    description, details = __doc__.split("\n\n", 1)
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=details,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(__doc__)
     parser.add_argument("first", type=Path, metavar="CSV", help="scores of one detector")
     parser.add_argument("second", type=Path, metavar="CSV", help="scores of the other")
-    args = parser.parse_args()
+    args = parser.parse_args(go_on=False)
     print(compare(args.first, args.second))
 
 

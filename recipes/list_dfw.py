@@ -7,29 +7,24 @@ Every video below --fakes is fake. The reals are FaceForensics++'s originals (CL
 that 01 makes the test split with the same --split-in-order: with 750 125 125 the last 125 by name.
 """
 
-import argparse
 import csv
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from common import Parser  # noqa: E402
 from media.layouts import layout_ffpp  # noqa: E402
 from media.splits import split_in_order  # noqa: E402
 from media.video import find_videos  # noqa: E402
 
 
 def main():
-    description, epilog = __doc__.split("\n\n", 1)
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--fakes", type=Path, required=True, help="folder of fake videos")
     parser.add_argument("--ffpp", type=Path, required=True, help="folder of FaceForensics++")
     parser.add_argument("--split-in-order", type=int, nargs=3, required=True, metavar="N")
     parser.add_argument("--out", type=Path, required=True, help="CSV to write")
-    args = parser.parse_args()
+    args = parser.parse_args(go_on=False)
     fakes = find_videos(args.fakes)
     # Earlier versions asked for fake/ and real/.
     if (args.fakes / "fake").is_dir():

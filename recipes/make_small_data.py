@@ -10,7 +10,6 @@ with 6 people per camera and 20 frames. They are a demonstration: no result on t
 about real videos.
 """
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -20,6 +19,9 @@ from pathlib import Path
 import imageio_ffmpeg
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from common import Parser  # noqa: E402
+
 PAIRS = [(0, 1), (1, 0), (2, 3), (3, 2), (4, 5), (5, 4)]  # target, source
 SUBJECTS = ("fadg0", "faks0", "fcft0", "fcmh0", "felc0", "fjas0")
 
@@ -51,19 +53,14 @@ class Videos:
 
 
 def main():
-    description, epilog = __doc__.split("\n\n", 1)
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(__doc__)
     parser.add_argument(
         "--out",
         type=Path,
         required=True,
         help="folder to write to; if it holds finished data, nothing is done",
     )
-    out = parser.parse_args().out
+    out = parser.parse_args(go_on=False).out
     if (out / "complete").exists():
         return
     small = ("--identities", "6", "--frames", "20", "--out", out / "videos")

@@ -9,10 +9,13 @@ each epoch, of which the median is taken; validation is not included. The paper'
 transfer.
 """
 
-import argparse
 import re
+import sys
 from pathlib import Path
 from statistics import median
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from common import Parser  # noqa: E402
 
 
 def minutes_per_epoch(log):
@@ -27,16 +30,11 @@ def minutes_per_epoch(log):
 
 
 def main():
-    description, epilog = __doc__.split("\n\n", 1)
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(__doc__)
     names = ("merge", "source", "transfer")
     for name in names:
         parser.add_argument(f"--{name}", type=Path, required=True, metavar="LOG")
-    args = parser.parse_args()
+    args = parser.parse_args(go_on=False)
     found = {}
     for name in names:
         log = getattr(args, name)

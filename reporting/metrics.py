@@ -209,6 +209,15 @@ def curve_metrics(tps, fps):
     )
 
 
+def draw_resamples(count, resamples, seed):
+    """How often each of R resamples draws each of `count` videos, with replacement: (R, count)."""
+    rng = np.random.default_rng(seed)
+    weights = np.empty((resamples, count), np.uint16)
+    for row in weights:
+        row[:] = np.bincount(rng.integers(count, size=count), minlength=count)
+    return weights
+
+
 def evaluate(videos, labels, scores, ranks, resamples, seed):
     """All metrics of one score file with their 95 % intervals, at both levels.
 
@@ -217,11 +226,7 @@ def evaluate(videos, labels, scores, ranks, resamples, seed):
     """
     groups, video_labels, video_scores = video_means(videos, labels, scores)
     count = len(video_labels)
-    rng = np.random.default_rng(seed)
-    # How often each resample draws each video.
-    weights = np.empty((resamples, count), np.uint16)
-    for row in weights:
-        row[:] = np.bincount(rng.integers(count, size=count), minlength=count)
+    weights = draw_resamples(count, resamples, seed)
     results = {}
     for level, *data in (
         ("image", labels, scores, ranks, groups),
