@@ -1,6 +1,8 @@
 """Stage 00: layout, counts, same seed same pixels, faces a detector finds, traces in the face."""
 
+import csv
 import json
+from collections import Counter
 
 import numpy as np
 from conftest import run, stage
@@ -39,6 +41,21 @@ def test_layout_counts_and_splits(small):
         }
     assert len(list((small / "videos").rglob("*.mp4"))) == 2 * 6 * 5
     assert not list((small / "videos").rglob(".part-*"))
+
+
+def test_the_list_names_every_video_with_its_label_and_split(small):
+    root = small / "videos"
+    with open(root / "videos.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {root / row["path"] for row in rows} == set(root.rglob("*.mp4"))
+    assert Counter(row["split"] for row in rows) == dict(train=20, val=20, test=20)
+    for row in rows:
+        camera, kind, method, *_, name = row["path"].split("/")
+        is_fake = kind == "manipulated_sequences"
+        assert row["label"] == str(int(is_fake))
+        assert row["method"] == (f"{camera}-{method}" if is_fake else camera)
+        first = {"train": "000", "val": "002", "test": "004"}[row["split"]]
+        assert int(name[:3]) - int(first) in (0, 1)
 
 
 def test_videos_have_the_frames_and_size_of_their_condition(small):
