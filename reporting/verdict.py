@@ -73,10 +73,14 @@ def verdict_lines(result):
                     f"{score_text(one['threshold'])}: {one['checkpoint']}"
                 )
         for path in person["without"]:
-            why = "no score, as there is no whole clip with this face"
-            if path in result.get("needs_video", ()):
-                why = "needs a video"
-            yield f"    {why}: {path}"
+            yield f"    {why_without_score(result, path)}: {path}"
+
+
+def why_without_score(result, checkpoint):
+    """Why a checkpoint has no score of a person in a result that others have scored, as text."""
+    if checkpoint in result.get("needs_video", ()):
+        return "needs a video"
+    return "no score, as there is no whole clip with this face"
 
 
 def write_verdicts(out, results, detectors):

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from common import write_whole
 from reporting.report import escape
-from reporting.verdict import DEMONSTRATION, faces_text, printable, score_text
+from reporting.verdict import DEMONSTRATION, faces_text, printable, score_text, why_without_score
 
 # Side of the picture of a face, in pixels of the file.
 FACE = 96
@@ -45,7 +45,7 @@ def person_row(result, person, samples):
         for one in person["by"]:
             scored = f"{score_text(one['score'])} at {score_text(one['threshold'])}"
             notes.append(f"{one['verdict']}, {scored}: {one['checkpoint']}")
-    notes += [f"no score: {path}" for path in person["without"]]
+    notes += [f"{why_without_score(result, path)}: {path}" for path in person["without"]]
     image = f'<img src="{face_uri(samples)}" width={FACE} height={FACE} alt="scores over time">'
     cells = [
         f'<td class=face><a href="{href}">{image}</a></td>',

@@ -603,9 +603,14 @@ def test_a_page_of_500_files(tmp_path):
     """Its size is that of its faces, and a verdict of another kind gets a filter of its own."""
     results = [made_up(f"{k}.mp4", [k / 500], f"{k}.png", turned=90) for k in range(500)]
     results[0]["people"][0]["verdict"] = "unsure"
+    for result in results[1:3]:
+        result["people"][0]["without"] = ["clip.pt"]
+    results[1]["needs_video"] = ["clip.pt"]
     page = write_made_up(tmp_path / "index.html", results)
     assert len(page.rows) == 500 and len(page.links) == 500 and not page.others
     assert "unsure (1)" in page.text and "turned by 90 degrees" in page.text
+    assert page.text.count("needs a video: clip.pt") == 1
+    assert page.text.count("no score, as there is no whole clip with this face: clip.pt") == 1
     size = sum(len(row["face"]) for row in page.rows) * 4 / 3
     assert (tmp_path / "index.html").stat().st_size < size + 500 * 1500 + 10_000
     nothing = write_made_up(tmp_path / "index.html", [made_up("x", [], verdict="v", reason="r")])
