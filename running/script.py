@@ -29,6 +29,8 @@ def run_script(main):
 
             distributed.leave()
     except KeyboardInterrupt:
+        # Objects that were interrupted in their constructor, torch's among them, fail in __del__.
+        sys.unraisablehook = lambda _: None
         print("interrupted: run the same command again to resume", file=sys.stderr)
         sys.exit(130)
     except OSError as error:

@@ -29,9 +29,9 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SHARED", ROOT.parent / "shared"))
 sys.path.insert(0, str(ROOT))
-# How long an example takes depends on the machine's load.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
+# How long an example takes depends on the machine's load, and a draw that fails must fail again.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.load_profile("repeatable")
 if threading.current_thread() is threading.main_thread():
     # A background job, and whatever it starts, would ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)

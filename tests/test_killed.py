@@ -11,10 +11,12 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 from conftest import (
+    ROOT,
     SMALL_CLRNET,
     SMALL_EXTRACTOR,
     assert_none_left,
@@ -191,6 +193,25 @@ def test_ctrl_c_begins_no_other_video_and_says_how_to_resume(small, tmp_path):
     assert_none_left(tmp_path)
     assert len(list(tmp_path.glob("f/*/faces.json"))) < 30
     assert not (tmp_path / "f/index.csv").exists()
+
+
+def test_ctrl_c_in_a_constructor_is_still_one_line():
+    """What was half built when Ctrl-C came fails in __del__, as torch's loaders do."""
+    code = """
+from running.script import run_script
+
+class Half:
+    def __init__(self):
+        raise KeyboardInterrupt
+
+    def __del__(self):
+        self.workers
+
+run_script(Half)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr == "interrupted: run the same command again to resume\n"
 
 
 # ---------------------------------------------------------------- a full disk

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, SMALL_CLRNET, SMALL_EXTRACTOR, command, run, stage
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
@@ -32,7 +32,7 @@ FINITE = dict(width=32, allow_nan=False, allow_infinity=False)
 # ---------------------------------------------------------------- scores
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(st.integers(0, 1), st.floats(**FINITE), st.floats(**FINITE)),
@@ -40,6 +40,7 @@ FINITE = dict(width=32, allow_nan=False, allow_infinity=False)
         max_size=40,
     )
 )
+@example([(0, 0.0, 0.0), (0, 2.0**-52, 0.0)])
 def test_the_written_file_has_the_auc_of_the_logits(tmp_path, rows):
     labels = np.array([row[0] for row in rows])
     if len(set(labels.tolist())) < 2:
@@ -53,10 +54,10 @@ def test_the_written_file_has_the_auc_of_the_logits(tmp_path, rows):
     common.write_scores(tmp_path / "s.csv", index, np.arange(len(rows)), difference)
     _, read_labels, scores, ranks = common.read_scores(tmp_path / "s.csv")
     assert metrics.auc(read_labels, ranks) == roc_auc_score(labels, difference)
-    assert (
-        np.isfinite(scores).all()
-        and ((scores >= 0.5) == (scores > 0.5) | (np.abs(difference) < 1e-15)).all()
-    )
+    assert ((scores >= 0) & (scores <= 1)).all()
+    # Nearer to 0 than this, float64's sigmoid may round to 0.5.
+    is_clear = np.abs(difference) > 1e-15
+    assert ((scores > 0.5) == (difference > 0))[is_clear].all()
 
 
 def test_a_confident_network_keeps_its_order_through_04_and_06(tmp_path):
