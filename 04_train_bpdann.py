@@ -255,7 +255,8 @@ def adapt(out, args, kwargs, source, target, device, about, content):
             loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(source.val_labels))
             measured["source_val_auc"] = auc(source.val_labels, margin(logits))
             measured["source_val_loss"] = loss.item()
-            validation = validate(source.val_videos, source.val_labels, margin(logits))
+            if epoch + 1 == args.epochs:
+                validation = validate(source.val_videos, source.val_labels, margin(logits))
         if is_tenth(epoch, args.epochs):
             measured |= score_target(predict_logits(model, target.sample, args, device))
         measured["lambda"] = lambdas[(epoch + 1) * run.per_epoch - 1]

@@ -434,6 +434,27 @@ def test_last_pt_is_saved_every_ten_minutes_or_every_so_many_steps(
     assert steps == [*saved, 5]
 
 
+def test_saving_takes_a_twentieth_of_the_time_of_short_epochs(tmp_path, monkeypatch):
+    """Saving takes 10 seconds here, an epoch 60: the first is saved, every fourth, and the last."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    run_ = make_run(tmp_path, epochs=10)
+    saved = []
+
+    def save(name, **_):
+        if name == "last.pt":
+            saved.append(run_.epoch)
+            now[0] += 10
+
+    monkeypatch.setattr(run_, "save", save)
+    while not run_.finished:
+        for _ in range(run_.per_epoch):
+            run_.record(torch.tensor(0.5))
+        now[0] += 60
+        run_.end_epoch(val_auc=math.nan)
+    assert saved == [1, 5, 9, 10]
+
+
 def test_a_fused_adam_resumes_an_unfused_one(tmp_path):
     """Its `step` has to be where the weights are, and its state in their order in memory."""
     torch.manual_seed(0)

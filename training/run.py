@@ -27,6 +27,8 @@ from training.loading import epoch_batches, joint_batch, load_batches
 
 # How long a run may go on without saving its state, unless --save-every counts steps.
 SAVE_SECONDS = 600
+# At the ends of epochs, which may take milliseconds, saving takes at most this share of the time.
+SAVE_SHARE = 0.05
 
 # What last.pt stores in addition to the weights and the optimizer.
 STATE = ("epoch", "batch", "step", "sums", "best", "validation", "log")
@@ -91,7 +93,7 @@ class Run:
         self.pending = []
         self.seconds = self.waited = 0.0
         self.steps_timed = 0
-        self.saved = time.monotonic()
+        self.saved, self.saving = time.monotonic(), 0.0
         # Every step has the same shapes, so that cuDNN can look for its fastest kernels.
         torch.backends.cudnn.benchmark = True
         if self.last.exists():
@@ -215,7 +217,7 @@ class Run:
                 self.sums[k] += value
 
     def end_epoch(self, choose_by=math.nan, validation=None, **measured):
-        """Write log.csv, last.pt, and model.pt if this is the best epoch so far.
+        """Write log.csv, last.pt unless it is recent, and model.pt if this is the best epoch so far.
 
         A run that --max-steps ends inside an epoch validates too; when resumed, it trains the rest
         of that epoch.
@@ -246,7 +248,8 @@ class Run:
         is_kept = self.finished if choose_by is None else is_better
         if is_kept:
             self.save_model()
-        self.save_last()
+        if self.finished or self.saving <= SAVE_SHARE * (time.monotonic() - self.saved):
+            self.save_last()
         # Written last: a log of all epochs means that the run is finished.
         self.write_log()
 
@@ -275,8 +278,10 @@ class Run:
 
     def save_last(self):
         """Write last.pt, from which the run can be resumed."""
-        self.saved = time.monotonic()
+        start = time.monotonic()
         self.save("last.pt", optimizer=self.optimizer.state_dict())
+        self.saved = time.monotonic()
+        self.saving = self.saved - start
 
     def save(self, name, **more):
         """Write a checkpoint into the run's folder."""
