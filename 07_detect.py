@@ -6,7 +6,7 @@
     python 07_detect.py downloads/ clip.mov --checkpoint A/model.pt B/model.pt --out verdicts --json
 
     # In seconds on a CPU after ./demo.sh; the verdict means nothing, as demo videos are generated:
-    python 07_detect.py clip.mp4 --checkpoint demo/runs/clrnet-merge/model.pt --out verdicts
+    python 07_detect.py clip.mp4 --checkpoint demo/runs/CLRNet-merge/model.pt --out verdicts
 
 Faces are taken from a video as they were from the checkpoint's training data: the checkpoint knows
 which frames, and how large a crop. Every sampled frame or clip is scored, and a person's score is

@@ -68,7 +68,9 @@ def check_results(folder, output, video):
         ("studio-FaceSwap-clips", "CLRNet-merge", "CLRNet-single"),
     ):
         aucs = [100 * float(rows[detector, name, "image"]["auc"]) for detector in (first, second)]
-        said = re.search(rf"^{name}: AUC (.*) % with {first}, (.*) % with {second}\.$", output, re.M)
+        said = re.search(
+            rf"^{name}: AUC (.*) % with {first}, (.*) % with {second}\.$", output, re.M
+        )
         assert [float(value) for value in said.groups()] == pytest.approx(aucs, abs=0.051)
         assert re.search(r"The difference is .* points, 95 % interval", output[said.end() :])
     return rows

@@ -217,7 +217,7 @@ class Run:
                 self.sums[k] += value
 
     def end_epoch(self, choose_by=math.nan, validation=None, **measured):
-        """Write log.csv, last.pt unless it is recent, and model.pt if this is the best epoch so far.
+        """Write log.csv, last.pt unless it is recent, and model.pt if this is the best so far.
 
         A run that --max-steps ends inside an epoch validates too; when resumed, it trains the rest
         of that epoch.
