@@ -240,6 +240,17 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
+def pytest_collection_finish(session):
+    """Several test processes need the groups: fixtures of a module are made once in each process.
+
+    pytest-xdist appends a group's name to the identifiers of its tests, and gives each test out by
+    itself, without a warning, where it cannot.
+    """
+    if session.config.getoption("loadgroup", False):
+        alone = [item.nodeid for item in session.items if "@" not in item.nodeid]
+        assert not alone, f"pytest-xdist does not group tests under pytest {pytest.__version__}"
+
+
 @pytest.fixture(scope="session")
 def make_once(tmp_path_factory):
     """make_once(name, make) -> a folder that all test processes share, filled by make(folder).
