@@ -26,7 +26,7 @@ else
     people="--identities 40 --frames 12" people_frames="--num-frames 3 --num-frames-real 12"
     videos="--identities 40 --frames 16" frames="--num-frames 8" video=032 swapped=033
     clips="--num-clips 3 --size 64"
-    extractor="--image-size 96 --batch 32 --epochs 8" bpdann="--epochs 500"
+    extractor="--image-size 96 --batch 32 --epochs 7" bpdann="--epochs 500"
     clrnet="--filters 8 --repetitions 2 --image-size 64 --batch 8" single=12 merge=10
 fi
 

@@ -5,6 +5,8 @@ Sizes are (width, height) in pixels. All randomness comes from the seeds that `r
 are given.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -33,22 +35,27 @@ def record(seed, condition_name, number, frames):
     """What the camera records of person `number`: a list of (frame, pose)."""
     condition = CONDITIONS[condition_name]
     seeds = (seed, list(CONDITIONS).index(condition_name), number)
-    who = make_identity(np.random.default_rng(seeds), condition["size"])
     motion = make_motion(np.random.default_rng((*seeds, 1)), frames)
     rng = np.random.default_rng((*seeds, 99))
-    return [(film(who, pose, condition, rng), pose) for pose in poses(motion)]
+    return [(film(person(*seeds), pose, condition, rng), pose) for pose in poses(motion)]
 
 
 def forge(recording, seed, condition_name, number, partner, method):
     """Yield the frames of a recording of person `number`, manipulated with person `partner`."""
     condition = CONDITIONS[condition_name]
     place = list(CONDITIONS).index(condition_name)
-    target = make_identity(np.random.default_rng((seed, place, number)), condition["size"])
-    source = make_identity(np.random.default_rng((seed, place, partner)), condition["size"])
+    target, source = person(seed, place, number), person(seed, place, partner)
     motion = make_motion(np.random.default_rng((seed, place, partner, 1)), len(recording))
     rng = np.random.default_rng((seed, place, number, 2 + METHODS.index(method)))
     for (frame, pose), source_pose in zip(recording, poses(motion)):
         yield manipulate(method, frame, pose, target, source, source_pose, condition, rng)
+
+
+@lru_cache(maxsize=4)
+def person(seed, place, number):
+    """Person `number` of the capture condition at a place in CONDITIONS, as `make_identity`."""
+    size = list(CONDITIONS.values())[place]["size"]
+    return make_identity(np.random.default_rng((seed, place, number)), size)
 
 
 def poses(motion):
@@ -65,9 +72,8 @@ def film(who, pose, condition, rng):
     x, y = size[0] / 2 + pose["x"] * 0.5, size[1] * 0.5 + pose["y"] * 0.3
     draw.ellipse((x - 105, y + 78, x + 105, y + 300), fill=color(who["cloth"]))
     draw.rectangle((x - 27, y + 40, x + 27, y + 96), fill=color(who["skin"], 0.66))  # neck
-    scene = np.asarray(scene, np.float32)
     mask = warp(who["static"][1], pose, size)[..., None] / 255
-    frame = scene * (1 - mask) + warp(draw_face(who, pose), pose, size) * mask
+    frame = np.asarray(scene) * (1 - mask) + warp(draw_face(who, pose), pose, size) * mask
     return capture(frame, condition, rng)
 
 
