@@ -5,20 +5,26 @@
     python bench/checkouts.py --before ../before --faces demo/faces --videos demo/videos
 
 With `--before . --env NAME=VALUE`, it is this checkout without and with a variable. --videos and
---faces: as demo.sh leaves them. Each figure is of a whole process, started in a new
-folder. A stage takes what the stage before it in the same checkout wrote.
+--faces: as demo.sh leaves them. Each figure is of a whole process, which starts without its --out.
+A stage takes what earlier stages of the same checkout wrote, so --only names those as well.
 """
 
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
-from side_by_side import ROOT, arguments, in_turn, ratio, record, show, table
+from side_by_side import (
+    ROOT,
+    arguments,
+    in_turn,
+    ratio,
+    record,
+    run_stage,
+    seconds,
+    show,
+    table,
+)
 
 
 def parse_args():
@@ -72,17 +78,12 @@ def stages(args):
     }
 
 
-def run(root, out, script, flags, variables):
+def time_stage(root, out, script, flags, variables):
     """Run a stage of a checkout to its end, in a new folder; returns its seconds."""
-    command = [sys.executable, root / script, *flags.replace("OUT", str(out)).split()]
-    if "--out" in command:
-        shutil.rmtree(command[command.index("--out") + 1], ignore_errors=True)
-    start = time.perf_counter()
-    options = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    done = subprocess.run(command, env={**os.environ, **variables}, **options)
-    if done.returncode:
-        sys.exit(f"{root / script} {flags}\n{done.stderr}")
-    return time.perf_counter() - start
+    words = flags.replace("OUT", str(out)).split()
+    if "--out" in words:
+        shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
+    return seconds(partial(run_stage, script, *words, root=root, variables=variables))
 
 
 def main():
@@ -94,8 +95,8 @@ def main():
             if args.only and stage[:2] not in args.only:
                 continue
             print(stage, *command, flush=True)
-            before = partial(run, args.before, Path(folder, "before"), *command, {})
-            now = partial(run, ROOT, Path(folder, "now"), *command, variables)
+            before = partial(time_stage, args.before, Path(folder, "before"), *command, {})
+            now = partial(time_stage, ROOT, Path(folder, "now"), *command, variables)
             found = in_turn({"before": before, "now": now}, args.rounds)
             values = (found["before"], found["now"])
             rows.append((stage, *map(show, values), ratio(*values)))

@@ -33,10 +33,14 @@ def arguments(doc, rounds=5):
     return parser
 
 
-def run_stage(script, *args):
-    """Run a stage to its end and return what it printed; exits with its error if it fails."""
-    command = [sys.executable, str(ROOT / script), *map(str, args)]
-    done = subprocess.run(command, capture_output=True, text=True)
+def run_stage(script, *args, root=ROOT, variables=()):
+    """Run a stage to its end and return what it printed; exits with its error if it fails.
+
+    root: the checkout; variables: {name: value} beside those of this process.
+    """
+    command = [sys.executable, str(root / script), *map(str, args)]
+    environment = {**os.environ, **dict(variables)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         output = done.stdout[-1000:] + done.stderr[-1000:]
         sys.exit(f"{script} {shlex.join(command[2:])}\n{output}")
