@@ -19,7 +19,7 @@ columns are ignored. What it writes to OUT:
     table2.md         with --faces: numbers of face images beside FeatureTransfer's Table 2
     table3.md         FeatureTransfer's Table 3: ours, the paper's, the difference, if detectors and
                       data sets are named as in the paper (reporting/papers.py)
-    clrnet_table3.md  to clrnet_table6.md: the same for CLRNet's tables, F1 (macro)
+    clrnet_table3.md  to clrnet_table6.md: the same for CLRNet's tables, accuracy and macro F1
 
 and these figures, as PNG and PDF, as wide as a paper's column or page:
 

@@ -260,8 +260,7 @@ def layout_dfdc(root):
             entries = read_json(file, dict, "an object of videos")
         else:
             continue
-        others = [name for name in names if name not in entries]
-        unknown += sum(Path(name).suffix.lower() in ENDINGS for name in others)
+        unknown += sum(Path(n).suffix.lower() in ENDINGS for n in names if n not in entries)
         for name, entry in sorted(entries.items()):
             label = entry.get("label") if isinstance(entry, dict) else None
             if label not in ("REAL", "FAKE"):
@@ -282,9 +281,11 @@ def layout_dfdc(root):
         fail(f"{root} is not DFDC: no metadata.json or labels.csv beside videos below it")
     if missing or unknown:
         print(f"warning: {missing} listed videos are not there; {unknown} videos are in no list")
+    found = {video["split"] for video in videos}
     # The 50 training parts; 23654 real and 104500 fake are with validation and test.
     expected = {("train", 0, "real"): 19154, ("train", 1, "fake"): 100000}
-    if {"train", "val", "test"} <= {video["split"] for video in videos}:
+    expected = {} if found == {"test"} else expected
+    if {"train", "val", "test"} <= found:
         expected |= {(None, 0, None): 23654, (None, 1, None): 104500}
     return videos, expected
 
@@ -292,9 +293,8 @@ def layout_dfdc(root):
 def read_dfdc_labels(file):
     """labels.csv of the public test set, in which 1 is fake, in the form of a metadata.json."""
     table = read_table(file, ("filename", "label"))
-    labels = {"0": "REAL", "1": "FAKE"}
     return {
-        name: dict(label=labels.get(label), split="test")
+        name: dict(label={"0": "REAL", "1": "FAKE"}.get(label), split="test")
         for name, label in zip(table["filename"], table["label"])
     }
 

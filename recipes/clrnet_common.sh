@@ -6,8 +6,8 @@
 #   DFW_FRAMES  80 (default) or all: frames of each video of DFW
 #   SEARCH=0    leaves the grid search out of Table 6
 #
-# A set of 2,000 videos has 160,000 frames of 240 x 240, which are 11 GB; CNN+LSTM needs its own
-# samples of 20 frames, another 11 GB per set.
+# A set of 2,000 videos has 160,000 frames of 240 x 240, which are 9 GB; CNN+LSTM needs its own
+# samples of 20 frames, another 9 GB per set.
 #
 # DFW. The paper says that it has 200 videos, deepfakes of celebrities and politicians, with "more
 # than 150,000 frames" (abstract, section 2), all for testing (section 5), and that pristine videos

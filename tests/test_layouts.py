@@ -172,6 +172,18 @@ def test_dfdc(data, tmp_path, capsys):
         ("test", 1, "fake"): 1,
     }
     assert {v["stem"]: v["label"] for v in videos if v["split"] == "test"} == {"a": 1, "b": 0}
+    # The public test set alone is no incomplete training set, and the training parts are not one.
+    capsys.readouterr()
+    splits.print_counts(*layouts.layout_dfdc(root / "test"))
+    whole = [
+        dict(split="train", label=label, method=method)
+        for label, method in enumerate(("real", "fake"))
+    ]
+    splits.print_counts(19154 * whole[:1] + 100000 * whole[1:], expected)
+    output = capsys.readouterr().out
+    assert "DIFFERS" not in output and "warning" not in output and output.count("expected") == 2
+    splits.print_counts(whole, expected)
+    assert "is it complete" in capsys.readouterr().out
     # With the validation set too, the totals are those of the whole data set.
     entries["faceswap01.mp4"]["split"] = "validation"
     meta.write_text(json.dumps(entries))
