@@ -279,8 +279,9 @@ def draw_batches(source, target_x, model, args, device, epoch):
     """
     where = device if isinstance(source.x, torch.Tensor) else "cpu"
     rows = torch.tensor(epoch_batches(len(source.x), args.batch, args.seed, epoch), device=where)
-    # The target is shuffled anew each time that it is used up.
-    rounds = range(-(-rows.numel() // len(target_x)))
+    # The target is shuffled anew each time that it is used up. The third number is never 0, as
+    # (seed, epoch, 0) is the same seed as (seed, epoch), which shuffles the source.
+    rounds = range(1, 1 + -(-rows.numel() // len(target_x)))
     order = [
         np.random.default_rng((args.seed, epoch, k)).permutation(len(target_x)) for k in rounds
     ]
@@ -292,7 +293,8 @@ def draw_batches(source, target_x, model, args, device, epoch):
     faces = Faces(source.x + target_x, model.image_size)
     both = torch.cat([rows, target_rows + len(source.x)], 1)
     # Sent once an epoch, because sending makes the CPU wait for a GPU.
-    draws = [draw_joint(both.shape[1], 1, args.seed, epoch, k) for k in range(len(both))]
+    # Dropout's seed ends in 1.
+    draws = [draw_joint(both.shape[1], 1, args.seed, epoch, 2 + k) for k in range(len(both))]
     is_flipped = (torch.stack(draws)[..., None, None] < 0.5).to(device)
 
     def images():
