@@ -23,8 +23,10 @@ def hog_detector():
     return dlib.get_frontal_face_detector()
 
 
-def largest_face(frame, last=None):
+def largest_face(frame, last=None, confidence=0.0):
     """The largest face that dlib finds in a frame, or the one near the box `last`; None if none.
+
+    Faces of which dlib is less sure than `confidence` do not count.
 
     With `last`, the face in the frame before, it looks there first (`face_near`). Without, or if
     nothing is there, it searches the whole frame: first reduced to a long side of at most 700
@@ -35,10 +37,10 @@ def largest_face(frame, last=None):
     if face:
         return face
     small, large = search_scales(frame)
-    faces = detect(frame, small)
+    faces = detect(frame, small, confidence=confidence)
     if not faces and large > small:
-        faces = detect(frame, large)
-    faces = faces or detect(frame, large, doublings=1)
+        faces = detect(frame, large, confidence=confidence)
+    faces = faces or detect(frame, large, doublings=1, confidence=confidence)
     return faces[0] if faces else None
 
 
@@ -92,7 +94,7 @@ def search_scales(frame):
     return [(5 / 6) ** max(0, math.ceil(step - 1e-9)) for step in steps]
 
 
-def detect(frame, scale, window=None, doublings=0):
+def detect(frame, scale, window=None, doublings=0, confidence=0.0):
     """The faces that dlib finds in a frame reduced to `scale`, the largest first.
 
     `window` limits the search: (left, top, right, bottom) in whole pixels of the reduced frame,
@@ -111,7 +113,7 @@ def detect(frame, scale, window=None, doublings=0):
         piece = np.asarray(image)
     else:
         piece = np.ascontiguousarray(frame[y0:y1, x0:x1])
-    found = sorted(hog_detector()(piece, doublings), key=lambda box: -box.area())
+    found = sorted(hog_detector().run(piece, doublings, confidence)[0], key=lambda b: -b.area())
     edges = [(b.left() + x0, b.top() + y0, b.right() + 1 + x0, b.bottom() + 1 + y0) for b in found]
     return [tuple(edge / scale for edge in box) for box in edges]
 

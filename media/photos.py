@@ -41,8 +41,18 @@ class Unreadable(Exception):
 
 
 def is_photo(path):
-    """Whether a file is a photo, by the ending of its name."""
-    return Path(path).suffix.lower() in PHOTO_ENDINGS
+    """Whether Pillow reads a file: it begins as an image, or is named as one and is no GIF."""
+    is_named = Path(path).suffix.lower() in PHOTO_ENDINGS
+    return is_image(path) or (is_named and not first_bytes(path).startswith(b"GIF8"))
+
+
+def first_bytes(path):
+    """The first 12 bytes of a file; none if it cannot be read."""
+    with contextlib.suppress(OSError):
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                return file.read(12)
+    return b""
 
 
 @contextlib.contextmanager
@@ -185,13 +195,7 @@ def image_files(folder):
 
 def is_image(path):
     """Whether a file begins as an image does."""
-    try:
-        if not os.path.isfile(path):
-            return False
-        with open(path, "rb") as file:
-            start = file.read(12)
-    except OSError:
-        return False
+    start = first_bytes(path)
     return start.startswith(SIGNATURES) or start[8:] == b"WEBP"
 
 
@@ -204,7 +208,8 @@ def image_numbers(folder):
     numbers = []
     for path in image_files(folder):
         digits = re.findall("[0-9]+", path.stem)
-        if not digits:
+        # index.csv is read as int64.
+        if not digits or len(digits[-1]) > 18:
             raise Unreadable(f"no frame number in the name {ascii(path.name)[:80]}")
         numbers.append(int(digits[-1]))
         if len(numbers) > 1 and numbers[-1] <= numbers[-2]:

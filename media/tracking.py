@@ -109,7 +109,9 @@ def find_turn(path, frames, detector, device="cpu"):
 
     Videos with a wrong rotation flag are common. Looks at three frames of it, turned by 90, 180 and
     270 degrees. Half of them or more must show a face, as every search for one can also find a face
-    where there is none.
+    where there is none. dlib must be sure of it: in three frames each of twelve real clips its
+    confidence in faces was 0.65 to 3.4, and in what it took for faces where a frame was turned, or
+    in diagrams, at most 0.44.
     """
     found = Counter()
     looked = 0
@@ -119,7 +121,7 @@ def find_turn(path, frames, detector, device="cpu"):
             for degrees in (90, 180, 270):
                 image = turn_frame(frame, degrees)
                 mtcnn = detector == "mtcnn"
-                face = detect_mtcnn([image], device)[0] if mtcnn else largest_face(image)
+                face = detect_mtcnn([image], device)[0] if mtcnn else largest_face(image, None, 0.5)
                 found[degrees] += bool(face)
     degrees, count = max(found.items(), key=lambda item: item[1], default=(0, 0))
     return degrees if count and 2 * count >= looked else 0

@@ -21,7 +21,7 @@ from media import detectors, faces, photos, tracking, video
 from training import loading
 
 detect = stage("07_detect")
-ORIGINAL = "videos/studio/original_sequences/youtube/c23/videos/000.mp4"
+ORIGINAL = "videos/studio/original_sequences/youtube/c23/videos/003.mp4"
 
 
 def rows_of(path):
@@ -92,6 +92,9 @@ def test_every_kind_of_pixels_becomes_rgb(tmp_path):
     # The content decides, not the ending.
     shutil.copy(tmp_path / "a.webp", tmp_path / "webp.jpg")
     assert np.array_equal(read(tmp_path / "webp.jpg"), rgb)
+    for name in ("webp.mp4", "webp.gif"):
+        shutil.copy(tmp_path / "a.webp", tmp_path / name)
+        assert np.array_equal(read(tmp_path / name), rgb)
     Image.fromarray(rgb[..., 0]).save(tmp_path / "gray.png")
     assert np.array_equal(read(tmp_path / "gray.png"), gray)
     deep = rgb[..., 0].astype(np.uint16) * 256 + 77
@@ -128,6 +131,9 @@ def test_an_animated_image_is_a_video(tmp_path):
         got = list(video.read_frames(tmp_path / name, [1, 4, 5]))
         assert [number for number, _ in got] == [1, 4, 5], name
         assert all(np.array_equal(frame, frames[number]) for number, frame in got), name
+    # ffmpeg reads GIF, whatever its name.
+    first.save(tmp_path / "gif.jpg", format="GIF", save_all=True, append_images=others)
+    assert [n for n, _ in video.read_frames(tmp_path / "gif.jpg", [1, 4, 5])] == [1, 4, 5]
     # Pages, and previews beside the picture, are no frames.
     for name in ("pages.tif", "a.jpg"):
         kind = dict(format="MPO") if name == "a.jpg" else {}
@@ -286,15 +292,31 @@ def test_a_turn_needs_a_face_in_half_of_the_frames(monkeypatch):
                 yield number, frame
 
         monkeypatch.setattr(tracking, "read_frames", read_frames)
-        monkeypatch.setattr(tracking, "largest_face", lambda frame: bool(frame[0, 0].any()))
+        monkeypatch.setattr(tracking, "largest_face", lambda frame, *_: bool(frame[0, 0].any()))
         assert tracking.find_turn("v", 3, "dlib") == degrees
+
+
+def test_a_turn_needs_a_face_that_dlib_is_sure_of(face, tmp_path):
+    """Its doubtful finds turn nothing, as a photo has a single frame to find something in."""
+    path = tmp_path / "a.png"
+    height, width = face.shape[:2]
+    found = {}
+    for share in (0.0, 0.05, 0.1, 0.15, 0.2):
+        blurred = np.clip(face + share * noise(height, width).astype(float) - 128 * share, 0, 255)
+        photo = np.rot90(blurred.astype(np.uint8))
+        Image.fromarray(photo).save(path)
+        scores = detectors.hog_detector().run(faces.turn_frame(photo, 90), 1, 0.0)[1]
+        found[max(scores, default=-1.0)] = tracking.find_turn(path, 1, "dlib")
+    assert {degrees for score, degrees in found.items() if score >= 0.5} == {90}
+    assert {degrees for score, degrees in found.items() if score < 0.4} == {0}
+    assert any(0 < score < 0.4 for score in found)
 
 
 def test_fakes_are_turned_as_their_originals(small, tmp_path):
     """--boxes-from: the box of a turned original fits its fake only if that is turned too."""
     originals = "original_sequences/youtube/c23/videos"
     fakes = "manipulated_sequences/Deepfakes/c23/videos"
-    for name in (f"{originals}/000.mp4", f"{fakes}/000_001.mp4"):
+    for name in (f"{originals}/003.mp4", f"{fakes}/003_002.mp4"):
         (tmp_path / "v" / name).parent.mkdir(parents=True)
         ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i"]
         turned = ["-vf", "transpose=clock", "-crf", "1", tmp_path / "v" / name]
@@ -305,9 +327,9 @@ def test_fakes_are_turned_as_their_originals(small, tmp_path):
     run(*flags, "Deepfakes", "--boxes-from", tmp_path / "o", "--out", tmp_path / "f")
     real, fake = rows_of(tmp_path / "f/videos.csv")
     assert real["turned"] == fake["turned"] == "270" and real["faces"] == fake["faces"] == "2"
-    with Image.open(tmp_path / "f/Deepfakes_000_001/000002.png") as image:
+    with Image.open(tmp_path / "f/Deepfakes_003_002/000002.png") as image:
         crop = np.asarray(image, float)
-    ((_, frame),) = video.read_frames(small / "videos/studio" / fakes / "000_001.mp4", [2])
+    ((_, frame),) = video.read_frames(small / "videos/studio" / fakes / "003_002.mp4", [2])
     row = next(r for r in rows_of(tmp_path / "f/index.csv") if r["frame"] == "2")
     left, top, right, bottom = (int(row[side]) for side in ("left", "top", "right", "bottom"))
     assert np.abs(crop - frame[top:bottom, left:right]).mean() < 3
@@ -409,6 +431,7 @@ def test_clips_of_known_numbers():
         (["c23_008.png", "c23_9.png", "c23_0010.png"], [8, 9, 10]),
         (["12_0.png", "13_0.png"], "do not rise: 0, then '13_0.png'"),
         (["1.png", "face.png"], "no frame number in the name 'face.png'"),
+        (["1.png", f"{10**20}.png"], "no frame number in the name '1000"),
     ],
 )
 def test_frame_numbers(tmp_path, names, says):
@@ -515,12 +538,12 @@ def test_a_checkpoint_of_ready_crops_finds_faces_with_dlib():
 
 
 def test_scores_of_ready_crops_are_those_of_their_video(small, extractor, clrnet, tmp_path):
-    original = small / "faces/frames/youtube_000"
+    original = small / "faces/frames/youtube_003"
     run(
         *("01_extract_faces.py", "--layout", "ffpp", "--videos", small / "videos/studio"),
         *("--method", "originals", "--sampling", "clips", "--out", tmp_path / "clips"),
     )
-    clips = tmp_path / "clips/youtube_000"
+    clips = tmp_path / "clips/youtube_003"
     for checkpoint, crops in ((extractor, original), (clrnet, clips)):
         flags = ("--checkpoint", checkpoint, "--out", tmp_path / "v")
         (of_video,), _ = verdicts_of(small / ORIGINAL, *flags)
