@@ -15,9 +15,9 @@ What it writes to OUT (with --crf 23 40 to OUT-crf23 and OUT-crf40):
     skipped.csv       video, frame, reason: frames without a face, or whole videos (frame is empty)
     videos.csv        one row per video: its source, the size of its frames, how many faces were
                       found and asked for, how many warnings ffmpeg gave, the first of them, and by
-                      how many degrees it was turned clockwise, as upright it showed no face
+                      how many degrees it was turned clockwise because no face was found upright
 
-Layouts (media/layouts.py has a function for each; counts are printed beside the data set's own):
+Layouts (media/layouts.py has a function for each; counts are printed next to the published ones):
 
     folders       [train|val|test/]real/**, [train|val|test/]fake/**; folders in fake/ name methods.
                   A photo counts as a video of one frame
@@ -326,11 +326,11 @@ def main():
             "of your own"
         )
     for crf in args.crf or [None]:
-        run = copy.copy(args)
-        run.crf = crf
+        run_args = copy.copy(args)
+        run_args.crf = crf
         if crf is not None:
-            run.out = Path(f"{args.out}-crf{crf}")
-        extract_all(videos, run)
+            run_args.out = Path(f"{args.out}-crf{crf}")
+        extract_all(videos, run_args)
 
 
 def find_videos(args):
@@ -370,17 +370,18 @@ def read_boxes(folder):
     box, or None if no face was found})}. Exits with an error if the folder holds no originals.
     """
     index = read_index(folder, also=BOX)
-    columns = ("video", "label", "original", "width", "height")
-    table = read_table(folder / "videos.csv", columns, dict.fromkeys(columns[3:], (int, "0")))
+    names = ("video", "label", "original", "width", "height")
+    table = read_table(folder / "videos.csv", names, dict.fromkeys(names[3:], (int, "0")))
     boxes = {}
     boxes_of = {}
     turned = table.get("turned", ["0"] * len(table["video"]))
-    for video, label, original, *size in zip(*(table[name] for name in columns), turned):
+    columns = [table[name] for name in names]
+    for video, label, original, width, height, degrees in zip(*columns, turned):
         if label == "0" and original:
             boxes_of[video] = {}
-            boxes[original] = (*map(int, size), boxes_of[video])
-    columns = [index[side].tolist() for side in BOX]
-    for video, frame, *box in zip(index["video"], index["frame"].tolist(), *columns):
+            boxes[original] = (int(width), int(height), int(degrees), boxes_of[video])
+    sides = [index[side].tolist() for side in BOX]
+    for video, frame, *box in zip(index["video"], index["frame"].tolist(), *sides):
         if video in boxes_of:
             boxes_of[video][frame] = tuple(box)
     skipped = read_table(folder / "skipped.csv", ("video", "frame"))
@@ -468,7 +469,7 @@ def extract_video(video, out, settings):
             if not starts:
                 raise Unreadable(f"no {length} consecutive frames in it for a clip")
         if "boxes" in video:
-            turned = video["boxes"][2]
+            turned = video["boxes"][2]  # as its original was
         places = (path, starts, numbers, folder, settings)
         rows, skipped = save_crops(video, *places, turned, sizes, warnings)
         if not rows and "boxes" not in video and settings["detector"] != "none":
@@ -487,6 +488,7 @@ def extract_video(video, out, settings):
         skipped = [["", ascii(f"failed: {type(error).__name__}: {error}")[1:-1]]]
     (folder / "recoded.mp4").unlink(missing_ok=True)
     record = dict(rows=rows, skipped=sorted(skipped))
+    # The size of the first frame that was decoded.
     record["size"] = sizes[min(sizes)] if sizes else (0, 0)
     record |= dict(asked=asked, turned=turned if rows else 0, warnings=len(warnings))
     record["first_warning"] = warnings[0] if warnings else ""
@@ -544,7 +546,7 @@ def prepare_video(video, folder, settings, warnings):
     """The file to take frames from: the video itself, or with --crf its re-encoding in `folder`."""
     if not os.path.isfile(video["path"]) and not os.path.isdir(video["path"]):
         raise Unreadable("no such file")
-    if video.get("boxes", True) is None:
+    if "boxes" in video and video["boxes"] is None:
         raise Unreadable(f"its original {video['original']} is not in the folder of --boxes-from")
     if settings["crf"] is None:
         return video["path"]

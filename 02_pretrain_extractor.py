@@ -44,7 +44,7 @@ from networks.extractor import Extractor, load_weights
 from reporting.metrics import auc, validate
 from running.device import autocast, choose_device, choose_precision, compile_network
 from running.distributed import distribute
-from running.folder import describe_data, start_run
+from running.folder import describe_data, flags_of, start_run
 from running.script import run_script
 from training.loading import Faces, predict
 from training.run import Run
@@ -127,7 +127,7 @@ def main():
         fail(error)
     train = Faces([index["path"][row] for row in train_rows], model.image_size, args.faces)
     val = Faces([index["path"][row] for row in val_rows], model.image_size, args.faces)
-    start_run(args.out, args, inputs=[args.faces / "index.csv"], free=RUNTIME_FLAGS)
+    start_run(args.out, args, inputs=[args.faces / "index.csv"], runtime_flags=RUNTIME_FLAGS)
     if not (args.out / "last.pt").exists() and RANK == 0:
         load_weights(model, args.arch, args.weights)
     model.to(device)
@@ -137,10 +137,9 @@ def main():
         model.parameters(), lr=args.lr, weight_decay=args.weight_decay, fused=is_fused
     )
 
-    flags = {k: v for k, v in vars(args).items() if k not in (*RUNTIME_FLAGS, "go_on")}
     content = dict(
         kwargs=dict(arch=args.arch, image_size=model.image_size),
-        args=flags | dict(faces=str(args.faces)),
+        args=flags_of(args, RUNTIME_FLAGS),
         data=[describe_data(args.faces, "trained on")],
     )
     run = Run(args.out, "02", args, model, optimizer, len(train), content)

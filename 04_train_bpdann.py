@@ -37,6 +37,7 @@ Deviations and choices (paper -> this script):
     p of equation 4   "linearly from 0 to 1" -> step / (steps - 1): 0 at the first step, 1 at the
                       last
     an epoch          not given -> once through the source; the target is shuffled and repeated
+    batch             128 -> 128 of each domain; end to end, batch norm over both together
     10 % of a target  as many real as fake (4.2) -> drawn without looking at labels, which an
                       unlabeled set does not have, unless --target-balance is given
     target images     "all images" -> the test split if the target has splits (--target-split all)
@@ -76,7 +77,7 @@ from networks.extractor import Extractor, load_weights
 from reporting.embedding import draw_embedding, read_embeddings, write_embedding
 from reporting.metrics import auc, percent, validate
 from running.device import autocast, choose_device, choose_precision
-from running.folder import describe_data, folder_names, start_run
+from running.folder import describe_data, flags_of, folder_names, start_run
 from running.script import run_script
 from training.choice import (
     CHOICES,
@@ -191,7 +192,7 @@ def adapt(out, args, kwargs, source, target, device, about, content):
     Args:
         kwargs: arguments of BPDANN or DANN.
         source: `Source`. target: `Target`; its labels do not come here.
-        about: text for the line of settings. content: what else the checkpoints store.
+        about: the end of the printed line of settings. content: what else the checkpoints store.
 
     Returns the network and the last row of its log as a dict.
     """
@@ -233,13 +234,14 @@ def adapt(out, args, kwargs, source, target, device, about, content):
         # Dropout draws from this seed.
         torch.manual_seed(seed_of(args.seed, epoch, 1))
         labels, batches = draw_batches(source, target.x, model, args, device, epoch)
+        # x: inputs of the source, then as many of the target.
         for k, x in enumerate(batches):
             with autocast(device, args.precision):
                 embedding = model.embed(x)
                 label_logits = model.classify(embedding[: run.size])
                 weight = lambda_tensor[epoch * run.per_epoch + k]
                 domain_logits = model.discriminate(GradientReversal.apply(embedding, weight))
-            # The two sums of equation 1.
+            # The two means of equation 1. They are added, as -lambda is in GradientReversal.
             label_loss = F.cross_entropy(label_logits.float(), labels[k])
             domain_loss = F.cross_entropy(domain_logits.float(), domains)
             optimizer.zero_grad()
@@ -247,7 +249,7 @@ def adapt(out, args, kwargs, source, target, device, about, content):
             optimizer.step()
             accuracy = (domain_logits.argmax(1) == domains).float().mean()
             run.record(label_loss, domain_loss, accuracy)
-        run.check_losses()
+        run.check_losses()  # before validation, in which a nan would be an error of its own
         measured = dict.fromkeys(("source_val_auc", "source_val_loss", *TARGET_SCORES), math.nan)
         validation = None
         if len(source.val_x):
@@ -379,7 +381,7 @@ def draw_targets(targets, sets, args):
 
 
 def must_stream(width, rows, device):
-    """Whether features have to stay on disk, and a text about it.
+    """Whether features must stay on disk, and the reason as text.
 
     rows: how many are needed at once: of the source, one target, and one set to score.
     """
@@ -480,7 +482,7 @@ def parse_args():
     return args
 
 
-def adapt_to(name, folder, target, source, source_folder, args, width, device):
+def train_on_target(name, folder, target, source, source_folder, args, width, device):
     """Train on one target, with every combination of --grid: {method: network that is kept}."""
     out = args.out / name
     target_args = copy.copy(args)
@@ -492,7 +494,7 @@ def adapt_to(name, folder, target, source, source_folder, args, width, device):
         if not args.end_to_end:
             has_args = (path / "args.json").exists()
             inputs.add(path / ("args.json" if has_args else "features.npy"))
-    start_run(out, target_args, inputs=sorted(inputs), free=RUNTIME_FLAGS)
+    start_run(out, target_args, inputs=sorted(inputs), runtime_flags=RUNTIME_FLAGS)
     roles = {source_folder: "labeled source", folder: "unlabeled target"}
     content = dict(
         data=[describe_data(path, role) for path, role in roles.items()],
@@ -505,18 +507,15 @@ def adapt_to(name, folder, target, source, source_folder, args, width, device):
         point_args.method = method
         point_args.n1, point_args.n2, point_args.dropout = point
         if here != out:
-            start_run(here, point_args, inputs=sorted(inputs), free=RUNTIME_FLAGS)
+            start_run(here, point_args, inputs=sorted(inputs), runtime_flags=RUNTIME_FLAGS)
         kwargs = dict(zip(("n1", "n2", "dropout"), point))
         if args.end_to_end:
             kwargs |= dict(arch=args.arch, image_size=args.image_size)
         else:
             kwargs |= dict(dimensions=width)
-        flags = {
-            k: str(v) for k, v in vars(point_args).items() if k not in (*RUNTIME_FLAGS, "go_on")
-        }
+        stored = content | dict(args=flags_of(point_args, RUNTIME_FLAGS))
         about = f"to {name}, {len(target.x)} images"
-        more = content | dict(args=flags)
-        trained = adapt(here, point_args, kwargs, source, target, device, about, more)
+        trained = adapt(here, point_args, kwargs, source, target, device, about, stored)
         return here, point, *trained
 
     points = list(product(args.n1, args.n2, args.dropout))
@@ -545,11 +544,11 @@ def show_embedding(out, networks, data, args, device):
     data: {domain: (DataSet, rows)}. Labels, the target's too, only color the picture.
     """
     images, inputs, outputs = [], [], {}
-    for domain, (of, rows) in data.items():
+    for domain, (data_set, rows) in data.items():
         rows = draw_sample(rows, SHOWN, args.seed)
-        names = [of.index[name] for name in ("video", "frame", "label")]
-        images += [(domain, *(column[row] for column in names)) for row in rows]
-        inputs.append(load_inputs(of, rows, device))
+        columns = [data_set.index[name] for name in ("video", "frame", "label")]
+        images += [(domain, *(column[row] for column in columns)) for row in rows]
+        inputs.append(load_inputs(data_set, rows, device))
     if not args.end_to_end:
         outputs["features"] = torch.cat(inputs).cpu().numpy()
     for method, model in networks.items():
@@ -610,7 +609,7 @@ def main():
             load_inputs(sets[folder], drawn[name], device, stream, args.precision),
             load_inputs(sets[folder], sample, device),
         )
-        networks = adapt_to(name, folder, target, labeled, args.source, args, width, device)
+        networks = train_on_target(name, folder, target, labeled, args.source, args, width, device)
         both = {"source": (source, train_rows), "target": (sets[folder], drawn[name])}
         show_embedding(args.out / name, networks, both, args, device)
         for test_name, test in (tests or {name: folder}).items():

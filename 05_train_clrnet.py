@@ -12,7 +12,7 @@
 The last takes minutes on a CPU. `--model MesoInception4` trains a baseline. For transfer after
 merge, give the merged model as --checkpoint; docs/stages.md has the grid search. `--init
 weights.hdf5` starts from the authors' published weights; with --epochs 0 they are scored as they
-are. It writes to OUT:
+are. The script writes to OUT:
 
     model.pt       single, merge: the epoch with the highest AUC on the sources' validation splits;
                    transfer, or without such splits: the last epoch
@@ -35,7 +35,8 @@ baselines are in networks/baselines.py):
     brightness          -30..30 % (code: factor 0.7..1.0) -> factor 0.7..1.3; --brightness
     channel shift       -50..50, meaning not given -> one value per clip, in gray levels of 255,
                         added to all channels (Keras clips to the image's own range)
-    zoom, rotation      border not given -> the border pixels are repeated
+    zoom, rotation      border not given -> the border pixels are repeated; one zoom for both axes
+                        (Keras draws two)
     freezing            first half (code: all but the last 120 of 207) -> 103 of 207; --freeze
     frozen layers       batch statistics in the code -> stored statistics; frozen dropout is off
     transfer set        10 videos of each target (code: of the source too) -> 10 real and 10 fake of
@@ -80,10 +81,10 @@ from reporting.maps import draw_maps
 from reporting.metrics import auc, percent, validate
 from running.device import autocast, capture_graph, choose_device, choose_precision, place
 from running.distributed import distribute
-from running.folder import describe_data, folder_names, start_run
+from running.folder import describe_data, flags_of, folder_names, start_run
 from running.script import run_script
 from training import grid_search
-from training.checkpoints import load_checkpoint, load_state
+from training.checkpoints import load_checkpoint, load_state, rebuild
 from training.loading import Faces, as_clips, load_batches, predict, read_clips
 from training.run import Run
 
@@ -121,6 +122,7 @@ def augment(clips, draws, brightness=(0.7, 1.3)):
     angle = torch.deg2rad(60 * draws[:, 3] - 30)
     mirror = torch.where(draws[:, 4] < 0.5, -1.0, 1.0)
     cos, sin, zero = torch.cos(angle) * zoom, torch.sin(angle) * zoom, torch.zeros_like(zoom)
+    # From places in the output to places in the input: zoom 1.2 shows more of the image.
     matrix = torch.stack([cos * mirror, -sin, zero, sin * mirror, cos, zero], 1).view(n, 2, 3)
     grid = F.affine_grid(matrix, (n, 3, *clips.shape[3:]), align_corners=False)
     moved = F.grid_sample(
@@ -150,7 +152,7 @@ def draw_few_shot(clips, count, seed, folder):
     return [clips.items[k] for k in chosen], clips.labels[chosen], names
 
 
-def training_data(args, frames):
+def read_training_data(args, frames):
     """The samples of `frames` frames that args.strategy trains and validates on (4.2).
 
     Exits with an error if a set has too few videos or a class is missing.
@@ -173,10 +175,10 @@ def training_data(args, frames):
         if args.merge_balance == "smallest":
             parts = equal_parts(parts, args.seed)
         counts = {n: (len(part[0]), size) for n, part, size in zip(sets, parts, sizes)}
-    items, labels = join(parts)
+    items, labels = join_sets(parts)
     if parts and len(np.unique(labels)) < 2:
         fail("the training clips have only one class: real and fake ones are needed")
-    return TrainingData(items, labels, *join(val_parts), val_videos, drawn, counts)
+    return TrainingData(items, labels, *join_sets(val_parts), val_videos, drawn, counts)
 
 
 def equal_parts(parts, seed):
@@ -189,7 +191,7 @@ def equal_parts(parts, seed):
     return chosen
 
 
-def join(parts):
+def join_sets(parts):
     """[(items, labels), ...] of several sets as one (items, labels)."""
     items = [item for items, _ in parts for item in items]
     return items, np.concatenate([np.zeros(0, np.int64), *(labels for _, labels in parts)])
@@ -203,23 +205,23 @@ def build(network, kwargs):
         fail(f"{network}: {' '.join(str(error).split())[:200]}")
 
 
-def weighted_loss(model, logits, labels, weights):
+def weighted_loss(model, logits, labels, class_weights):
     """Cross-entropy, or for MesoInception4 the squared error of P(fake), weighted by class."""
     if model.mean_squared_error:
         losses = (logits.softmax(1)[:, 1] - labels).square()
     else:
         losses = F.cross_entropy(logits, labels, reduction="none")
-    return (weights[labels] * losses).mean()
+    return (class_weights[labels] * losses).mean()
 
 
-def adam(model, lr, l2):
+def make_optimizer(model, lr, l2):
     """Adam over the parameters that train, with L2 on the network's kernels.
 
     l2 * w^2 in the loss is 2 * l2 * w in the gradient, which is Adam's weight_decay (not AdamW's).
     """
     kernels = model.kernels()
-    is_kernel = {id(p) for p in kernels}
-    others = [p for p in model.parameters() if id(p) not in is_kernel]
+    kernel_ids = {id(p) for p in kernels}
+    others = [p for p in model.parameters() if id(p) not in kernel_ids]
     groups = [
         dict(params=[p for p in kernels if p.requires_grad], weight_decay=2 * l2),
         dict(params=[p for p in others if p.requires_grad]),
@@ -228,14 +230,14 @@ def adam(model, lr, l2):
     return torch.optim.Adam(groups, lr=lr, eps=1e-7, fused=True)
 
 
-def train_mode(net, frozen):
+def set_train_mode(net, frozen):
     """Training mode; frozen batch norm uses stored statistics, and frozen dropout is off."""
     net.train()
     for layer in frozen:
         layer.eval()
 
 
-def initial_weights(model, args, origin):
+def load_initial_weights(model, args, origin):
     """Start from a checkpoint's content `origin`, the authors' weights, or random ones."""
     if origin:
         load_state(model, origin, args.checkpoint)
@@ -265,7 +267,7 @@ def train(args):
         if not isinstance(kwargs, dict) or not isinstance(kwargs.get("frames"), int):
             fail(f"{args.checkpoint} does not say what its network is")
     frames = kwargs["frames"]
-    data = training_data(args, frames)
+    data = read_training_data(args, frames)
     if args.epochs and not data.items:
         fail("there is nothing to train on; --epochs 0 scores a network as it is")
     tests = folder_names(args.test)
@@ -275,15 +277,15 @@ def train(args):
     sets = folder_names([*args.source, *args.target])
     settings = argparse.Namespace(**vars(args), few_shot_videos=data.few_shot)
     inputs = [*sorted(f / "index.csv" for f in sets.values()), args.checkpoint, args.init]
-    start_run(args.out, settings, inputs=list(filter(None, inputs)), free=RUNTIME_FLAGS)
-    initial_weights(model, args, origin)
+    start_run(args.out, settings, inputs=list(filter(None, inputs)), runtime_flags=RUNTIME_FLAGS)
+    load_initial_weights(model, args, origin)
     place(model, device)
     is_transfer = args.strategy == "transfer"
     # CLRNet 4.2.3: freeze the first layers.
     frozen = frozen_layers(model, args.freeze) if is_transfer else []
     for layer in frozen:
         layer.requires_grad_(False)
-    optimizer = adam(model, args.lr, args.l2)
+    optimizer = make_optimizer(model, args.lr, args.l2)
     content = describe(args, kwargs, sets, data, (origin or {}).get("data") or [])
     origin = None  # frees its memory
     run = Run(args.out, "05", args, model, optimizer, len(data.items), content)
@@ -293,14 +295,14 @@ def train(args):
     val_faces = Faces(data.val_items, model.image_size)
     labels = torch.from_numpy(data.labels)
     counts = torch.bincount(labels, minlength=2).clamp(min=1)
-    weights = (len(labels) / (2 * counts)).to(device)
+    class_weights = (len(labels) / (2 * counts)).to(device)
     shape = (frames, 3, model.image_size, model.image_size)
     net = distribute(model, device, torch.zeros(1, *shape))
     if args.cuda_graph and not run.finished:
-        train_mode(model, frozen)
+        set_train_mode(model, frozen)
         capture_graph(model, torch.zeros(run.size, *shape, device=device), args.precision)
     for _ in run.epochs():
-        train_mode(net, frozen)
+        set_train_mode(net, frozen)
         for clips, y in run.batches(train_faces, labels, device, args.workers):
             clips = as_clips(clips)
             if not args.no_augment:
@@ -309,7 +311,7 @@ def train(args):
             optimizer.zero_grad()
             with autocast(device, args.precision):
                 logits = net(clips)
-            loss = weighted_loss(model, logits.float(), y, weights)
+            loss = weighted_loss(model, logits.float(), y, class_weights)
             loss.backward()
             optimizer.step()
             run.record(loss)
@@ -337,12 +339,7 @@ def describe(args, kwargs, sets, data, inherited):
     sources = [describe_data(folder, role) for folder in sets.values()] + list(inherited)
     if args.init:
         sources.append(dict(set=args.init.name, role="started from", extraction={}))
-    flags = {}
-    for name, value in vars(args).items():
-        if name not in RUNTIME_FLAGS:
-            is_list = isinstance(value, list)
-            flags[name] = [str(v) for v in value] if is_list else str(value)
-    flags["few_shot_videos"] = data.few_shot
+    flags = flags_of(args, RUNTIME_FLAGS) | dict(few_shot_videos=data.few_shot)
     return dict(network=args.model, kwargs=kwargs, args=flags, data=sources)
 
 
@@ -388,8 +385,7 @@ def score_sets(model, sets, args, device):
 def score_checkpoint(path, args):
     """Score args.test with a checkpoint of this stage."""
     content, device = load_checkpoint(path, "05"), choose_device(args.device)
-    model = build(args.model, content["kwargs"])
-    load_state(model, content, path)
+    model = rebuild(NETWORKS[args.model], content, path)
     frames = content["kwargs"]["frames"]
     clips = {n: read_clips(f, "test", frames) for n, f in folder_names(args.test).items()}
     score_sets(model.to(device), clips, args, device)
@@ -565,7 +561,7 @@ def time_step(args, items):
     """Seconds per sample of a training step, and bytes of the network, for an estimate."""
     device = choose_device(args.device)
     model = place(build(args.model, args.kwargs), device).train()
-    optimizer = adam(model, 0.0, args.l2)
+    optimizer = make_optimizer(model, 0.0, args.l2)
     batch = min(args.batch, len(items))
     (images,) = load_batches(Faces(items[:batch], model.image_size), [list(range(batch))], 0)
     for _ in range(2):  # the first one warms up
@@ -586,7 +582,7 @@ def time_step(args, items):
 def main():
     args = parse_args()
     if args.strategy == "search":
-        grid_search.search(args, train, training_data, time_step, score_checkpoint)
+        grid_search.search(args, train, read_training_data, time_step, score_checkpoint)
     else:
         train(args)
 

@@ -206,7 +206,7 @@ class Detector:
             self.calibrated = not math.isnan(threshold)
             self.threshold = threshold if self.calibrated else 0.5
             self.extraction = self.find_extraction()
-            self.summary()
+            self.summary()  # raises if something it needs is not recorded
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             fail(
                 f"{path}: its record of its training cannot be used ({type(error).__name__}: "
@@ -340,7 +340,7 @@ def find_videos(given, crops):
 def follow_all(pool, videos, extractions, limit):
     """Follow the people in all videos: yields (video, what `follow` returns) in their order.
 
-    At most `limit` videos are under way or wait, as their faces are held in memory.
+    At most `limit` videos are in progress or queued, because their faces are held in memory.
     """
     waiting, left = deque(), deque(videos)
     while left or waiting:
@@ -359,7 +359,7 @@ def judge(detectors, extractions, samples):
     """
     by, without = [], []
     for detector in detectors:
-        own = [s[1:] for s in samples if extractions[s[0]] == detector.extraction]
+        own = [rest for k, *rest in samples if extractions[k] == detector.extraction]
         if not own:
             # The network takes clips, and this person was seen in single frames only.
             without.append(str(detector.path))
@@ -375,6 +375,7 @@ def judge(detectors, extractions, samples):
             dict(frame=first, box=list(map(int, box)), score=float(score), logit=float(logit))
             for (first, box, _), score, logit in zip(own, scores, logits)
         ]
+        # A person's score is the mean, as that of a video is (FeatureTransfer 4.5).
         by.append(
             dict(
                 checkpoint=str(detector.path),
@@ -442,14 +443,14 @@ def main():
         check_mtcnn("cpu")
     for detector in detectors:
         print(f"{detector.path}: {detector.summary()}", file=log)
-    samples = set()
+    descriptions = set()
     for extraction in extractions:
         count, length = extraction["count"], extraction["length"]
-        samples.add(f"{count} frames" if length == 1 else f"{count} clips of {length} frames")
+        descriptions.add(f"{count} frames" if length == 1 else f"{count} clips of {length} frames")
     what = "file" if any(map(is_photo, paths)) else "video"
     number = f"1 {what}" if len(paths) == 1 else f"{len(paths)} {what}s"
     print(
-        f"{number}, {' and '.join(sorted(samples))} of each; device {device}, {args.workers} "
+        f"{number}, {' and '.join(sorted(descriptions))} of each; device {device}, {args.workers} "
         "worker processes. Fakes of other kinds than those of the training may pass as real.\n",
         file=log,
         flush=True,

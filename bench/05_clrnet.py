@@ -87,7 +87,7 @@ def torch_step(which, batch, device):
     else:
         clrnet.initialize(model)
         place(model, device)
-        optimizer = import_module("05_train_clrnet").adam(model, 5e-5, 1e-4)
+        optimizer = import_module("05_train_clrnet").make_optimizer(model, 5e-5, 1e-4)
     clips = torch.rand(batch, 5, 3, 240, 240, device=device)
     labels = torch.arange(batch, device=device) % 2
 

@@ -163,7 +163,7 @@ def loss_of(name, net, model, batch, device, precision):
 def make_optimizer(name, model):
     """The optimizer of a stage."""
     if name == "05":
-        return clrnet.adam(model, 5e-5, 1e-4)
+        return clrnet.make_optimizer(model, 5e-5, 1e-4)
     return torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
 
 

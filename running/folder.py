@@ -11,7 +11,7 @@ from common import EXTRACTION, RANK, fail
 from running.script import barrier
 
 
-def start_run(out, args, inputs=(), free=("out", "workers", "device")):
+def start_run(out, args, inputs=(), runtime_flags=("out", "workers", "device")):
     """Make the output folder and write its args.json, or check that it belongs to this command.
 
     A stage that is run again uses what lies in its output folder. That is right only if flags and
@@ -25,17 +25,16 @@ def start_run(out, args, inputs=(), free=("out", "workers", "device")):
         out: the folder.
         args: namespace of flags.
         inputs: files that the run reads, compared by their SHA-256.
-        free: flags that may differ.
+        runtime_flags: those that may differ.
     """
     if RANK:
         return barrier()
     for path in inputs:
         if not Path(path).is_file():
             fail(f"{path}: no such file")
-    flags = {k: v for k, v in sorted(vars(args).items()) if k not in (*free, "go_on")}
     settings = {
         "script": Path(sys.argv[0]).name,
-        "flags": json.loads(json.dumps(flags, default=str)),
+        "flags": flags_of(args, runtime_flags),
         "inputs": {str(path): sha256(path) for path in inputs},
     }
     out = Path(out)
@@ -59,6 +58,12 @@ def start_run(out, args, inputs=(), free=("out", "workers", "device")):
         handle.write(json.dumps(settings, indent=1) + "\n")
         handle.flush()
     barrier()
+
+
+def flags_of(args, runtime_flags):
+    """The flags of a run as JSON stores them, without those that may differ when it is resumed."""
+    flags = {k: v for k, v in sorted(vars(args).items()) if k not in (*runtime_flags, "go_on")}
+    return json.loads(json.dumps(flags, default=str))
 
 
 def parse_settings(text):

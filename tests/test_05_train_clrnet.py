@@ -205,7 +205,7 @@ def test_adam_is_plain_adam_with_l2_in_the_loss():
     other = CLRNet(2, (1,)).eval()
     other.load_state_dict(model.state_dict())
     x, y = torch.rand(2, 3, 3, 16, 16), torch.tensor([0, 1])
-    ours = script.adam(model, 1e-3, 0.01)
+    ours = script.make_optimizer(model, 1e-3, 0.01)
     plain = torch.optim.Adam(other.parameters(), lr=1e-3, eps=1e-7, fused=False, foreach=False)
     for _ in range(3):
         for network, optimizer, l2 in ((model, ours, 0), (other, plain, 0.01)):

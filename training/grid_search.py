@@ -92,7 +92,7 @@ def measure(file):
     return accuracy, f1, auc(labels, ranks)
 
 
-def search(args, train, training_data, time_step, score_checkpoint):
+def search(args, train, read_training_data, time_step, score_checkpoint):
     """Train and measure all pairs into args.out, choose the best, and score args.test with it.
 
     Finished trainings are skipped when it is run again. The four functions are those of 05.
@@ -104,7 +104,7 @@ def search(args, train, training_data, time_step, score_checkpoint):
     jobs, of_pair = plan_trainings(args, folders)
     settings = argparse.Namespace(**vars(args))
     inputs = sorted({folder / "index.csv" for folder in folders.values()})
-    start_run(args.out, settings, inputs=inputs, free=RUNTIME_FLAGS)
+    start_run(args.out, settings, inputs=inputs, runtime_flags=RUNTIME_FLAGS)
 
     def is_done(job):
         if job.scores:
@@ -126,7 +126,7 @@ def search(args, train, training_data, time_step, score_checkpoint):
     if open_jobs:
         # Besides sources and merges, the best transfer and the copy of the best of all.
         kept = kinds[0] + kinds[1] + 2
-        print_estimate(list(open_jobs.values()), kept, training_data, time_step)
+        print_estimate(list(open_jobs.values()), kept, read_training_data, time_step)
     delete_checkpoints(jobs, of_pair, found, done)
     for k, (name, job) in enumerate(open_jobs.items(), 1):
         print(f"\n{name} ({k} of {len(open_jobs)})", flush=True)
@@ -220,14 +220,14 @@ def plan_trainings(args, folders):
     return jobs, of_pair
 
 
-def print_estimate(jobs, kept, training_data, time_step):
+def print_estimate(jobs, kept, read_training_data, time_step):
     """Print how long trainings will take, from the time of a step of the first one, and the disk.
 
     kept: the number of checkpoints that remain of the whole search.
     """
     samples = 0
     for job in progress(jobs, desc="counting samples", unit="training"):
-        data = training_data(job, job.kwargs["frames"])
+        data = read_training_data(job, job.kwargs["frames"])
         batch = min(job.batch, len(data.items))
         steps = len(data.items) // batch * job.epochs
         samples += min(steps, job.max_steps or steps) * batch
