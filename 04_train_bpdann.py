@@ -454,7 +454,7 @@ def parse_args():
     add = parser.add_argument_group("training").add_argument
     text = "passes over the source (default 50; Figure 3: 20)"
     add("--epochs", type=int, default=50, metavar="N", help=text)
-    text = "images per step from each domain (default 128)"
+    text = "images per step from each domain (default 128; end to end: half of 02's)"
     add("--batch", type=int, default=128, metavar="N", help=text)
     add(
         "--lr", type=float, default=1e-4, metavar="RATE", help="Adam's learning rate (default 1e-4)"

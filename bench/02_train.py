@@ -134,6 +134,8 @@ def measure_step(args, device, ours, plain):
     plain_adam = torch.optim.Adam(plain.parameters(), lr=2e-3, weight_decay=4e-5)
 
     def our_step(precision):
+        # In float32 also without TF32 on a GPU.
+        choose_precision(precision, device)
         our_adam.zero_grad()
         with autocast(device, precision):
             loss = F.cross_entropy(ours(images.to(device)), labels)
@@ -170,6 +172,7 @@ def measure_loop(args, device, plain, folder):
         return printed_rate(run_stage("02_pretrain_extractor.py", *flags))
 
     def plain_loop():
+        choose_precision("fp32", device)
         return plain_rate(plain, PlainFaces(paths), args.batch, device)
 
     return in_turn({"ours": our_loop, "plain": plain_loop}, max(2, args.rounds // 2))
@@ -229,6 +232,7 @@ def measure_extraction(args, device, ours, plain):
     x = normalize(batch[:32]).to(device)
 
     def our_features(precision):
+        choose_precision(precision, device)
         with torch.inference_mode(), autocast(device, precision):
             ours.features(batch.to(device)).cpu()
 

@@ -72,13 +72,10 @@ def torch_step(which, batch, device):
     from running.device import autocast, choose_precision, place
 
     device = torch.device(device)
-    precision = "fp32"
+    # In float32 also without TF32 on a GPU.
+    precision = choose_precision({"ours": "auto", "ours, bf16": "bf16"}.get(which, "fp32"), device)
     if which == "concatenating":
         clrnet.ConvLSTM = concatenating()
-    elif which == "ours":
-        precision = choose_precision("auto", device)
-    elif which == "ours, bf16":
-        precision = "bf16"
     torch.manual_seed(0)
     model = clrnet.CLRNet().train()
     if which == "concatenating":

@@ -19,6 +19,7 @@ of the same card. It is meant to take less than ten minutes, and has only been r
 import contextlib
 import copy
 import io
+import math
 import re
 import subprocess
 import sys
@@ -101,8 +102,8 @@ def kept_bytes(model, function):
     return total
 
 
-def make_network(name, sizes):
-    """The network of a stage on the CPU, with random weights and without dropout."""
+def make_network(name, sizes, with_dropout=False):
+    """The network of a stage on the CPU, with random weights; each device draws other masks."""
     torch.manual_seed(0)
     if name == "02":
         return Extractor(sizes.arch, sizes.size)
@@ -110,13 +111,8 @@ def make_network(name, sizes):
         return bpdann.BPDANN(sizes.features, dropout=0.0)
     model = CLRNet(**sizes.clrnet)
     initialize(model)
-    return without_dropout(model)
-
-
-def without_dropout(model):
-    """The model; each device draws other masks."""
     for layer in model.modules():
-        if isinstance(layer, nn.Dropout):
+        if isinstance(layer, nn.Dropout) and not with_dropout:
             layer.p = 0.0
     return model
 
@@ -195,8 +191,9 @@ def rate_of(step, samples, device, repeats):
 
 def precisions_of(device):
     """What --precision can be on a device."""
-    is_ampere = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    return ("fp32", "tf32", "bf16") if is_ampere else ("fp32", "bf16")
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        return ("fp32",)
+    return ("fp32", "tf32", "bf16") if device.type == "cuda" else ("fp32", "bf16")
 
 
 def run_here(script, *flags):
@@ -272,7 +269,12 @@ class Check:
             batch = make_batch(name, self.sizes, self.sizes.batch[name])
             for precision in precisions_of(self.device):
                 choose_precision(precision, self.device)
-                self.one_step(name, precision, move(batch, self.device))
+                # Smaller cards have no room for all of these batches.
+                try:
+                    self.one_step(name, precision, move(batch, self.device))
+                except torch.OutOfMemoryError:
+                    what = f"{name}, step of {self.sizes.batch[name]}, {precision}"
+                    self.add(what, "out of memory", "see --batch in the --help of the stage")
 
     def one_step(self, name, precision, batch):
         n, device = len(batch[1]), self.device
@@ -342,11 +344,13 @@ class Check:
         batch = move(make_batch("05", self.sizes, n), self.device)
         found = {}
         for kind in ("eager", "graph"):
-            model = place(make_network("05", self.sizes), self.device).train()
+            model = place(make_network("05", self.sizes, True), self.device).train()
             if kind == "graph":
                 capture_graph(model, torch.zeros_like(as_clips(batch[0])), precision)
 
             def step():
+                # Both draw the same masks of dropout.
+                torch.manual_seed(2)
                 model.zero_grad()
                 loss_of("05", model, model, batch, self.device, precision).backward()
 
@@ -455,7 +459,7 @@ class Check:
         for batch in load_batches(data, batches, self.args.workers, pin=self.is_gpu):
             batch.to(self.device, non_blocking=True)
         loader = len(paths) / (time.perf_counter() - start)
-        workers = f"{self.args.workers} loading processes"
+        workers = f"{self.args.workers} loading processes, their start included"
         self.add("02, loader alone", f"{loader:.4g} images per second", workers)
         flags = ("--faces", faces, "--arch", sizes.arch, "--image-size", sizes.size)
         flags += ("--weights", "none", "--epochs", 1, "--batch", n, "--device", self.args.device)
@@ -466,18 +470,22 @@ class Check:
         if self.args.tiny:
             # Its pooling is made for 224 pixels.
             plain.avgpool = nn.AdaptiveAvgPool2d(1)
-        beside = bench_02.plain_rate(
-            plain.train(),
-            bench_02.PlainFaces(paths, sizes.size),
-            n,
-            self.device,
-            self.args.workers,
-        )
-        step = self.rates["02", choose_precision("auto", self.device)]
+        plain_faces = bench_02.PlainFaces(paths, sizes.size)
+        try:
+            rate = bench_02.plain_rate(
+                plain.train(), plain_faces, n, self.device, self.args.workers
+            )
+            beside = f"{rate:.4g}"
+        except torch.OutOfMemoryError:
+            beside = "out of memory"
+        precision = choose_precision("auto", self.device)
+        step = self.rates.get(("02", precision), math.nan)
+        share = 100 * 6 * bench_02.MULTIPLY_ADDS * ours / self.rates["matrix", precision]
+        matrix = "" if self.args.tiny else f"; {share:.0f} % of the matrix rate"
         self.add(
             "02, whole loop",
             f"{ours:.4g} images per second, {100 * ours / step:.0f} % of the step",
-            f"plain loop: {beside:.4g}; {PUBLISHED}",
+            f"plain float32 loop: {beside}; {PUBLISHED}{matrix}",
         )
 
     def adaptation(self):
@@ -547,6 +555,8 @@ def main():
     device = choose_device(args.device)
     if device.type == "cpu" and not args.tiny:
         sys.exit("gpu_check.py: error: there is no GPU here; --tiny tries everything on a CPU")
+    # As every training has it (training/run.py).
+    torch.backends.cudnn.benchmark = True
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         check = Check(args, device, folder)
