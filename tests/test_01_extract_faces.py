@@ -165,6 +165,7 @@ def test_the_window_finds_what_the_full_frame_has(small):
     assert frames == 60 and ours >= full > 50 and iou > 0.85
 
 
+@pytest.mark.slow
 def test_the_window_finds_what_the_full_frame_has_in_real_clips():
     videos = [shared("data") / row["path"] for row in rows_of(shared("data", "videos.csv"))]
     frames, full, ours, iou = compare_with_full_frames(videos)

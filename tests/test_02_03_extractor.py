@@ -54,7 +54,7 @@ def test_networks_of_pretrainedmodels(arch, size, dimensions):
         ("se_resnext50_32x4d", 64),
         ("xception", 96),
         ("densenet121", 64),
-        ("vgg11", 224),
+        pytest.param("vgg11", 224, marks=pytest.mark.slow),
     ],
 )
 def test_folded_batch_norm_changes_nothing(arch, size):
@@ -294,9 +294,8 @@ def test_training_learns(small, tmp_path):
     assert losses[-1] < 0.4 * losses[0]
 
 
-@pytest.mark.parametrize(
-    "batch", [3, 8]
-)  # 5 or 2 steps an epoch, so a save inside it or at its last step
+# 5 or 2 steps an epoch, so a save inside it or at its last step.
+@pytest.mark.parametrize("batch", [3, pytest.param(8, marks=pytest.mark.slow)])
 def test_resumes_in_the_middle_of_an_epoch(small, tmp_path, batch):
     args = ("--faces", small / "faces/frames", "--epochs", 3, *SMALL_EXTRACTOR, "--batch", batch)
     run("02_pretrain_extractor.py", *args, "--out", tmp_path / "whole")

@@ -659,6 +659,7 @@ def test_no_threshold_is_nearer_to_equal_error_rates(pairs):
     assert gap(metrics.eer_threshold(labels, scores)) == pytest.approx(min(map(gap, between)))
 
 
+@pytest.mark.slow
 def test_real_clips(runs, tmp_path):
     """All clips, also broken ones: one verdict per file, and a face in all twelve sound ones."""
     data = shared("data")

@@ -608,7 +608,7 @@ def bytes_of_a_step(make, example, precision):
     return lambda batch: 1e9 + 16 * parameters + once + 1.1 * each * batch, counted, each
 
 
-@pytest.mark.parametrize("name", ["02", "05"])
+@pytest.mark.parametrize("name", ["02", pytest.param("05", marks=pytest.mark.slow)])
 def test_the_help_says_what_fits(name):
     stage_file = {"02": "02_pretrain_extractor.py", "05": "05_train_clrnet.py"}[name]
     output = subprocess.run(
@@ -645,6 +645,7 @@ def test_the_help_says_what_fits(name):
 # ---------------------------------------------------------------- the check for a GPU
 
 
+@pytest.mark.slow
 def test_the_check_for_a_gpu_runs_on_a_cpu():
     done = subprocess.run(
         [sys.executable, ROOT / "bench/gpu_check.py", "--tiny", "--device", "cpu", "--no-record"],

@@ -328,7 +328,7 @@ def test_other_flags_are_refused_without_go_on(small, tmp_path):
     assert json.loads((out / "args.json").read_text()) == after
 
 
-@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("fresh", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_two_processes_on_one_folder(small, tmp_path, fresh):
     """The second ends with an error, in a new folder and in a resumed one; the first goes on."""
     faces, out = small / "faces/frames", tmp_path / "r"

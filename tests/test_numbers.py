@@ -247,7 +247,7 @@ def test_lambda_follows_the_training_as_it_is_configured_now(features, tmp_path)
     ) == pytest.approx(bpdann.lambda_at(1), abs=1e-6)
 
 
-@pytest.mark.parametrize("number", ["02", "05"])
+@pytest.mark.parametrize("number", [pytest.param("02", marks=pytest.mark.slow), "05"])
 def test_max_steps_ends_inside_an_epoch_and_the_rest_of_it_follows(small, tmp_path, number):
     script, args = {
         "02": (

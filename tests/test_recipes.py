@@ -210,6 +210,7 @@ def test_figure_8(table_5):
 
 
 @clrnet
+@pytest.mark.slow
 def test_dfw_is_your_fakes_and_pristine_test_videos(small_data, tmp_path):
     """The 6 fakes and the last 2 of 6 originals; DFW_FRAMES=all takes all 20 frames of each."""
     out = tmp_path / "all/out"
@@ -251,6 +252,7 @@ def test_minutes_per_epoch_stand_beside_the_papers(table_5, tmp_path):
 
 
 @clrnet
+@pytest.mark.slow
 def test_seeds_are_repeated_trainings_in_one_row(table_5):
     """SEEDS="0 1" trains twice, from the same faces; 06 shows mean and deviation."""
     out = table_5
