@@ -72,6 +72,11 @@ train_clrnet merge $merge $demo/faces/studio-{Deepfakes,FaceSwap}-clips
 run python 06_evaluate.py --scores $demo/scores --faces $demo/faces/* --runs $demo/runs \
     --out $demo/results
 
+echo
+echo "Does adaptation help, and does merge learning?"
+python recipes/compare.py $demo/scores/FT-{bp-dann,source-only}/phone-FaceSwap.csv
+python recipes/compare.py $demo/scores/CLRNet-{merge,single}/studio-FaceSwap-clips.csv
+
 # Two videos whose labels neither detector has seen, one real and one fake.
 run python 07_detect.py \
     $demo/videos/phone/original_sequences/youtube/c23/videos/$video.mp4 \
@@ -79,10 +84,6 @@ run python 07_detect.py \
     --checkpoint $demo/runs/FT-bp-dann/phone-FaceSwap/model.pt $demo/runs/CLRNet-merge/model.pt \
     --device cpu --out $demo/verdicts
 
-echo
-echo "Does adaptation help, and does merge learning?"
-python recipes/compare.py $demo/scores/FT-{bp-dann,source-only}/phone-FaceSwap.csv
-python recipes/compare.py $demo/scores/CLRNet-{merge,single}/studio-FaceSwap-clips.csv
 echo
 echo "the report: $demo/results/report.html"
 echo "two verdicts: $demo/verdicts/$video.png, $demo/verdicts/${video}_$swapped.png"
