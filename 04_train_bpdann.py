@@ -543,7 +543,8 @@ def show_embedding(out, networks, data, args, device):
 
     data: {domain: (DataSet, rows)}. Labels, the target's too, only color the picture.
     """
-    images, inputs, outputs = [], [], {}
+    images, inputs = [], []
+    outputs = {}
     for domain, (data_set, rows) in data.items():
         rows = draw_sample(rows, SHOWN, args.seed)
         columns = [data_set.index[name] for name in ("video", "frame", "label")]
@@ -580,19 +581,20 @@ def main():
     drawn, scored = draw_targets(targets, sets, args)
     for folder in tests.values():
         scored[folder] = rows_of_split(sets[folder].index, args.test_split, folder)
-    stream, width, size = False, None, "images from disk"
+    stream, width = False, None
+    where = "images from disk"
     if not args.end_to_end:
         check_extractors(source, sets.values())
         width = source.features.shape[1]
         rows = len(train_rows) + len(val_rows)
         rows += max(map(len, drawn.values())) + max(map(len, scored.values()))
-        stream, size = must_stream(width, rows, device)
+        stream, where = must_stream(width, rows, device)
     points = len(args.n1) * len(args.n2) * len(args.dropout)
     grid = f"; grid of {points} for each of {len(targets)} targets" if args.grid else ""
+    what = "end-to-end DANN" if args.end_to_end else args.method
     print(
-        f"{'end-to-end DANN' if args.end_to_end else args.method}: {len(train_rows)} source images "
-        f"for training, {len(val_rows)} for validation, {size}; device {device}, {args.precision}"
-        f"{grid}",
+        f"{what}: {len(train_rows)} source images for training, {len(val_rows)} for validation, "
+        f"{where}; device {device}, {args.precision}{grid}",
         flush=True,
     )
     labeled = Source(

@@ -157,7 +157,8 @@ def read_training_data(args, frames):
 
     Exits with an error if a set has too few videos or a class is missing.
     """
-    parts, val_parts, val_videos, drawn, counts = [], [], [], {}, {}
+    parts, val_parts, val_videos = [], [], []
+    drawn, counts = {}, {}
     sets = folder_names([*args.source, *args.target])
     for name, folder in sets.items():
         clips = read_clips(folder, "train", frames)

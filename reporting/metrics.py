@@ -263,7 +263,9 @@ def pool_repeats(results):
             pooled[detector, *place] = result
     for key, found in members.items():
         pooled[key] = dict(found[0])
-        for name in METRICS if len(found) > 1 else ():
+        if len(found) == 1:
+            continue
+        for name in METRICS:
             values = [result[name][0] for result in found]
             mean, deviation = np.mean(values), np.std(values, ddof=1)
             pooled[key][name] = (mean, mean - deviation, mean + deviation, len(values))

@@ -394,7 +394,7 @@ def test_a_grid_from_before_the_scores_is_not_chosen_by_them(tmp_path):
     for column in choice.TARGET_SCORES:
         row[column] = math.nan
     result = (tmp_path / "8-4-0", (8, 4, 0.0), None, row)
-    with pytest.raises(SystemExit, match="8-4-0 has no target_density: delete it"):
+    with pytest.raises(SystemExit, match="8-4-0 has no target_density, for which"):
         choice.choose_run([result], "density", tmp_path)
 
 

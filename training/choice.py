@@ -81,11 +81,13 @@ def choose_run(results, choose, out):
     """Write grid.csv, copy the best run's files to OUT, and return that run.
 
     results: (folder, (N1, N2, p), network, last log row) of each run; choose: of CHOICES. Exits
-    with an error if a run was trained before there were scores of the target.
+    with an error if a run has no such score: it was trained by an earlier version, or its target
+    has fewer than three images.
     """
     for folder, _, _, row in results:
         if any(map(math.isnan, merit(row, choose))):
-            fail(f"{folder} has no {' or '.join(CHOICES[choose][1])}: delete it to train it again")
+            names = " or ".join(CHOICES[choose][1])
+            fail(f"{folder} has no {names}, for which a target needs three images: train it again")
     order = sorted(results, key=lambda result: merit(result[3], choose), reverse=True)
     best = order[0]
     scores = ("source_val_auc", "source_val_loss", *TARGET_SCORES)
