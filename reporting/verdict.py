@@ -193,15 +193,8 @@ def draw_scores(axes, person, who, frames, per_frame, unit):
     threshold = person["threshold"]
     axes.axhline(threshold, color="0.3", linewidth=1, linestyle="--")
     axes.axhspan(threshold, 1.03, color="#D55E00", alpha=0.08, linewidth=0)
-    axes.text(
-        0.99,
-        threshold,
-        "threshold ",
-        fontsize=6,
-        ha="right",
-        va="bottom",
-        transform=axes.get_yaxis_transform(),
-    )
+    place = dict(ha="right", va="bottom", transform=axes.get_yaxis_transform())
+    axes.text(0.99, threshold, "threshold ", fontsize=6, **place)
     axes.set(
         ylim=(-0.03, 1.03),
         xlim=(0, frames * per_frame),
@@ -214,7 +207,7 @@ def draw_scores(axes, person, who, frames, per_frame, unit):
     title = f"{who}{verdict}, {faces_text(person)}"
     axes.set_title(title, fontsize=8, loc="left", fontweight="bold")
     if len(person["by"]) > 1:
-        axes.legend(fontsize=6, frameon=False)
+        axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
 
 
 def draw_faces(figure, detector, samples, crops, per_frame, unit):
@@ -236,5 +229,8 @@ def draw_faces(figure, detector, samples, crops, per_frame, unit):
         grid[0, column].imshow(face)
         grid[0, column].set_title(f"{sample['score']:.2f}\n{when}", fontsize=6, pad=2)
         overlay(grid[1, column], face / 255, maps[column], top)
+        # A map is right below its face, however high the picture is.
+        grid[0, column].set_anchor("S")
+        grid[1, column].set_anchor("N")
     for panel in grid.flat:
         panel.set_axis_off()
