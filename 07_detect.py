@@ -48,8 +48,9 @@ Choices that the papers do not describe:
     frames          as many as in training; where it took more of real videos (--num-frames-real),
                     that many
     precision       float32, whatever the training used
-    no face         the video or photo is turned by 90, 180 and 270 degrees; if it shows a face in
-                    half of three frames so, it is taken that way, and the output says so
+    no face         the video or photo is turned by 90, 180 and 270 degrees; if the detector is
+                    sure of a face in half of three frames so, it is taken that way, and the output
+                    says so
     ready crops     a checkpoint that was trained on crops of others does not know how they were
                     cut: other videos are cropped by stage 01's defaults
 """
