@@ -295,7 +295,8 @@ def test_training_learns(small, tmp_path):
 
 
 # 5 or 2 steps an epoch, so a save inside it or at its last step.
-@pytest.mark.parametrize("batch", [3, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [3, 8])
 def test_resumes_in_the_middle_of_an_epoch(small, tmp_path, batch):
     args = ("--faces", small / "faces/frames", "--epochs", 3, *SMALL_EXTRACTOR, "--batch", batch)
     run("02_pretrain_extractor.py", *args, "--out", tmp_path / "whole")

@@ -793,6 +793,7 @@ def test_a_picture_of_activation_maps_for_each_set(small, single):
         assert f"cam_{name}.png, .pdf: 3 videos" in output
 
 
+@pytest.mark.slow
 def test_training_learns(small, copy, tmp_path):
     """Stripes on every fake frame, which survive the augmentation: the loss falls, and the unseen
     videos are told apart.

@@ -16,7 +16,10 @@ clrnet = stage("05_train_clrnet")
 SIZES = {"CNN+LSTM": 80, "DBiRNN": 64, "ShallowNet": 64, "Xception": 80, "MesoInception4": 64}
 
 
-@pytest.mark.parametrize("name", SIZES)
+LARGE = pytest.param("CNN+LSTM", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", [LARGE if name == "CNN+LSTM" else name for name in SIZES])
 def test_a_sample_gives_two_logits_and_every_weight_a_gradient(name):
     torch.manual_seed(0)
     model = NETWORKS[name](image_size=SIZES[name]).train()
@@ -142,7 +145,7 @@ def names_of_frozen(model, share):
     return [name for name in names if list(model.get_submodule(name).parameters())]
 
 
-@pytest.mark.parametrize("name", ["MesoInception4", "CNN+LSTM"])
+@pytest.mark.parametrize("name", ["MesoInception4", LARGE])
 def test_an_inception_block_is_frozen_whole_or_not_at_all(name):
     model = NETWORKS[name](image_size=SIZES[name])
     blocks = [m for m in model.modules() if type(m).__name__.startswith("Inception")]

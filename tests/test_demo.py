@@ -76,25 +76,36 @@ def check_results(folder, output, video):
     return rows
 
 
-def test_the_smallest_demo_and_a_second_run(tmp_path):
-    """The second run draws, extracts and trains nothing, and ends with the same numbers."""
-    copy_project(tmp_path)
+@pytest.fixture(scope="module")
+def smallest(tmp_path_factory):
+    """(folder, output) of the demo at its smallest."""
+    folder = tmp_path_factory.mktemp("demo")
+    copy_project(folder)
     # An environment in which everything is installed, and a Python that need not import it.
-    forked_python(tmp_path / ".venv/bin/python")
-    requirements = (tmp_path / "requirements.txt").read_text()
-    (tmp_path / ".venv/.installed-requirements.txt").write_text(2 * requirements)
-    output = demo(tmp_path, SMALL="1")
-    check_results(tmp_path, output, "004_005")
+    forked_python(folder / ".venv/bin/python")
+    requirements = (folder / "requirements.txt").read_text()
+    (folder / ".venv/.installed-requirements.txt").write_text(2 * requirements)
+    return folder, demo(folder, SMALL="1")
+
+
+def test_the_smallest_demo(smallest):
+    check_results(*smallest, "004_005")
+
+
+@pytest.mark.slow
+def test_a_second_run_makes_nothing_again(smallest):
+    """It draws, extracts and trains nothing, and ends with the same numbers."""
+    folder, output = smallest
     # 04 scores and draws its embedding again, as a run of it may name other test sets.
     before = {
         path: path.stat().st_mtime_ns
-        for folder in ("videos", "faces", "features", "runs")
-        for path in (tmp_path / "demo" / folder).rglob("*")
+        for part in ("videos", "faces", "features", "runs")
+        for path in (folder / "demo" / part).rglob("*")
         if path.suffix in (".mp4", ".png", ".npy", ".pt")
         and path.stem not in ("model", "embedding")
     }
     assert {path.suffix for path in before} == {".mp4", ".png", ".npy", ".pt"}
-    again = demo(tmp_path, SMALL="1")
+    again = demo(folder, SMALL="1")
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert again.split("AUC / EER")[1] == output.split("AUC / EER")[1]
 

@@ -142,6 +142,7 @@ def sets(small, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_search(sets, tmp_path):
     """3 pairs, 15 trainings; killed in the middle and run again, all files are those of an
     undisturbed run; a third run trains nothing.

@@ -152,7 +152,14 @@ def build(name, size):
     )
 
 
-@pytest.mark.parametrize("name", PLANTED)
+# One network of each kind is quick: exact maps, gradient-weighted ones, and BP-DANN's.
+QUICK = ("CLRNet", "Xception", "DBiRNN", "BP-DANN")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow][name in QUICK :]) for name in PLANTED],
+)
 def test_a_planted_patch_is_where_the_map_is_highest(name):
     """A network that learnt to tell clips with a square from those without one points at it.
 
