@@ -5,7 +5,7 @@
 #   DATA=/where/the/data/sets/are recipes/table3.sh
 #   SMALL=1 recipes/table3.sh
 #
-# Runs table2.sh first (51 CPU hours, 321 GB). Then 57 million images of DFDC at 224 pixels are
+# Runs table2.sh first (51 CPU hours, 322 GB). Then 57 million images of DFDC at 224 pixels are
 # trained on, which needs a GPU with some 50 GB (computed, not measured on one). The features are
 # 3 GB, of 0.4 million images. BP-DANN takes 2 minutes per target on 2 CPU cores.
 #
