@@ -244,10 +244,7 @@ def parse_args():
         help="png adds no second compression (default %(default)s)",
     )
     crops.add_argument(
-        "--jpg-quality",
-        type=int,
-        metavar="N",
-        help="quality of jpg, 1 to 95 (default %(default)s)",
+        "--jpg-quality", type=int, metavar="N", help="quality of jpg, 1 to 95 (default %(default)s)"
     )
     args = parser.parse_args(workers="processes, one thread each", seed=True, device=True)
 

@@ -33,16 +33,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common import (
-    RANK,
-    Parser,
-    fail,
-    margin,
-    progress,
-    read_index,
-    rows_of_split,
-    write_scores,
-)
+from common import RANK, Parser, fail, margin, progress, read_index, rows_of_split, write_scores
 from networks.extractor import Extractor, fold_batch_norm
 from reporting.maps import draw_maps
 from reporting.metrics import auc, percent

@@ -64,15 +64,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common import (
-    Parser,
-    fail,
-    margin,
-    progress,
-    read_index,
-    rows_of_split,
-    write_scores,
-)
+from common import Parser, fail, margin, progress, read_index, rows_of_split, write_scores
 from networks.extractor import Extractor, load_weights
 from reporting.embedding import draw_embedding, read_embeddings, write_embedding
 from reporting.metrics import auc, percent, validate
@@ -460,10 +452,7 @@ def parse_args():
         "--lr", type=float, default=1e-4, metavar="RATE", help="Adam's learning rate (default 1e-4)"
     )
     args = parser.parse_args(
-        workers="end-to-end: processes that load images",
-        seed=True,
-        device=True,
-        precision="auto",
+        workers="end-to-end: processes that load images", seed=True, device=True, precision="auto"
     )
     for name, values in (GRID if args.grid else PAPER).items():
         setattr(args, name, getattr(args, name) or values)

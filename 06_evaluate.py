@@ -65,26 +65,12 @@ from pathlib import Path
 
 import numpy as np
 
-from common import (
-    Parser,
-    fail,
-    progress,
-    read_index,
-    read_scores,
-    read_table,
-    write_table,
-)
+from common import Parser, fail, progress, read_index, read_scores, read_table, write_table
 from reporting import charts, papers
 from reporting.embedding import draw_embedding, read_embeddings
 from reporting.metrics import LEVELS, METRICS, evaluate, pool_repeats, roc
 from reporting.report import versions, write_report
-from reporting.tables import (
-    paper_table,
-    print_and_write,
-    print_auc_and_eer,
-    table_2,
-    write_tables,
-)
+from reporting.tables import paper_table, print_and_write, print_auc_and_eer, table_2, write_tables
 from running.folder import folder_names, read_flags
 from running.script import run_script
 
@@ -98,10 +84,7 @@ def parse_args():
     parser = Parser(__doc__)
     data = parser.add_argument_group("data (--scores, --faces or both)")
     data.add_argument(
-        "--scores",
-        type=Path,
-        metavar="DIR",
-        help="folder of score files: DIR/DETECTOR/NAME.csv",
+        "--scores", type=Path, metavar="DIR", help="folder of score files: DIR/DETECTOR/NAME.csv"
     )
     data.add_argument(
         "--faces",

@@ -65,14 +65,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import (
-    EXTRACTION,
-    Parser,
-    fail,
-    margin,
-    progress,
-    sigmoid,
-)
+from common import EXTRACTION, Parser, fail, margin, progress, sigmoid
 from media import layouts, splits
 from media.detectors import check_mtcnn
 from media.photos import is_photo

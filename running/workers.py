@@ -18,10 +18,7 @@ def worker_pool(workers):
     from multiprocessing import active_children, get_context
 
     pool = ProcessPoolExecutor(
-        workers,
-        mp_context=get_context("spawn"),
-        initializer=start_worker,
-        initargs=(os.getpid(),),
+        workers, mp_context=get_context("spawn"), initializer=start_worker, initargs=(os.getpid(),)
     )
     try:
         yield pool

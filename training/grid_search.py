@@ -27,15 +27,7 @@ from itertools import combinations, product
 
 import numpy as np
 
-from common import (
-    RANK,
-    fail,
-    progress,
-    read_index,
-    read_scores,
-    write_table,
-    write_whole,
-)
+from common import RANK, fail, progress, read_index, read_scores, write_table, write_whole
 from networks.baselines import NETWORKS
 from reporting.metrics import auc, percent
 from running.device import choose_device, choose_precision
