@@ -32,14 +32,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from common import (
-    RANK,
-    Parser,
-    fail,
-    margin,
-    read_index,
-    rows_of_split,
-)
+from common import RANK, Parser, fail, margin, read_index, rows_of_split
 from networks.extractor import Extractor, load_weights
 from reporting.metrics import auc, validate
 from running.device import autocast, choose_device, choose_precision, compile_network
@@ -132,9 +125,8 @@ def main():
         load_weights(model, args.arch, args.weights)
     model.to(device)
     # FeatureTransfer 4.2.
-    is_fused = True if device.type == "cuda" else None  # None: as PyTorch chooses
     optimizer = torch.optim.Adam(
-        model.parameters(), lr=args.lr, weight_decay=args.weight_decay, fused=is_fused
+        model.parameters(), lr=args.lr, weight_decay=args.weight_decay, fused=True
     )
 
     content = dict(

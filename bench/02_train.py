@@ -129,8 +129,7 @@ def measure_step(args, device, ours, plain):
     images = torch.randint(0, 256, (n, 3, 224, 224), dtype=torch.uint8)
     labels = torch.arange(n, device=device) % 2
     x = normalize(images).to(device)
-    is_fused = True if device.type == "cuda" else None
-    our_adam = torch.optim.Adam(ours.parameters(), lr=2e-3, weight_decay=4e-5, fused=is_fused)
+    our_adam = torch.optim.Adam(ours.parameters(), lr=2e-3, weight_decay=4e-5, fused=True)
     plain_adam = torch.optim.Adam(plain.parameters(), lr=2e-3, weight_decay=4e-5)
 
     def our_step(precision):
