@@ -1,5 +1,6 @@
 """The feature extractor: any network of pretrainedmodels, its weights, folding of batch norm."""
 
+import copy
 import pickle
 import socket
 import warnings
@@ -19,6 +20,17 @@ MIRRORS = {
 }
 
 
+def import_pretrainedmodels():
+    """Return the module pretrainedmodels.
+
+    Importing it makes both of its resnext101: here without values, which saves half a GB, a second
+    and the random numbers.
+    """
+    with torch.device("meta"):
+        import pretrainedmodels
+    return pretrainedmodels
+
+
 class Extractor(nn.Module):
     """A network of pretrainedmodels, pooled to one vector, and a linear layer to real, fake.
 
@@ -30,14 +42,17 @@ class Extractor(nn.Module):
 
     def __init__(self, arch, image_size=None):
         super().__init__()
-        import pretrainedmodels  # slow
-
+        pretrainedmodels = import_pretrainedmodels()
         if arch not in pretrainedmodels.model_names:
             names = ", ".join(sorted(pretrainedmodels.model_names))
             raise ValueError(f"pretrainedmodels has no network {arch}; it has: {names}")
         with warnings.catch_warnings():  # torchvision's, about how pretrainedmodels calls it
             warnings.simplefilter("ignore")
             self.backbone = pretrainedmodels.__dict__[arch](num_classes=1000, pretrained=None)
+        if arch.startswith("resnext101"):  # made at the import, without values
+            self.backbone = copy.deepcopy(self.backbone).to_empty(device="cpu")
+            for module in self.backbone.modules():
+                getattr(module, "reset_parameters", lambda: None)()
         # Squeezenets have another classifier and keep it.
         if hasattr(self.backbone, "last_linear"):
             del self.backbone.last_linear
@@ -160,8 +175,7 @@ def load_weights(model, arch, weights):
 
 def load_imagenet_weights(model, arch):
     """Load the published weights of a network, from its own address or from the mirror's."""
-    import pretrainedmodels  # slow
-
+    pretrainedmodels = import_pretrainedmodels()
     urls = []
     if "imagenet" in pretrainedmodels.pretrained_settings[arch]:
         urls.append(pretrainedmodels.pretrained_settings[arch]["imagenet"]["url"])

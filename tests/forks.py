@@ -7,14 +7,11 @@ The order of sets is the same in all forks: what must not depend on it is compar
 Python of its own.
 """
 
-import hashlib
-import importlib.util
 import json
 import os
 import select
 import socket
 import sys
-from pathlib import Path
 
 
 def ask(address, argv, output=1, errors=2):
@@ -71,53 +68,6 @@ def become(request, output, errors):
     os._exit(status & 255)
 
 
-class Preloaded:
-    """Makes `import pretrainedmodels` find the modules that are loaded already.
-
-    The import takes two seconds, for which it makes two networks with random weights. As a script
-    imports it after it has set the seed, its own random numbers depend on that. So the import draws
-    as many numbers here; the states that it ends in are kept in a folder.
-    """
-
-    def __init__(self, folder):
-        import torch
-
-        self.folder, self.shapes = Path(folder), []
-        uniform = torch.Tensor.uniform_
-
-        def recorded(tensor, *args, **kwargs):
-            self.shapes.append(tensor.shape)
-            return uniform(tensor, *args, **kwargs)
-
-        torch.Tensor.uniform_ = recorded
-        import pretrainedmodels  # noqa: F401
-
-        torch.Tensor.uniform_ = uniform
-        names = [name for name in sys.modules if name.split(".")[0] == "pretrainedmodels"]
-        self.modules = {name: sys.modules.pop(name) for name in names}
-        sys.meta_path.insert(0, self)
-
-    def find_spec(self, name, path=None, target=None):
-        return importlib.util.spec_from_loader(name, self) if name == "pretrainedmodels" else None
-
-    def create_module(self, spec):
-        return self.modules[spec.name]
-
-    def exec_module(self, module):
-        import torch
-
-        sys.modules.update(self.modules)
-        state = torch.get_rng_state()
-        file = self.folder / hashlib.sha256(state.numpy().tobytes()).hexdigest()
-        if not file.exists():
-            for shape in self.shapes:
-                torch.empty(shape).uniform_()
-            part = file.with_suffix(f".{os.getpid()}")
-            part.write_bytes(torch.get_rng_state().numpy().tobytes())
-            part.rename(file)
-        torch.set_rng_state(torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8))
-
-
 def serve(address):
     """Answer requests one after the other until standard input is closed."""
     import warnings
@@ -134,10 +84,11 @@ def serve(address):
         import scipy.sparse  # noqa: F401
         import sklearn.decomposition  # noqa: F401
         import sklearn.metrics  # noqa: F401
-        import torch  # noqa: F401
+        import torch
         import torchvision  # noqa: F401
 
-        Preloaded(os.path.dirname(address))
+        with torch.device("meta"):  # as networks/extractor.py does
+            import pretrainedmodels  # noqa: F401
     server = socket.socket(socket.AF_UNIX)
     server.bind(f"{address}.new")
     server.listen()

@@ -33,6 +33,7 @@ features_ = stage("03_extract_features")
         ("se_resnext50_32x4d", 64, 2048),
         ("squeezenet1_1", 64, 512),
         ("xception", 96, 2048),
+        ("resnext101_32x4d", 64, 2048),
     ],
 )
 def test_networks_of_pretrainedmodels(arch, size, dimensions):
@@ -43,6 +44,8 @@ def test_networks_of_pretrainedmodels(arch, size, dimensions):
     assert model.features(images).shape == (2, dimensions) and model(images).shape == (2, 2)
     assert not hasattr(model.backbone, "last_linear")
     rebuilt = networks_extractor.Extractor(arch, size).eval()
+    weights = [next(net.backbone.parameters()) for net in (model, rebuilt)]
+    assert not torch.equal(*weights), "each network has random weights of its own"
     rebuilt.load_state_dict(model.state_dict())
     assert torch.equal(rebuilt(images), model(images))
 
