@@ -61,12 +61,13 @@ def save_figure(figure, path, svgs=None):
 
     svgs: {name: SVG text} of the report, to which the figure is added.
     """
+    # The layout is computed once; with an engine, each format would compute it, and draw twice.
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine(None)
     no_pdf_metadata = {"CreationDate": None, "Creator": None, "Producer": None}
     for kind, metadata in (("png", {"Software": None}), ("pdf", no_pdf_metadata)):
         with write_whole(path.with_name(f"{path.name}.{kind}")) as part:
             figure.savefig(part, format=kind, metadata=metadata)
-        # The layout is computed once, for the PNG.
-        figure.set_layout_engine("none")
     if svgs is not None:
         svgs[path.name] = svg_text(figure, path.name)
     pyplot().close(figure)
@@ -91,14 +92,7 @@ def legend_below(figure, axes, width):
     handles, labels = axes.get_legend_handles_labels()
     longest = max(map(len, labels), default=1)
     columns = max(1, min(len(labels), int(width * 13 / (longest + 5))))
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=columns,
-        handlelength=2.2,
-        columnspacing=1.2,
-    )
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.2)
 
 
 def overlay(axes, image, heat, top):
