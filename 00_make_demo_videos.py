@@ -65,7 +65,7 @@ def parse_args():
         "--methods",
         nargs="+",
         choices=METHODS,
-        default=METHODS[:4],
+        default=list(METHODS)[:4],
         metavar="METHOD",
         help=f"of {', '.join(METHODS)} (default: the first four)",
     )

@@ -20,8 +20,16 @@ from media.demo_heads import (
     outline,
 )
 
-# The last one is made only if asked for.
-METHODS = ("Deepfakes", "FaceSwap", "Face2Face", "NeuralTextures", "FaceShifter")
+# What each method replaces, and the radius in pixels of the blur of its edge. The last one is made
+# only if asked for.
+METHODS = {
+    "Deepfakes": ("face", 7),
+    "FaceSwap": ("face", 0),
+    "Face2Face": ("mouth", 5),
+    "NeuralTextures": ("mouth", 3),
+    "FaceShifter": ("face", 12),
+}
+STILL = (0.0, 0.0, 1.0)  # a jump of nothing: (dx, dy, scale)
 # Capture conditions: frame size in pixels, standard deviation of the camera noise in gray levels,
 # radius of the lens blur in pixels, gain of the red, green and blue channel, gamma, and x264's
 # constant rate factor.
@@ -46,9 +54,10 @@ def forge(recording, seed, condition_name, number, partner, method):
     place = list(CONDITIONS).index(condition_name)
     target, source = person(seed, place, number), person(seed, place, partner)
     motion = make_motion(np.random.default_rng((seed, place, partner, 1)), len(recording))
-    rng = np.random.default_rng((seed, place, number, 2 + METHODS.index(method)))
+    rng = np.random.default_rng((seed, place, number, 2 + list(METHODS).index(method)))
+    mask = region(target, *METHODS[method])
     for (frame, pose), source_pose in zip(recording, poses(motion)):
-        yield manipulate(method, frame, pose, target, source, source_pose, condition, rng)
+        yield manipulate(method, mask, frame, pose, target, source, source_pose, condition, rng)
 
 
 @lru_cache(maxsize=4)
@@ -96,8 +105,8 @@ def to_image(pixels):
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
-def warp(canvas, pose, size, jump=(0.0, 0.0, 1.0)):
-    """Warp a canvas (image or array) into the frame by a pose and an extra (dx, dy, scale).
+def warp(canvas, pose, size, jump=STILL):
+    """Warp a canvas (image or array) into the frame by a pose and a jump (dx, dy, scale).
 
     Returns (height, width[, 3]) float32.
     """
@@ -108,7 +117,7 @@ def warp(canvas, pose, size, jump=(0.0, 0.0, 1.0)):
     cx, cy = FACE_CENTER
     matrix = (cos, sin, cx - cos * tx - sin * ty, -sin, cos, cy + sin * tx - cos * ty)
     image = canvas if isinstance(canvas, Image.Image) else to_image(canvas)
-    image = image.transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    image = image.transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
     return np.asarray(image, np.float32)
 
 
@@ -131,11 +140,12 @@ def rescale(frame, factor, upsample):
     return np.asarray(image.resize((width, height), upsample), np.float32)
 
 
-def manipulate(method, frame, pose, target, source, source_pose, condition, rng):
+def manipulate(method, mask, frame, pose, target, source, source_pose, condition, rng):
     """Manipulate a recorded frame of the person `target` with the person `source`: uint8.
 
-    The manipulated region carries no camera noise and has the generator's resolution; it is blended
-    into the recorded frame, which does carry noise. `rng` draws the jumps from frame to frame.
+    mask: the manipulated region on the canvas: image. It carries no camera noise and has the
+    generator's resolution; it is blended into the recorded frame, which does carry noise. `rng`
+    draws the jumps from frame to frame.
     """
     size = condition["size"]
     jump = (rng.normal(0, 1.5), rng.normal(0, 1.5), 1 + rng.normal(0, 0.015))
@@ -148,28 +158,22 @@ def manipulate(method, frame, pose, target, source, source_pose, condition, rng)
         face = warp(draw_face(who, pose) * gain, pose, size, jump)
         return capture(face, dict(condition, noise=0.0), rng).astype(np.float32)
 
-    def mask_of(part, soft, *jump):
-        return warp(region(target, part, soft), pose, size, *jump)[..., None]
-
+    mask = warp(mask, pose, size, jump if method == "FaceSwap" else STILL)[..., None] / 255
     if method == "Deepfakes":
         fake = render(relit, pose)
-        mask = mask_of("face", 7) / 255
         weight = mask / mask.sum()
         fake += (frame * weight).sum((0, 1)) - (fake * weight).sum((0, 1))  # colors matched
         fake = rescale(fake * flicker, 4.0, Image.Resampling.BICUBIC)
     elif method == "FaceSwap":
         fake = render(source, pose, flicker)
-        mask = (mask_of("face", 0, jump) > 127).astype(np.float32)
+        mask = (mask > 0.5).astype(np.float32)
     elif method == "Face2Face":
         fake = rescale(render(target, driven, flicker), 1.8, Image.Resampling.BILINEAR)
-        mask = mask_of("mouth", 5) / 255
     elif method == "FaceShifter":
         sharpen = ImageFilter.UnsharpMask(radius=2, percent=220, threshold=0)
         fake = np.asarray(to_image(render(relit, pose, flicker)).filter(sharpen), np.float32)
-        mask = mask_of("face", 12) / 255
     else:  # NeuralTextures, with the blocks and the grid of transposed convolutions
         fake = rescale(render(target, driven) * flicker, 2.0, Image.Resampling.NEAREST)
         fake[::2, ::2] += 7
         fake[1::2, 1::2] -= 7
-        mask = mask_of("mouth", 3) / 255
     return np.clip(np.rint(frame * (1 - mask) + fake * mask), 0, 255).astype(np.uint8)

@@ -25,7 +25,7 @@ def test_layout_counts_and_splits(small):
     for condition in demo_fakes.CONDITIONS:
         root = small / "videos" / condition
         assert len(list(root.glob("original_sequences/youtube/c23/videos/*.mp4"))) == 6
-        for method in demo_fakes.METHODS[:4]:
+        for method in list(demo_fakes.METHODS)[:4]:
             names = sorted(
                 path.stem for path in root.glob(f"manipulated_sequences/{method}/c23/videos/*.mp4")
             )
