@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, stage
+from conftest import ROOT, command, run_forked, stage
 
 SCRIPTS = sorted(path.name for path in ROOT.glob("0*.py"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -46,8 +46,8 @@ def test_nothing_runs_on_import(script):
 
 def test_no_arguments_is_a_usage_line():
     for script in SCRIPTS:
-        done = subprocess.run([sys.executable, ROOT / script], capture_output=True, text=True)
-        assert done.returncode == 2 and "usage:" in done.stderr and "Traceback" not in done.stderr
+        status, _, errors = run_forked(command(script)[1:])
+        assert status == 2 and "usage:" in errors and "Traceback" not in errors
 
 
 # ---------------------------------------------------------------- commands and links

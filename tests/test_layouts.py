@@ -3,28 +3,14 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
-from conftest import ROOT, run, shared
+from conftest import run, shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media import layouts, photos, splits
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """The small data sets that the recipes are tried on."""
-    out = tmp_path_factory.mktemp("data")
-    subprocess.run(
-        [sys.executable, ROOT / "recipes/make_small_data.py", "--out", out / "d"],
-        check=True,
-        capture_output=True,
-    )
-    return out / "d"
 
 
 def touch(root, *names, content=b""):
@@ -40,8 +26,8 @@ def counts(videos):
 # ---------------------------------------------------------------- each layout: exact counts
 
 
-def test_ffpp(data):
-    videos, expected = layouts.layout_ffpp(data / "FaceForensics++", None, "c23")
+def test_ffpp(small_data):
+    videos, expected = layouts.layout_ffpp(small_data / "FaceForensics++", None, "c23")
     names = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
     assert counts(videos) == {
         (split, *kind): 2
@@ -51,12 +37,12 @@ def test_ffpp(data):
     assert expected["train", 1, "FaceSwap"] == 720 and expected["test", 0, "youtube"] == 140
     fake = next(v for v in videos if v["method"] == "FaceSwap" and v["stem"] == "001_000")
     assert fake["original"] == "001" and fake["people"] == ("001", "000")
-    videos, _ = layouts.layout_ffpp(data / "FaceForensics++", ["originals"], "c23")
+    videos, _ = layouts.layout_ffpp(small_data / "FaceForensics++", ["originals"], "c23")
     assert {v["method"] for v in videos} == {"youtube"} and len(videos) == 6
     with pytest.raises(SystemExit, match="--layout dfd"):  # it has other originals
-        layouts.layout_ffpp(data / "FaceForensics++", ["DeepFakeDetection"], "c23")
+        layouts.layout_ffpp(small_data / "FaceForensics++", ["DeepFakeDetection"], "c23")
     with pytest.raises(SystemExit, match="at c40"):
-        layouts.layout_ffpp(data / "FaceForensics++", None, "c40")
+        layouts.layout_ffpp(small_data / "FaceForensics++", None, "c40")
 
 
 def test_ffpp_without_split_files_should_have_1000_each(tmp_path, capsys):
@@ -75,8 +61,8 @@ def test_ffpp_without_split_files_should_have_1000_each(tmp_path, capsys):
     )
 
 
-def test_dfd(data):
-    videos, expected = layouts.layout_dfd(data / "FaceForensics++", "c23")
+def test_dfd(small_data):
+    videos, expected = layouts.layout_dfd(small_data / "FaceForensics++", "c23")
     assert counts(videos) == {("", 0, "actors"): 6, ("", 1, "DeepFakeDetection"): 6} and list(
         expected.values()
     ) == [363, 3068]
@@ -85,9 +71,9 @@ def test_dfd(data):
     assert fake["original"] in {v["original"] for v in videos if v["label"] == 0}
 
 
-def test_celebdf(data):
+def test_celebdf(small_data):
     """In the test list 1 is REAL, and its first line is a video, not a header."""
-    videos, expected = layouts.layout_celebdf(data / "Celeb-DF")
+    videos, expected = layouts.layout_celebdf(small_data / "Celeb-DF")
     assert counts(videos) == {
         ("test", 0, "Celeb-real"): 2,
         ("test", 0, "YouTube-real"): 1,
@@ -146,15 +132,15 @@ def test_celebdf_variants(tmp_path, capsys):
     assert {v["split"] for v in layouts.layout_celebdf(tmp_path)[0]} == {""}
 
 
-def test_dfdc(data, tmp_path, capsys):
+def test_dfdc(small_data, tmp_path, capsys):
     """All parts; `original` may be missing; labels.csv, where 1 is fake, precedes metadata.json."""
-    videos, expected = layouts.layout_dfdc(data / "DFDC")
+    videos, expected = layouts.layout_dfdc(small_data / "DFDC")
     assert counts(videos) == {("train", 0, "real"): 12, ("train", 1, "fake"): 24} and expected == {
         ("train", 0, "real"): 19154,
         ("train", 1, "fake"): 100000,
     }
     root = tmp_path / "dfdc"
-    shutil.copytree(data / "DFDC", root)
+    shutil.copytree(small_data / "DFDC", root)
     meta = root / "dfdc_train_part_0/metadata.json"
     entries = json.loads(meta.read_text())
     del entries["deepfakes00.mp4"]["original"]
@@ -216,8 +202,8 @@ def test_dfdc_real_metadata():
     }
 
 
-def test_dfdc_preview(data, tmp_path):
-    videos, expected = layouts.layout_dfdc_preview(data / "DFDC-Preview")
+def test_dfdc_preview(small_data, tmp_path):
+    videos, expected = layouts.layout_dfdc_preview(small_data / "DFDC-Preview")
     assert counts(videos) == {
         (split, *kind): n
         for split, n in (("train", 4), ("test", 2))
@@ -239,8 +225,10 @@ def test_dfdc_preview(data, tmp_path):
 
 
 @pytest.mark.parametrize("quality", ["lq", "hq"])
-def test_dftimit(data, quality):
-    videos, expected = layouts.layout_dftimit(data / "DeepfakeTIMIT", data / "VidTIMIT", quality)
+def test_dftimit(small_data, quality):
+    videos, expected = layouts.layout_dftimit(
+        small_data / "DeepfakeTIMIT", small_data / "VidTIMIT", quality
+    )
     assert counts(videos) == {("", 0, "vidtimit"): 6, ("", 1, quality): 6} and set(
         expected.values()
     ) == {320}
@@ -254,12 +242,12 @@ def test_dftimit(data, quality):
     assert [path.name for path in files] == [f"{n:03d}" for n in range(1, 21)]
 
 
-def test_dftimit_traps(data, tmp_path, capsys):
+def test_dftimit_traps(small_data, tmp_path, capsys):
     """Reals are the fakes' recordings alone, a folder deeper too; without any, there is a warning.
 
     Other subjects, head rotations and audio do not count, nor do files that are no images.
     """
-    jpeg = (data / "VidTIMIT/fadg0/video/sa1/001").read_bytes()
+    jpeg = (small_data / "VidTIMIT/fadg0/video/sa1/001").read_bytes()
     touch(
         tmp_path,
         "DeepfakeTIMIT/lower_quality/fadg0/sa1-video-faks0.avi",
@@ -310,16 +298,16 @@ def test_the_wrong_folder_is_one_line(layout, tmp_path):
     assert str(tmp_path) in output and not (tmp_path / "f").exists()
 
 
-def test_faces_from_image_folders(data, tmp_path):
+def test_faces_from_image_folders(small_data, tmp_path):
     """VidTIMIT's image folders give faces as videos do, and a damaged image is a skipped frame."""
-    shutil.copytree(data / "VidTIMIT", tmp_path / "VidTIMIT")
+    shutil.copytree(small_data / "VidTIMIT", tmp_path / "VidTIMIT")
     (tmp_path / "VidTIMIT/fadg0/video/sa1/011").write_bytes(b"\xff\xd8\xff damaged")
     output = run(
         "01_extract_faces.py",
         "--layout",
         "dftimit",
         "--videos",
-        data / "DeepfakeTIMIT",
+        small_data / "DeepfakeTIMIT",
         "--vidtimit",
         tmp_path / "VidTIMIT",
         "--num-frames",
@@ -380,9 +368,9 @@ def test_planted_leaks(tmp_path, capsys):
     assert "no video, original or pair of people is in two splits" in capsys.readouterr().out
 
 
-def test_a_planted_leak_in_a_data_set_gives_a_warning(data, tmp_path):
+def test_a_planted_leak_in_a_data_set_gives_a_warning(small_data, tmp_path):
     """Of a fake in Celeb-DF's test list, the original is not in it: it leaves train."""
-    shutil.copytree(data / "Celeb-DF", tmp_path / "c")
+    shutil.copytree(small_data / "Celeb-DF", tmp_path / "c")
     (tmp_path / "c/List_of_testing_videos.txt").write_text(
         "0 Celeb-synthesis/id2_id3_0000.mp4\n1 YouTube-real/00005.mp4\n"
     )
@@ -491,8 +479,8 @@ def test_random_split_where_everybody_is_swapped_with_everybody():
     assert all(v["split"] for v in videos if v["label"] == 0)
 
 
-def test_random_split_of_dfdc_keeps_fakes_with_their_original(data):
-    videos, _ = layouts.layout_dfdc(data / "DFDC")
+def test_random_split_of_dfdc_keeps_fakes_with_their_original(small_data):
+    videos, _ = layouts.layout_dfdc(small_data / "DFDC")
     splits.random_split(videos, (50, 25, 25), 1)
     assert not splits_of(videos, lambda v: v["original"]) and {v["split"] for v in videos} == {
         "train",
@@ -618,12 +606,12 @@ def test_split_draw_of_a_set_as_large_as_dfd():
     )
 
 
-def test_split_flags(data, tmp_path):
+def test_split_flags(small_data, tmp_path):
     common = (
         "--layout",
         "ffpp",
         "--videos",
-        data / "FaceForensics++",
+        small_data / "FaceForensics++",
         "--method",
         "FaceSwap",
         "--num-frames",
@@ -642,7 +630,7 @@ def test_split_flags(data, tmp_path):
         "--layout",
         "dfd",
         "--videos",
-        data / "FaceForensics++",
+        small_data / "FaceForensics++",
         "--num-frames",
         1,
         "--split-draw",
@@ -658,7 +646,7 @@ def test_split_flags(data, tmp_path):
         "--layout",
         "dfd",
         "--videos",
-        data / "FaceForensics++",
+        small_data / "FaceForensics++",
         "--split-draw",
         9,
         1,
