@@ -5,6 +5,7 @@ import json
 from collections import Counter
 
 import numpy as np
+import pytest
 from conftest import run, stage
 
 from media import demo_fakes, detectors
@@ -103,6 +104,7 @@ def test_methods_are_made_as_asked(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_the_detector_finds_the_faces(small):
     """In at least 99 % of 600 frames, real and fake, of both conditions, after encoding."""
     found = asked = 0

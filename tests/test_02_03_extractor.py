@@ -279,6 +279,7 @@ def test_best_epoch_is_kept_not_the_last(small, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_training_learns(small, tmp_path):
     """The loss on 16 images falls to a fraction: gradients, labels and optimizer fit together."""
     run(

@@ -442,6 +442,7 @@ def test_end_to_end_reverses_the_gradient_into_the_backbone():
     )
 
 
+@pytest.mark.slow
 def test_end_to_end(small, tmp_path):
     """Kill and resume give the same files; target labels change nothing; the checkpoint rebuilds
     the network that was scored.

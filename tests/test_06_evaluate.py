@@ -258,6 +258,7 @@ def test_clrnets_tables_stand_beside_the_papers(tmp_path):
     assert not (tmp_path / "r/table3.md").exists()
 
 
+@pytest.mark.slow
 def test_accuracy_is_compared_and_the_papers_cells_are_averaged(tmp_path):
     """A detector that calls everything real: accuracy 50, macro F1 33; ShallowNet with DFDC."""
     real = ["a,0,0,0.1", "b,0,0,0.2", "c,0,1,0.3", "d,0,1,0.4"]

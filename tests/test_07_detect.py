@@ -275,6 +275,7 @@ def test_what_has_no_face_or_cannot_be_read_is_never_a_number(runs, videos, tmp_
     assert all(v["reason"] in page.text for v in result["videos"] if "reason" in v)
 
 
+@pytest.mark.slow
 def test_two_people_are_followed_apart(runs, videos, tmp_path):
     """Two videos side by side: two people, each with nearly the box that it has alone."""
     (a, b), both = list(videos.values())[:2], tmp_path / "both.mp4"

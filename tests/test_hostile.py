@@ -21,7 +21,7 @@ def rows_of(file):
         return list(csv.DictReader(lines))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[pytest.param("all", marks=pytest.mark.slow)])
 def hostile(small, tmp_path_factory):
     """(folder, what is expected of each file, 01's output over it, its folder)."""
     folder = tmp_path_factory.mktemp("hostile")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SMALL_CLRNET, SMALL_EXTRACTOR, command, run, stage
+from conftest import ROOT, SMALL_CLRNET, SMALL_EXTRACTOR, command, run, run_forked, stage
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
@@ -303,17 +303,11 @@ def test_max_steps_ends_inside_an_epoch_and_the_rest_of_it_follows(small, tmp_pa
 )
 @pytest.mark.parametrize("seed", ["-1", "1.5", str(1 << 31)])
 def test_an_impossible_seed_is_named(tmp_path, script, args, seed):
-    done = subprocess.run(
-        command(script, *args, "--out", tmp_path / "o", f"--seed={seed}"),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2 and not (tmp_path / "o").exists()
-    assert (
-        done.stderr.strip()
-        .splitlines()[-1]
-        .endswith(f"error: argument --seed: '{seed}' is not a whole number from 0 to 2147483647")
-    ), done.stderr
+    line = command(script, *args, "--out", tmp_path / "o", f"--seed={seed}")
+    status, _, errors = run_forked(line[1:])
+    assert status == 2 and not (tmp_path / "o").exists()
+    says = f"error: argument --seed: '{seed}' is not a whole number from 0 to 2147483647"
+    assert errors.strip().splitlines()[-1].endswith(says), errors
 
 
 @pytest.mark.parametrize(
