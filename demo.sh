@@ -17,8 +17,8 @@ make_environment requirements.txt
 
 seed=${SEED:-0} demo=demo${SEED:+-$SEED}
 if [ "${SMALL:-0}" = 1 ]; then
-    people="--identities 6 --frames 10" people_frames="--num-frames 1 --num-frames-real 4"
-    videos="--identities 6 --frames 10" frames="--num-frames 3" video=004 swapped=005
+    people="--identities 6 --frames 4" people_frames="--num-frames 1 --num-frames-real 4"
+    videos="--identities 6 --frames 6" frames="--num-frames 3" video=004 swapped=005
     clips="--num-clips 1 --size 48"
     extractor="--image-size 32 --batch 8 --epochs 1" bpdann="--batch 4 --epochs 1"
     clrnet="--filters 2 --repetitions 1 --image-size 48 --batch 2" single=1 merge=1
@@ -26,7 +26,7 @@ else
     people="--identities 40 --frames 12" people_frames="--num-frames 3 --num-frames-real 12"
     videos="--identities 40 --frames 16" frames="--num-frames 8" video=032 swapped=033
     clips="--num-clips 3 --size 64"
-    extractor="--image-size 96 --batch 32 --epochs 7" bpdann="--epochs 500"
+    extractor="--image-size 64 --batch 32 --epochs 7" bpdann="--epochs 500"
     clrnet="--filters 8 --repetitions 2 --image-size 64 --batch 8" single=12 merge=10
 fi
 
