@@ -142,12 +142,12 @@ def test_a_killed_run_is_resumed_by_as_many_and_by_fewer(small, tmp_path):
 
 
 def test_clrnet_is_trained_and_scored_by_two(small, tmp_path):
-    """Dropout differs, so the losses are near and not equal.
+    """Dropout differs, so losses of a few clips differ by 0.2 or more, and their mean is near.
 
     The scores of given weights are equal, each sample's once, also if three share eight.
     """
     clips = small / "faces/clips"
-    args = ("--strategy", "single", "--source", clips, "--epochs", 2, *SMALL_CLRNET)
+    args = ("--strategy", "single", "--source", clips, "--epochs", 16, *SMALL_CLRNET)
     # A batch of which two and three processes can take equal shares.
     args = (*args, "--batch", 6, "--precision", "fp32", "--workers", 0)
 
@@ -160,9 +160,9 @@ def test_clrnet_is_trained_and_scored_by_two(small, tmp_path):
 
     run("05_train_clrnet.py", *args, *tests(1))
     output, _ = run_many("05_train_clrnet.py", *args, "--out", tmp_path / "two")
-    assert output.count("epoch 2: ") == 1
-    losses = [[row[2] for row in log_of(tmp_path / name)] for name in ("one", "two")]
-    assert np.allclose(*losses, atol=0.2)
+    assert output.count("epoch 16: ") == 1
+    losses = [np.mean([row[2] for row in log_of(tmp_path / name)]) for name in ("one", "two")]
+    assert np.allclose(*losses, rtol=0, atol=0.15)
     # The training of `one` is finished, so this only scores.
     run_many("05_train_clrnet.py", *args, *tests(3), number=3)
     rows = [list(csv.DictReader(open(tmp_path / s / "clips-FS.csv"))) for s in ("s1", "s3")]
