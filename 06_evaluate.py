@@ -69,7 +69,7 @@ from common import Parser, fail, progress, read_index, read_scores, read_table, 
 from reporting import charts, papers
 from reporting.embedding import draw_embedding, read_embeddings
 from reporting.metrics import LEVELS, METRICS, evaluate, pool_repeats, roc
-from reporting.report import versions, write_report
+from reporting.pages import versions, write_report
 from reporting.tables import paper_table, print_and_write, print_auc_and_eer, table_2, write_tables
 from running.folder import folder_names, read_flags
 from running.script import run_script

@@ -14,7 +14,7 @@ from string import Template
 from urllib.parse import quote
 
 from common import write_whole
-from reporting.report import escape
+from reporting.pages import escape
 from reporting.verdict import DEMONSTRATION, faces_text, printable, score_text, why_without_score
 
 # Side of the picture of a face, in pixels of the file.
