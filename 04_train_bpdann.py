@@ -32,6 +32,10 @@ The defaults are the paper's.
 Deviations and choices (paper -> this script):
 
     activations       "BP structure" -> ReLU after each hidden layer of Gf and Gd
+    domains in eq. 1  1/(n_s + n_t) over all images weights a domain by its size -> batches of equal
+                      size weight both alike
+    loss of Gd        equation 3 is printed as an argmin of eq. 1, where the domain loss is negative
+                      -> Gd minimizes its own loss, as the text of 3.4 says
     lambda in eq. 1   on the domain loss -> in the gradient reversal layer, so on Gf's part of the
                       gradient alone; Gd always learns at the full rate (Figure 1)
     p of equation 4   "linearly from 0 to 1" -> step / (steps - 1): 0 at the first step, 1 at the
@@ -40,14 +44,17 @@ Deviations and choices (paper -> this script):
     batch             128 -> 128 of each domain; end to end, batch norm over both together
     10 % of a target  as many real as fake (4.2) -> drawn without looking at labels, which an
                       unlabeled set does not have, unless --target-balance is given
-    target images     "all images" -> the test split if the target has splits (--target-split all)
+    target images     "all images" -> the test split if the target has splits (--target-split all;
+                      for FF-FS, val is another reading, as the paper's Figure 3 adapts to it)
     grid N1, N2, p    values not given -> 256 512 1024, 32 64 128, 0 0.3 0.5 0.7; chosen by AUC,
                       then by loss, on the source's val split, or as --choose says
     density           of softmax outputs, as Saito et al. have it, not of Gf's output
     precision         not given -> --precision: bfloat16 products on GPUs and CPUs that have it,
                       float32 elsewhere; scores in float32 (TF32 on such a GPU)
-    end-to-end DANN   heads not given (4.6) -> the same Gf, Gy, Gd behind the backbone; Adam 1e-4
-                      and batch 128 as in BP-DANN, ImageNet weights and flips as in stage 02
+    end-to-end DANN   heads and initial weights not given (4.6) -> the same Gf, Gy, Gd behind the
+                      backbone; Adam 1e-4 and batch 128 as in BP-DANN, ImageNet weights and flips as
+                      in stage 02. It does not see the 5.7 million faces that the extractor learned
+                      from, so Figure 3 compares the data of its two arms as well
 """
 
 import argparse

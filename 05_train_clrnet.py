@@ -40,9 +40,13 @@ baselines are in networks/baselines.py):
     freezing            first half (code: all but the last 120 of 207) -> 103 of 207; --freeze
     frozen layers       batch statistics in the code -> stored statistics; frozen dropout is off
     transfer set        10 videos of each target (code: of the source too) -> 10 real and 10 fake of
-                        each target; of the source too if --source names it
-    which epoch         not given -> highest validation AUC; in transfer the last, because choosing
-                        on the targets' validation videos would use more labels than those
+                        each target; of the source too if --source names it. FaceForensics++'s
+                        methods share their originals, so the same ten serve DF, F2F and NT
+    which epoch         not given (code: picked by hand) -> highest validation AUC; in transfer the
+                        last, because choosing on the targets' validation videos would use more
+                        labels than those
+    activation maps     not given (code: the fake class's map times the prediction, scaled per frame
+                        and cut at 0.2) -> evidence for fake minus real, one scale per picture
     merged sets         "750 + 750 = 1500" (5.2.2) or "an equal number of samples" (6.2.3) -> all of
                         each, which the paper's costs fit (docs/deviations.md); --merge-balance
     batch norm          moving variance (code: biased) -> unbiased, as in PyTorch
