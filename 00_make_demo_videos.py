@@ -34,7 +34,7 @@ import json
 from concurrent.futures import as_completed
 from pathlib import Path
 
-from common import Parser, fail, progress, write_table, write_whole
+from common import Parser, add_system_flags, fail, progress, write_table, write_whole
 from media.demo_fakes import CONDITIONS, METHODS, forge, record
 from media.video import write_video
 from running.folder import start_run
@@ -69,7 +69,8 @@ def parse_args():
         metavar="METHOD",
         help=f"of {', '.join(METHODS)} (default: the first four)",
     )
-    args = parser.parse_args(workers="processes", seed=True)
+    add_system_flags(parser, workers="processes", seed=True)
+    args = parser.parse_args()
     if args.identities < 6 or args.identities % 2:
         fail(
             "--identities must be even and 6 or more: train, val and test each hold pairs of people"

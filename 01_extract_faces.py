@@ -73,6 +73,7 @@ from common import (
     RANK,
     WORLD_SIZE,
     Parser,
+    add_system_flags,
     fail,
     progress,
     read_index,
@@ -246,7 +247,8 @@ def parse_args():
     crops.add_argument(
         "--jpg-quality", type=int, metavar="N", help="quality of jpg, 1 to 95 (default %(default)s)"
     )
-    args = parser.parse_args(workers="processes, one thread each", seed=True, device=True)
+    add_system_flags(parser, workers="processes, one thread each", seed=True, device=True)
+    args = parser.parse_args()
 
     if bool(args.list) == bool(args.layout) or bool(args.layout) != bool(args.videos):
         fail("give either --layout and --videos, or --list")

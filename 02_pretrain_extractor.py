@@ -32,7 +32,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from common import RANK, Parser, fail, margin, read_index, rows_of_split
+from common import RANK, Parser, add_system_flags, fail, margin, read_index, rows_of_split
 from networks.extractor import Extractor, load_weights
 from reporting.metrics import auc, validate
 from running.device import autocast, choose_device, choose_precision, compile_network
@@ -78,15 +78,13 @@ def parse_args():
     add("--save-every", type=int, metavar="N", help=text)
     text = "compile the network by torch.compile, which needs a C compiler; untested on a GPU"
     add("--compile", action="store_true", help=text)
-    args = parser.parse_args(
-        workers="processes that load images", seed=True, device=True, precision="auto"
+    add_system_flags(
+        parser, workers="processes that load images", seed=True, device=True, precision="auto"
     )
+    args = parser.parse_args()
     numbers = (args.epochs, args.batch, args.save_every, args.max_steps, args.image_size)
-    if any(n is not None and n < 1 for n in numbers) or args.workers < 0:
-        fail(
-            "--epochs, --batch, --image-size, --max-steps and --save-every must be 1 or more, "
-            "--workers 0 or more"
-        )
+    if any(n is not None and n < 1 for n in numbers):
+        fail("--epochs, --batch, --image-size, --max-steps and --save-every must be 1 or more")
     return args
 
 

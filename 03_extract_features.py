@@ -33,7 +33,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common import RANK, Parser, fail, margin, progress, read_index, rows_of_split, write_scores
+from common import (
+    RANK,
+    Parser,
+    add_system_flags,
+    fail,
+    margin,
+    progress,
+    read_index,
+    rows_of_split,
+    write_scores,
+)
 from networks.extractor import Extractor, fold_batch_norm
 from reporting.maps import draw_maps
 from reporting.metrics import auc, percent
@@ -143,7 +153,8 @@ def parse_args():
     add("--batch", type=int, default=128, metavar="N", help="images at a time (default 128)")
     text = "compile the network by torch.compile, which needs a C compiler; untested on a GPU"
     add("--compile", action="store_true", help=text)
-    args = parser.parse_args(workers="processes that load images", device=True, precision="auto")
+    add_system_flags(parser, workers="processes that load images", device=True, precision="auto")
+    args = parser.parse_args()
     if args.batch < 1 or args.workers < 0:
         fail("--batch must be 1 or more, --workers 0 or more")
     if args.cam is not None and (args.cam < 1 or not args.scores):
@@ -177,7 +188,7 @@ def main():
             faces=folder,
             batch=args.batch,
             precision=args.precision,
-            go_on=args.go_on,
+            allow_changes=args.allow_changes,
             extraction=describe_data(folder, "")["extraction"],
         )
         start_run(out, flags, inputs=[args.checkpoint, folder / "index.csv"])

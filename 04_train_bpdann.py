@@ -71,7 +71,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common import Parser, fail, margin, progress, read_index, rows_of_split, write_scores
+from common import (
+    Parser,
+    add_system_flags,
+    fail,
+    margin,
+    progress,
+    read_index,
+    rows_of_split,
+    write_scores,
+)
 from networks.extractor import Extractor, load_weights
 from reporting.embedding import draw_embedding, read_embeddings, write_embedding
 from reporting.metrics import auc, percent, validate
@@ -217,8 +226,8 @@ def adapt(out, args, kwargs, source, target, device, about, content):
             flush=True,
         )
 
-    # p refers to the current --epochs and --batch, even after --go-on. All values of lambda are on
-    # the device from the start, so that no step waits for one.
+    # p refers to the current --epochs and --batch, even after --allow-changes. All values of lambda
+    # are on the device from the start, so that no step waits for one.
     total = args.epochs * run.per_epoch
     lambdas = [0.0] * total
     if args.method == "bp-dann":
@@ -458,9 +467,14 @@ def parse_args():
     add(
         "--lr", type=float, default=1e-4, metavar="RATE", help="Adam's learning rate (default 1e-4)"
     )
-    args = parser.parse_args(
-        workers="end-to-end: processes that load images", seed=True, device=True, precision="auto"
+    add_system_flags(
+        parser,
+        workers="end-to-end: processes that load images",
+        seed=True,
+        device=True,
+        precision="auto",
     )
+    args = parser.parse_args()
     for name, values in (GRID if args.grid else PAPER).items():
         setattr(args, name, getattr(args, name) or values)
     if min(args.epochs, args.batch, args.image_size or 1, *args.n1, *args.n2) < 1:

@@ -71,6 +71,7 @@ from common import (
     RANK,
     WORLD_SIZE,
     Parser,
+    add_system_flags,
     fail,
     margin,
     write_scores,
@@ -94,7 +95,7 @@ from training.run import Run
 
 # Not compared when a run is resumed; kwargs only repeats flags that are compared.
 RUNTIME_FLAGS = ("out", "workers", "device", "cuda_graph", "save_every", "test", "test_split")
-RUNTIME_FLAGS += ("scores", "save_features", "cam", "go_on", "kwargs")
+RUNTIME_FLAGS += ("scores", "save_features", "cam", "allow_changes", "kwargs")
 
 # What a strategy trains on. `val_videos` are (set, video) of each validation sample; `few_shot` are
 # the names of the videos that transfer learning drew, {set: [name, ...]}; `counts` are how many of
@@ -498,9 +499,10 @@ def parse_args():
     add("--save-every", type=int, metavar="N", help=text)
     text = "capture each step as CUDA graphs: one GPU, one process; untested"
     add("--cuda-graph", action="store_true", help=text)
-    args = parser.parse_args(
-        workers="processes that load images", seed=True, device=True, precision="auto"
+    add_system_flags(
+        parser, workers="processes that load images", seed=True, device=True, precision="auto"
     )
+    args = parser.parse_args()
 
     strategy = args.strategy
     if strategy == "transfer" and not ((args.checkpoint or args.init) and args.target):

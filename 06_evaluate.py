@@ -65,7 +65,16 @@ from pathlib import Path
 
 import numpy as np
 
-from common import Parser, fail, progress, read_index, read_scores, read_table, write_table
+from common import (
+    Parser,
+    add_system_flags,
+    fail,
+    progress,
+    read_index,
+    read_scores,
+    read_table,
+    write_table,
+)
 from reporting import charts, papers
 from reporting.embedding import draw_embedding, read_embeddings
 from reporting.metrics import LEVELS, METRICS, evaluate, pool_repeats, roc
@@ -114,7 +123,8 @@ def parse_args():
         metavar="N",
         help="bootstrap resamples for the intervals (default 1000)",
     )
-    args = parser.parse_args(seed=True, go_on=False)
+    add_system_flags(parser, seed=True, allow_changes=False)
+    args = parser.parse_args()
     if args.resamples < 1:
         fail("--resamples must be 1 or more")
     if not args.scores and not args.faces:

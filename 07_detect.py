@@ -65,7 +65,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import EXTRACTION, Parser, fail, margin, progress, sigmoid
+from common import EXTRACTION, Parser, add_system_flags, fail, margin, progress, sigmoid
 from media import layouts, splits
 from media.detectors import check_mtcnn
 from media.photos import is_photo
@@ -124,7 +124,10 @@ def parse_args():
         help="for checkpoints of stage 04: the model.pt that made their features (default: where "
         "it was in training)",
     )
-    args = parser.parse_args(workers="processes that look for faces", device=True, go_on=False)
+    add_system_flags(
+        parser, workers="processes that look for faces", device=True, allow_changes=False
+    )
+    args = parser.parse_args()
     if args.workers < 1:
         fail("--workers must be 1 or more")
     return args

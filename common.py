@@ -56,6 +56,11 @@ def fail(message):
     raise SystemExit(f"{Path(sys.argv[0]).name}: error: {message}{process}")
 
 
+def printable(text):
+    """Text that any terminal shows on one line: characters that cannot be printed are escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
 def progress(iterable=None, **options):
     """A tqdm progress bar on a terminal; nothing in a log file."""
     from tqdm import tqdm
@@ -77,46 +82,58 @@ class Parser(argparse.ArgumentParser):
         wide = partial(argparse.RawDescriptionHelpFormatter, width=110)
         super().__init__(usage=usage, description=description, epilog=epilog, formatter_class=wide)
 
-    def parse_args(self, workers=None, seed=False, device=False, precision=None, go_on=True):
-        """Add the flags that the stages share, and return all flags as a namespace.
 
-        Args:
-            workers: help text that says what the worker processes do, or None for no --workers.
-            precision: default of --precision, or None for no such flag.
-        """
-        add = self.add_argument_group("system").add_argument
-        if device:
-            text = "auto (a GPU if there is one), cpu, cuda, cuda:1 ... (default auto)"
-            add("--device", default="auto", metavar="NAME", help=text)
-        if precision:
-            text = (
-                "bf16: convolutions and matrix products in bfloat16 (autocast), weights and sums "
-                "in float32, which on a GPU is computed in TF32; tf32: all in TF32; fp32: IEEE "
-                "float32; auto: bf16 on GPUs from compute capability 8.0 on and on CPUs with "
-                f"bfloat16 instructions, else fp32 (default {precision})"
-            )
-            choices = ("auto", "bf16", "tf32", "fp32")
-            add("--precision", choices=choices, default=precision, help=text)
-        if workers:
-            text = f"{workers} (default: one per CPU core that this process may use, at most 16)"
-            add("--workers", type=int, metavar="N", help=text)
-        if seed:
-            text = (
-                "random seed; the same seed gives the same result on a CPU with the same number of "
-                "threads (default 0)"
-            )
-            add("--seed", type=seed_number, default=0, metavar="N", help=text)
-        if go_on:
-            text = "resume in an output folder that was made with other flags or inputs"
-            add("--go-on", action="store_true", help=text)
-        args = super().parse_args()
-        if getattr(args, "workers", 0) is None:
-            # joblib respects CPU affinity and container limits. It is slow to import.
-            from joblib import cpu_count
+def add_system_flags(
+    parser, workers="", seed=False, device=False, precision="", allow_changes=True
+):
+    """Add those of the flags that several stages share.
 
-            processes = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
-            args.workers = min(16, max(1, cpu_count() // processes))
-        return args
+    Args:
+        workers: help text of --workers that says what the processes do; empty for no such flag.
+        precision: default of --precision; empty for no such flag.
+    """
+    add = parser.add_argument_group("system").add_argument
+    if device:
+        text = "auto (a GPU if there is one), cpu, cuda, cuda:1 ... (default auto)"
+        add("--device", default="auto", metavar="NAME", help=text)
+    if precision:
+        text = (
+            "bf16: convolutions and matrix products in bfloat16 (autocast), weights and sums in "
+            "float32, which on a GPU is computed in TF32; tf32: all in TF32; fp32: IEEE float32; "
+            "auto: bf16 on GPUs from compute capability 8.0 on and on CPUs with bfloat16 "
+            f"instructions, else fp32 (default {precision})"
+        )
+        add("--precision", choices=("auto", "bf16", "tf32", "fp32"), default=precision, help=text)
+    if workers:
+        text = f"{workers} (default: one per CPU core that this process may use, at most 16)"
+        add("--workers", type=worker_count, default="auto", metavar="N", help=text)
+    if seed:
+        text = (
+            "random seed; the same seed gives the same result on a CPU with the same number of "
+            "threads (default 0)"
+        )
+        add("--seed", type=seed_number, default=0, metavar="N", help=text)
+    if allow_changes:
+        text = "resume in an output folder that was made with other flags or inputs"
+        add("--allow-changes", action="store_true", help=text)
+        # Its name in release 2.0.
+        add("--go-on", action="store_true", dest="allow_changes", help=argparse.SUPPRESS)
+
+
+def worker_count(text):
+    """The value of --workers; of its default "auto", the processor cores for each process.
+
+    argparse calls this for the default only where the flag is not given, and not for --help.
+    """
+    if text.isdecimal():
+        return int(text)
+    if text != "auto":
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    # joblib respects CPU affinity and container limits. It is slow to import.
+    from joblib import cpu_count
+
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    return min(16, max(1, cpu_count() // processes))
 
 
 def seed_number(text):

@@ -434,7 +434,15 @@ class Check:
             for devices in (["cpu"], [self.args.device, "cpu", self.args.device]):
                 out = self.folder / f"resumed-{name}-{len(devices)}"
                 for steps, device in zip((2, 4, 6), devices if devices[1:] else ["cpu"] * 3):
-                    more = ("--max-steps", steps, "--device", device, "--out", out, "--go-on")
+                    more = (
+                        "--max-steps",
+                        steps,
+                        "--device",
+                        device,
+                        "--out",
+                        out,
+                        "--allow-changes",
+                    )
                     run_here(script, *flags, *more)
                 lines = (out / "log.csv").read_text().splitlines()[1:]
                 losses[len(devices)] = [float(line.split(",")[2]) for line in lines]

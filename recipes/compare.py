@@ -61,7 +61,7 @@ def main():
     parser = Parser(__doc__)
     parser.add_argument("first", type=Path, metavar="CSV", help="scores of one detector")
     parser.add_argument("second", type=Path, metavar="CSV", help="scores of the other")
-    args = parser.parse_args(go_on=False)
+    args = parser.parse_args()
     print(compare(args.first, args.second))
 
 

@@ -24,7 +24,7 @@ def main():
     parser.add_argument("--ffpp", type=Path, required=True, help="folder of FaceForensics++")
     parser.add_argument("--split-in-order", type=int, nargs=3, required=True, metavar="N")
     parser.add_argument("--out", type=Path, required=True, help="CSV to write")
-    args = parser.parse_args(go_on=False)
+    args = parser.parse_args()
     fakes = find_videos(args.fakes)
     # Earlier versions asked for fake/ and real/.
     if (args.fakes / "fake").is_dir():

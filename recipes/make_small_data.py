@@ -60,7 +60,7 @@ def main():
         required=True,
         help="folder to write to; if it holds finished data, nothing is done",
     )
-    out = parser.parse_args(go_on=False).out
+    out = parser.parse_args().out
     if (out / "complete").exists():
         return
     small = ("--identities", "6", "--frames", "20", "--out", out / "videos")

@@ -34,7 +34,7 @@ def main():
     names = ("merge", "source", "transfer")
     for name in names:
         parser.add_argument(f"--{name}", type=Path, required=True, metavar="LOG")
-    args = parser.parse_args(go_on=False)
+    args = parser.parse_args()
     found = {}
     for name in names:
         log = getattr(args, name)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import write_table, write_whole
+from common import printable, write_table, write_whole
 from reporting.figures import COLORS, PAGE, overlay, pyplot
 
 DEMONSTRATION = "DEMONSTRATION: trained on generated videos, it says nothing about real ones"
@@ -45,11 +45,6 @@ def short_name(path):
     if parts[-1] == "model.pt" and len(parts) > 1:
         parts = parts[:-1]
     return ascii("/".join(parts[-2:]))[1:-1][-40:]
-
-
-def printable(text):
-    """Text that any terminal can show: characters that cannot be printed are escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 def verdict_lines(result):

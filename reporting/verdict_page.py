@@ -13,9 +13,9 @@ from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
-from common import write_whole
+from common import printable, write_whole
 from reporting.pages import escape
-from reporting.verdict import DEMONSTRATION, faces_text, printable, score_text, why_without_score
+from reporting.verdict import DEMONSTRATION, faces_text, score_text, why_without_score
 
 # Side of the picture of a face, in pixels of the file.
 FACE = 96

@@ -15,11 +15,11 @@ def start_run(out, args, inputs=(), runtime_flags=("out", "workers", "device")):
     """Make the output folder and write its args.json, or check that it belongs to this command.
 
     A stage that is run again uses what lies in its output folder. That is right only if flags and
-    inputs are the same, so both are compared. A difference is an error that names it; with --go-on
-    it is printed and kept in args.json. A folder without results can be used by any command;
-    unfinished files of another command are deleted, so that no run continues from them. While this
-    process lives, no other one can start a run in the folder. Rank 0 does all this and the others
-    wait.
+    inputs are the same, so both are compared. A difference is an error that names it; with
+    --allow-changes it is printed and kept in args.json. A folder without results can be used by any
+    command; unfinished files of another command are deleted, so that no run continues from them.
+    While this process runs, no other one can start a run in the folder. Rank 0 does all this and
+    the others wait.
 
     Args:
         out: the folder.
@@ -47,7 +47,7 @@ def start_run(out, args, inputs=(), runtime_flags=("out", "workers", "device")):
     before = parse_settings(text)
     files = set(os.listdir(out)) - {"args.json"}
     if text and any(not name.startswith(".part-") for name in files):
-        changed = check_same_run(out, before, settings, getattr(args, "go_on", False))
+        changed = check_same_run(out, before, settings, getattr(args, "allow_changes", False))
     else:
         changed = before is None or bool(differences(before, settings))
     if changed:
@@ -62,7 +62,8 @@ def start_run(out, args, inputs=(), runtime_flags=("out", "workers", "device")):
 
 def flags_of(args, runtime_flags):
     """The flags of a run as JSON stores them, without those that may differ when it is resumed."""
-    flags = {k: v for k, v in sorted(vars(args).items()) if k not in (*runtime_flags, "go_on")}
+    free = (*runtime_flags, "allow_changes")
+    flags = {k: v for k, v in sorted(vars(args).items()) if k not in free}
     return json.loads(json.dumps(flags, default=str))
 
 
@@ -95,7 +96,7 @@ def differences(before, now):
     return found
 
 
-def check_same_run(out, before, now, go_on):
+def check_same_run(out, before, now, allow_changes):
     """Whether the settings of a folder with results have changed; exits unless that is allowed."""
     if before is None:
         fail(f"{out / 'args.json'} is damaged: delete {out} and run again")
@@ -105,8 +106,8 @@ def check_same_run(out, before, now, go_on):
     advice = "give another --out, delete it to start over"
     if before["script"] != now["script"]:
         fail(f"{out} holds the result of another run ({found[0]}): {advice}")
-    if not go_on:
-        advice += ", or resume it with the new settings by --go-on"
+    if not allow_changes:
+        advice += ", or resume it with the new settings by --allow-changes"
         fail(f"{out} holds the result of another run ({'; '.join(found)}): {advice}")
     print(f"resuming in {out} with other settings: {'; '.join(found)}", flush=True)
     old = {kind: before[kind] for kind in ("flags", "inputs")}

@@ -375,7 +375,7 @@ def test_scores_in_the_log_are_those_of_the_network(features, tmp_path):
     saved = torch.load(last, weights_only=True)
     saved["log"] = [row[:-2] for row in saved["log"]]
     torch.save(saved, last)
-    output = run("04_train_bpdann.py", *args, "--epochs", 20, "--go-on")
+    output = run("04_train_bpdann.py", *args, "--epochs", 20, "--allow-changes")
     log = list(csv.DictReader(open(tmp_path / "r/phone/log.csv")))
     measured = [row["epoch"] for row in log if row["target_entropy"] != "nan"]
     assert measured == [str(epoch) for epoch in range(2, 21, 2)] and len(log[0]) == len(log[-1])
@@ -589,7 +589,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(features, tmp_path):
     )
     run("04_train_bpdann.py", *args, "--epochs", 1)
     good = (tmp_path / "r/phone/last.pt").read_bytes()
-    output = run("04_train_bpdann.py", *args, "--epochs", 9, "--lr", "inf", "--go-on", fails=True)
+    output = run(
+        "04_train_bpdann.py", *args, "--epochs", 9, "--lr", "inf", "--allow-changes", fails=True
+    )
     assert (
         " is nan at step " in output
         and ", batch " in output

@@ -25,7 +25,6 @@ from hypothesis import strategies as st
 import common
 from media import tracking
 from reporting import metrics, verdict_page
-from reporting.verdict import printable
 from running.folder import sha256
 from training import checkpoints
 
@@ -266,7 +265,7 @@ def test_what_has_no_face_or_cannot_be_read_is_never_a_number(runs, videos, tmp_
         repr(person["score"]) for video in with_a_face for person in video["people"]
     ]
     assert [row["name"] for row in page.rows] == [
-        printable(os.path.basename(video["path"])) for video in with_a_face
+        common.printable(os.path.basename(video["path"])) for video in with_a_face
     ]
     assert page.links == {video["picture"] for video in with_a_face}
     assert [row["name"] for row in page.others] == [
@@ -575,7 +574,7 @@ def test_names_can_do_nothing_on_the_page(tmp_path):
         for name in HOSTILE
     ]
     page = write_made_up(tmp_path / "index.html", results)
-    names = [printable(os.path.basename(r["path"])) for r in results]
+    names = [common.printable(os.path.basename(r["path"])) for r in results]
     assert [row["name"] for row in page.rows[::2]] == names[: len(HOSTILE)]
     assert [row["name"] for row in page.others] == names[len(HOSTILE) :]
     assert "\u202e" not in page.text and "\\u202egpj" in page.text
@@ -597,7 +596,7 @@ def test_any_name_is_shown_as_it_is_printed(name):
     parser.feed(f"<table>{cell}</table>")
     parser.close()
     folder, base = os.path.split(name)
-    assert "".join(shown) == printable(base) + printable(folder)
+    assert "".join(shown) == common.printable(base) + common.printable(folder)
 
 
 def test_a_page_of_500_files(tmp_path):

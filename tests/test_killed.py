@@ -274,7 +274,7 @@ def test_a_checkpoint_that_the_disk_has_no_room_for(stages, tmp_path):
     )
     # The number of epochs differs, so it has to be told to go on. Without workers, because the
     # limit also holds for the shared memory in which they hand over a batch.
-    args = (*args, "--workers", 0, "--epochs", 2, "--go-on")
+    args = (*args, "--workers", 0, "--epochs", 2, "--allow-changes")
     python, path, *flags = command(script, *args, "--out", tmp_path / "r")
     done = subprocess.run(
         [python, "-c", code, path, *flags],
@@ -300,25 +300,27 @@ def test_a_flag_that_is_new_counts_as_one_that_was_not_given():
         assert folder.differences(before, now) == found
 
 
-def test_other_flags_are_refused_without_go_on(small, tmp_path):
-    """The message names what differs; with --go-on the run resumes, and args.json keeps both."""
+def test_other_flags_are_refused_unless_allowed(small, tmp_path):
+    """The message names what differs; if allowed the run resumes, and args.json keeps both."""
     faces, out = small / "faces/frames", tmp_path / "r"
     args = ("--faces", faces, *SMALL_EXTRACTOR, "--workers", 0, "--out", out)
     run("02_pretrain_extractor.py", *args, "--epochs", 1)
     others = (*args, "--epochs", 2, "--lr", "1e-3")
     output = run("02_pretrain_extractor.py", *others, fails=True)
-    assert "epochs was 1, is 2; lr was 0.002, is 0.001" in output and "--go-on" in output
+    assert "epochs was 1, is 2; lr was 0.002, is 0.001" in output and "--allow-changes" in output
     before = json.loads((out / "args.json").read_text())
-    output = run("02_pretrain_extractor.py", *others, "--go-on")
+    output = run("02_pretrain_extractor.py", *others, "--allow-changes")
     assert "epochs was 1, is 2; lr was 0.002, is 0.001" in output
     after = json.loads((out / "args.json").read_text())
     assert after["flags"]["epochs"] == 2
     assert after["before"] == [{key: before[key] for key in ("flags", "inputs")}]
     # A header and two epochs.
     assert len((out / "log.csv").read_text().splitlines()) == 3
-    # Now these are the run's own flags.
+    # Now these are the run's own flags, and release 2.0's name of the flag is understood.
     run("02_pretrain_extractor.py", *others)
     assert json.loads((out / "args.json").read_text()) == after
+    run("02_pretrain_extractor.py", *others, "--lr", "2e-3", "--go-on")
+    assert json.loads((out / "args.json").read_text())["flags"]["lr"] == 2e-3
 
 
 @pytest.mark.parametrize("fresh", [True, pytest.param(False, marks=pytest.mark.slow)])

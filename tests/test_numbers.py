@@ -187,8 +187,8 @@ def test_parts_of_another_run_are_not_resumed_from(small, extractor, tmp_path):
     )
     for name, checkpoint in (("first", extractor), ("second", tmp_path / "r/model.pt")):
         run("03_extract_features.py", "--checkpoint", checkpoint, *args, "--out", tmp_path / name)
-    for go_on in ((), ("--go-on",)):
-        out = tmp_path / f"mixed{len(go_on)}/frames"
+    for changes in ((), ("--allow-changes",)):
+        out = tmp_path / f"mixed{len(changes)}/frames"
         out.mkdir(parents=True)
         # What a kill after half of the batches leaves behind.
         (out / "args.json").write_bytes((tmp_path / "first/frames/args.json").read_bytes())
@@ -204,7 +204,7 @@ def test_parts_of_another_run_are_not_resumed_from(small, extractor, tmp_path):
             *args,
             "--out",
             out.parent,
-            *go_on,
+            *changes,
         )
         assert (out / "features.npy").read_bytes() == (
             tmp_path / "second/frames/features.npy"
@@ -216,7 +216,7 @@ def test_parts_of_another_run_are_not_resumed_from(small, extractor, tmp_path):
 
 
 def test_lambda_follows_the_training_as_it_is_configured_now(features, tmp_path):
-    """--go-on with a larger batch and more epochs: p of equation 4 is the epoch of all epochs.
+    """A larger batch and more epochs than before: p of equation 4 is the epoch of all epochs.
 
     How many steps were taken before does not matter.
     """
@@ -234,14 +234,14 @@ def test_lambda_follows_the_training_as_it_is_configured_now(features, tmp_path)
         tmp_path / "s",
     )
     run("04_train_bpdann.py", *args, "--batch", 2, "--epochs", 3)
-    run("04_train_bpdann.py", *args, "--batch", 8, "--epochs", 6, "--go-on")
+    run("04_train_bpdann.py", *args, "--batch", 8, "--epochs", 6, "--allow-changes")
     log = list(csv.DictReader(open(tmp_path / "r/phone/log.csv")))
     assert [int(row["step"]) for row in log] == [8, 16, 24, 26, 28, 30]
     for epoch in (4, 5, 6):
         assert float(log[epoch - 1]["lambda"]) == pytest.approx(
             bpdann.lambda_at((2 * epoch - 1) / (2 * 6 - 1)), abs=1e-6
         )
-    run("04_train_bpdann.py", *args, "--batch", 4, "--epochs", 7, "--go-on")
+    run("04_train_bpdann.py", *args, "--batch", 4, "--epochs", 7, "--allow-changes")
     assert float(
         list(csv.DictReader(open(tmp_path / "r/phone/log.csv")))[-1]["lambda"]
     ) == pytest.approx(bpdann.lambda_at(1), abs=1e-6)
@@ -275,10 +275,10 @@ def test_max_steps_ends_inside_an_epoch_and_the_rest_of_it_follows(small, tmp_pa
     rows = list(csv.DictReader(open(tmp_path / "part/log.csv")))
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3")]
     run(
-        script, *args, "--max-steps", 2, "--go-on", "--out", tmp_path / "part"
+        script, *args, "--max-steps", 2, "--allow-changes", "--out", tmp_path / "part"
     )  # fewer than there were: nothing is left to do
     assert torch.load(tmp_path / "part/last.pt", weights_only=True)["step"] == 3
-    run(script, *args, "--go-on", "--out", tmp_path / "part")
+    run(script, *args, "--allow-changes", "--out", tmp_path / "part")
     whole, part = (
         torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "part")
     )

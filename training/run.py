@@ -110,8 +110,8 @@ class Run:
         load_state(self.model, saved, self.last)
         flags = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
         try:
-            # The flags of now: with --go-on, --lr may be another than was saved, and PyTorch leaves
-            # each `step` on the CPU unless the groups that it loads are fused.
+            # The flags of now: with --allow-changes, --lr may be another than was saved, and
+            # PyTorch leaves each `step` on the CPU unless the groups that it loads are fused.
             optimizer = saved["optimizer"]
             for group, flag in zip(optimizer["param_groups"], flags):
                 group.update(flag)
