@@ -3,28 +3,33 @@
 They have the interface of clrnet.py, and 05_train_clrnet.py --model NAME trains them. Each sees 80
 frames of a video (5.1.1): 80 single ones, 16 samples of 5 consecutive ones, or 4 samples of 20.
 
-Deviations and choices; "code" is what the authors published:
+Deviations and choices (paper, or where named the authors' code -> here):
 
-    what                paper            ours
-    input, optimizer,   not given        as the code, where there is any: ShallowNet (V3) 128 x 128
-    epochs                               and Xception 240 x 240, Adam 5e-5; MesoInception4
-                                         256 x 256, squared error, Adam 1e-3; 50 epochs each.
-                                         CNN+LSTM and DBiRNN: Adam 5e-5, 50 epochs
-    batch               not given        64 single frames, 16 samples of 5, 4 samples of 20
-    CNN+LSTM            Guera and Delp,  InceptionV3 at 299 x 299, LSTM of 2048, dense layer of
-                        no code          512, dropout 0.5; its own paper starts from ImageNet
-    DBiRNN              Sabir et al.,    densenet121 at 224 x 224, bidirectional GRU of 512, dense
-                        no code          layer
-    initial weights     not given;       drawn at random; 05 --weights imagenet is there for
-                        Xception's code: CNN+LSTM, where the recipes use it, DBiRNN and Xception
-                        from scratch
-    half of the layers  not given how    counted over all layers, those without weights too, in the
-    (transfer)          it is counted    order in which they act: one for each time that a module
-                                         acts (InceptionV3's ReLU and pooling are functions, which
-                                         are not counted); an Inception block into which the cut
-                                         falls is frozen whole, as its branches act side by side
-    augmentation        given for all    05 --no-augment, as the code of the single-frame networks
-                        (5.1.3)
+    input, optimizer    not given (code: ShallowNetV3 at 128 x 128 and Xception at 240 x 240, Adam
+                        5e-5; MesoInception4 at 256 x 256, squared error, Adam 1e-3) -> as the code;
+                        CNN+LSTM and DBiRNN Adam 5e-5
+    L2                  not given (code: ShallowNet 1e-4 on all convolutions and the dense layer)
+                        -> as the code, for ShallowNet alone
+    epochs, batch       not given (code: 50; 64, in merge and transfer up to 256) -> 50; 64 single
+                        frames, 16 samples of 5, 4 samples of 20
+    merge, transfer     not given (code: Xception and MesoInception4 merged, and Xception's
+                        transfer, at 128 x 128; an epoch of merge is an eighth of the 520,000
+                        frames, and each batch is of one set) -> size of single learning, all
+                        frames, batches of all sets
+    CNN+LSTM            Guera and Delp, no code -> InceptionV3 at 299 x 299, LSTM of 2048, dense
+                        layer of 512, dropout 0.5
+    DBiRNN              Sabir et al., no code -> densenet121 at 224 x 224, bidirectional GRU of 512,
+                        dense layer
+    initial weights     not given (code: random for Xception) -> random; --weights imagenet of 05 is
+                        there for Xception, DBiRNN and CNN+LSTM, where the recipes use it as its own
+                        paper does
+    half of the layers  not given how it is counted (code: the last 40, 15 and 7 train of Xception,
+                        ShallowNet and MesoInception4) -> over all layers, those without weights
+                        too, in the order in which they act, once for each time that a module acts
+                        (InceptionV3's ReLU and pooling are functions, which are not counted); an
+                        Inception block into which the cut falls is frozen whole, as its branches
+                        act side by side
+    augmentation        for all (5.1.3; code: none for single frames) -> 05 --no-augment
 """
 
 import torch
@@ -166,9 +171,13 @@ class DBiRNN(Baseline):
 
 
 class ShallowNet(Baseline):
-    """ShallowNetV3 (Tariq et al.) on single frames: convolutions without padding."""
+    """ShallowNetV3 (Tariq et al.) on single frames: convolutions without padding.
 
-    defaults = dict(image_size=128, frames=1, epochs=(50, 50), batch=(64, 64), lr=5e-5, l2=0.0)
+    It has one output, P(fake), and binary cross-entropy as its loss, which is the cross-entropy of
+    the logits 0 and z.
+    """
+
+    defaults = dict(image_size=128, frames=1, epochs=(50, 50), batch=(64, 64), lr=5e-5, l2=1e-4)
 
     def __init__(self, image_size=128, frames=1):
         super().__init__(image_size, frames=1)
@@ -194,7 +203,14 @@ class ShallowNet(Baseline):
             nn.BatchNorm1d(1024),
             nn.Dropout(0.25),
         )
-        self.head = nn.Linear(1024, 2)
+        self.output = nn.Linear(1024, 1)
+
+    def head(self, features):
+        return two_logits(self.output(features))
+
+    def kernels(self):
+        """The weights of the convolutions and of the dense layer, without those of the output."""
+        return [weight for weight in super().kernels() if weight is not self.output.weight]
 
     def feature_maps(self, x):
         return self.convolutions[:-1](x[:, 0])[:, None]
@@ -275,9 +291,12 @@ class MesoInception4(Baseline):
         return self.dense(flatten(maps[:, 0]))
 
     def head(self, features):
-        """(N, 16) -> (N, 2) logits 0 and z: their softmax is the sigmoid of z."""
-        z = self.output(features)
-        return torch.cat([torch.zeros_like(z), z], 1)
+        return two_logits(self.output(features))
+
+
+def two_logits(z):
+    """(N, 1) -> (N, 2) logits 0 and z: their softmax is the sigmoid of z."""
+    return torch.cat([torch.zeros_like(z), z], 1)
 
 
 def count_outputs(convolutions, image_size):

@@ -46,7 +46,7 @@ def test_sizes_that_are_known():
     shapes = [(3, 32, 5), (32, 32, 1), (32, 32, 1), (32, 64, 3), (64, 64, 1), (64, 64, 1)]
     shapes += [(64, 128, 3), (128, 32, 1)]
     convolutions = sum(a * b * k * k + b for a, b, k in shapes)
-    dense = 32 * 28 * 28 * 1024 + 1024 + 2 * 1024 + 1024 * 2 + 2
+    dense = 32 * 28 * 28 * 1024 + 1024 + 2 * 1024 + 1024 + 1
     assert count_parameters(ShallowNet()) == convolutions + dense
     sizes = {name: network.defaults["image_size"] for name, network in NETWORKS.items()}
     assert sizes == {
@@ -71,6 +71,22 @@ def test_mesonet_scores_are_a_sigmoid_and_its_loss_the_squared_error():
     y = torch.tensor([0, 1, 1, 0])
     loss = clrnet.weighted_loss(model, logits, y, torch.ones(2)).item()
     assert loss == pytest.approx((p_fake - y).square().mean().item(), abs=1e-6)
+
+
+def test_shallownets_l2_sigmoid_and_binary_cross_entropy():
+    """As its authors train it: L2 1e-4 on eight convolutions and the dense layer, one output."""
+    torch.manual_seed(0)
+    model = ShallowNet(32)
+    optimizer = clrnet.make_optimizer(model, ShallowNet.defaults["lr"], ShallowNet.defaults["l2"])
+    regularized, others = optimizer.param_groups
+    assert regularized["weight_decay"] == 2e-4 and others["weight_decay"] == 0
+    assert len(regularized["params"]) == 8 + 1
+    assert any(parameter is model.output.weight for parameter in others["params"])
+    features, y = torch.randn(4, 1024), torch.tensor([0, 1, 1, 0])
+    z = model.output(features)[:, 0]
+    loss = clrnet.weighted_loss(model, model.head(features), y, torch.ones(2))
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(z, y.float())
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_shallownet_has_no_padding():
