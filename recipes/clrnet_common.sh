@@ -11,11 +11,12 @@
 #
 # DFW. The paper says that it has 200 videos, deepfakes of celebrities and politicians, with "more
 # than 150,000 frames" (abstract, section 2), all for testing (section 5), and that pristine videos
-# of FaceForensics++ are the real ones (section 5). Here the fakes are those in
-# DATA/DeepFake-in-the-Wild, and the reals are FaceForensics++'s 125 test videos, which no detector
-# is trained on. "We evaluate all the video frames" (5.1.2) and 16 samples of 5 "from each real and
-# fake video" (5.1.3) contradict each other: DFW_FRAMES=all or 80, for reals and fakes alike. 200
-# videos have 150,000 frames if all are taken, 16,000 at 80.
+# of FaceForensics++ are the real ones (section 5). Here the reals are FaceForensics++'s 125 test
+# videos, which no detector is trained on, and as many fakes are drawn from those in
+# DATA/DeepFake-in-the-Wild: the authors' code alternates real and fake, so that DFW is balanced
+# there, and an accuracy of 50 % is chance. "We evaluate all the video frames" (5.1.2) and 16
+# samples of 5 "from each real and fake video" (5.1.3) contradict each other: DFW_FRAMES=all or 80,
+# for reals and fakes alike. 200 videos have 150,000 frames if all are taken, 16,000 at 80.
 if [ "${SMALL:-0}" = 1 ]; then
     MODELS=${MODELS:-CLRNet MesoInception4} SEARCH_SWAP=${SEARCH_SWAP:-DF FS}
     CLIPS="--num-clips 2 --size 48" LONG_CLIPS="--num-clips 1 --clip-length 20 --size 80"

@@ -6,13 +6,13 @@
 #   DATA=/where/the/data/sets/are MODELS=CLRNet SEEDS="0 1 2" recipes/clrnet_table4.sh
 #   SMALL=1 recipes/clrnet_table4.sh
 #
-# The sets of Table 3 without DFDC, and DFW (325 videos, 2 GB; DFW_FRAMES=all: some 15 GB). Six of
+# The sets of Table 3 without DFDC, and DFW (250 videos, 2 GB; DFW_FRAMES=all: some 12 GB). Six of
 # the trainings of clrnet_table3.sh, which take as long as there; after it, hours for the scores
 # alone.
 #
-# Unlike the paper: DFW's fakes are those that you have, and its reals are the 125 test videos of
-# FaceForensics++, which the paper does not say in so many words; recipes/clrnet_common.sh has the
-# paper's words on DFW. Faces are found by dlib; DETECTOR=mtcnn takes the paper's detector.
+# Unlike the paper: DFW's reals are the 125 test videos of FaceForensics++, which the paper does not
+# say in so many words, and its fakes are 125 of those that you have; recipes/clrnet_common.sh has
+# the paper's words on DFW. Faces are found by dlib; DETECTOR=mtcnn takes the paper's detector.
 source "$(dirname "$0")/common.sh"
 source recipes/clrnet_common.sh
 

@@ -5,11 +5,15 @@
 
 Every video below --fakes is fake. The reals are FaceForensics++'s originals (CLRNet, section 5)
 that 01 makes the test split with the same --split-in-order: with 750 125 125 the last 125 by name.
+The authors' code alternates real and fake, so that DFW is balanced there: of the class that has
+more videos, as many are drawn as the other has, by their names alone.
 """
 
 import csv
 import sys
 from pathlib import Path
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from common import Parser  # noqa: E402
@@ -35,13 +39,24 @@ def main():
         parser.error(f"{args.fakes} has no videos: put the fakes there")
     originals, _ = layout_ffpp(args.ffpp, ["originals"], "c23")
     split_in_order(originals, args.split_in_order)
-    reals = sorted(video["path"] for video in originals if video["split"] == "test")
-    rows = [(path.resolve(), 1, "DFW") for path in sorted(fakes)]
-    rows += [(path.resolve(), 0, "pristine") for path in reals]
+    reals = [video["path"] for video in originals if video["split"] == "test"]
+    count = min(len(fakes), len(reals))
+    rows = [(path.resolve(), 1, "DFW") for path in draw(fakes, count)]
+    rows += [(path.resolve(), 0, "pristine") for path in draw(reals, count)]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with open(args.out, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("path", "label", "method"), *rows])
-    print(f"{args.out}: {len(fakes)} fakes of {args.fakes}, {len(reals)} reals of {args.ffpp}")
+    print(
+        f"{args.out}: {count} of {len(fakes)} fakes of {args.fakes}, {count} of {len(reals)} test "
+        f"videos of {args.ffpp}"
+    )
+
+
+def draw(paths, count):
+    """`count` of the paths in the order of their names, the same in every run."""
+    paths = sorted(paths)
+    rows = np.random.default_rng(0).permutation(len(paths))[:count]
+    return [paths[row] for row in sorted(rows)]
 
 
 if __name__ == "__main__":
