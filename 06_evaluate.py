@@ -19,7 +19,8 @@ columns are ignored. What it writes to OUT:
     table2.md         with --faces: numbers of face images beside FeatureTransfer's Table 2
     table3.md         FeatureTransfer's Table 3: ours, the paper's, the difference, if detectors and
                       data sets are named as in the paper (reporting/papers.py)
-    clrnet_table3.md  to clrnet_table6.md: the same for CLRNet's tables, accuracy and macro F1
+    clrnet_table3.md  to clrnet_table6.md: the same for CLRNet's tables, in balanced accuracy and
+                      macro F1
 
 and these figures, as PNG and PDF, as wide as a paper's column or page:
 
@@ -54,9 +55,10 @@ Choices that the papers do not describe:
                                             a video are not independent; resamples in which a metric
                                             is undefined are left out; of repeated trainings ± the
                                             sample standard deviation
-    CLRNet's numbers  headed F1, in the     accuracy is compared with them, and macro F1 (the mean
-                      text accuracy         over both classes) stands beside it: cells near 50 fit
-                                            accuracy; calling everything real has macro F1 33
+    CLRNet's numbers  headed F1, in the     balanced accuracy (the macro recall) is compared with
+                      text accuracy; equal  them, and macro F1 stands beside it: cells near 50 fit
+                      numbers of real and   accuracy; calling everything real has macro F1 33
+                      fake in the code
 """
 
 import re
