@@ -6,11 +6,13 @@
 #   SMALL=1 recipes/figure3.sh
 #
 # Runs table3.sh first, for faces and features. Then DANN: 20 epochs of 337 steps of 256 images, so
-# 1.7 million images at 224 pixels: 95 hours on 2 CPU cores at 5 images per second. It needs a GPU,
-# with some 100 GB at batch 128 of each domain (both computed, not measured).
+# 1.7 million images at 224 pixels: 117 hours on 2 CPU cores at 4.1 images per second (computed). It
+# needs a GPU, with 27 GB in bfloat16 or 53 GB in float32 (counted from the memory of 02).
 #
-# Unlike the paper: what table3.sh says; faces are found by dlib, with DETECTOR=mtcnn by the paper's
-# detector.
+# Unlike the paper: what table3.sh says. The extractor of FeatureTransfer has seen the 5.7 million
+# faces of DFDC-F with labels and DANN has not, so the figure does not compare the strategies alone;
+# what the paper's DANN starts from is not given, here it is ImageNet's weights. Faces are found by
+# dlib, with DETECTOR=mtcnn by the paper's detector.
 source "$(dirname "$0")/table3.sh"
 
 # 4.6: source FF-DF (train), target FF-FS (validation), then tested on the others without further

@@ -6,8 +6,8 @@
 #   SMALL=1 recipes/table3.sh
 #
 # Runs table2.sh first (51 CPU hours, 322 GB). Then 57 million images of DFDC at 224 pixels are
-# trained on, which needs a GPU with some 50 GB (computed, not measured on one). The features are
-# 3 GB, of 0.4 million images. BP-DANN takes 2 minutes per target on 2 CPU cores.
+# trained on, which needs a GPU, with 14 GB in bfloat16 or 27 GB in float32 (counted). The features
+# of 0.4 million images are 3 GB. BP-DANN takes 2 minutes per target on 2 CPU cores.
 #
 # Unlike the paper: its Xception is the one that the authors of FaceForensics++ publish as a pickle
 # of the whole network, which cannot be loaded safely; here stage 02 trains it on the same videos,
