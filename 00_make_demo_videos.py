@@ -38,8 +38,7 @@ from common import Parser, add_system_flags, fail, progress, write_table, write_
 from media.demo_fakes import CONDITIONS, METHODS, forge, record
 from media.video import write_video
 from running.folder import start_run
-from running.script import run_script
-from running.workers import worker_pool
+from running.processes import run_script, worker_pool
 
 
 def parse_args():

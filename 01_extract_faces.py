@@ -95,8 +95,7 @@ from media.photos import Unreadable, image_numbers, is_photo
 from media.tracking import find_turn
 from media.video import count_frames, ffmpeg_command, recode
 from running.folder import start_run
-from running.script import barrier, run_script
-from running.workers import worker_pool
+from running.processes import barrier, run_script, worker_pool
 
 BOX = ("left", "top", "right", "bottom")
 VIDEO_COLUMNS = ("video", "source", "label", "method", "split", "original", "width", "height")
@@ -292,7 +291,7 @@ def parse_args():
     if args.detector == "none" and args.boxes_from:
         fail("--boxes-from needs frames to crop, and with --detector none they are crops")
     if args.detector == "mtcnn":
-        from running.device import choose_device  # imports torch
+        from running.devices import choose_device  # imports torch
 
         args.device = str(choose_device(args.device))
         check_mtcnn(args.device)

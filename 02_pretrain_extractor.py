@@ -35,12 +35,11 @@ from torch.nn import functional as F
 from common import RANK, Parser, add_system_flags, fail, margin, read_index, rows_of_split
 from networks.extractor import Extractor, load_weights
 from reporting.metrics import auc, validate
-from running.device import autocast, choose_device, choose_precision, compile_network
-from running.distributed import distribute
+from running.devices import autocast, choose_device, choose_precision, compile_network, distribute
 from running.folder import describe_data, flags_of, start_run
-from running.script import run_script
-from training.loading import Faces, predict
-from training.run import Run
+from running.loading import Faces, predict
+from running.processes import run_script
+from running.run import Run
 
 # Flags that may change when a run is resumed.
 RUNTIME_FLAGS = ("out", "workers", "device", "compile", "save_every")

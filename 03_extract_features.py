@@ -47,20 +47,20 @@ from common import (
 from networks.extractor import Extractor, fold_batch_norm
 from reporting.maps import draw_maps
 from reporting.metrics import auc, percent
-from running.device import (
+from running.devices import (
     autocast,
     choose_device,
     choose_precision,
     compile_network,
     fetch,
     one_ahead,
+    share,
 )
-from running.distributed import share
+from running.features import finished_parts, open_array, save_finished_parts
 from running.folder import describe_data, folder_names, start_run
-from running.script import barrier, run_script
-from training.checkpoints import load_checkpoint, rebuild
-from training.features import finished_parts, open_array, save_finished_parts
-from training.loading import Clips, Faces, load_batches
+from running.loading import Clips, Faces, load_batches
+from running.processes import barrier, run_script
+from running.run import load_checkpoint, rebuild
 
 
 def load_extractor(path):

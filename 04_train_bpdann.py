@@ -84,10 +84,7 @@ from common import (
 from networks.extractor import Extractor, load_weights
 from reporting.embedding import draw_embedding, read_embeddings, write_embedding
 from reporting.metrics import auc, percent, validate
-from running.device import autocast, choose_device, choose_precision
-from running.folder import describe_data, flags_of, folder_names, start_run
-from running.script import run_script
-from training.choice import (
+from running.choice import (
     CHOICES,
     TARGET_SCORES,
     choose_run,
@@ -96,15 +93,18 @@ from training.choice import (
     is_tenth,
     score_target,
 )
-from training.features import (
+from running.devices import autocast, choose_device, choose_precision
+from running.features import (
     check_extractors,
     extractor_of,
     free_memory,
     load_features,
     read_features,
 )
-from training.loading import Faces, epoch_batches, load_batches, predict
-from training.run import Run, draw_joint, seed_of
+from running.folder import describe_data, flags_of, folder_names, start_run
+from running.loading import Faces, epoch_batches, load_batches, predict
+from running.processes import run_script
+from running.run import Run, draw_joint, seed_of
 
 GRID = dict(n1=[256, 512, 1024], n2=[32, 64, 128], dropout=[0.0, 0.3, 0.5, 0.7])
 PAPER = dict(n1=[512], n2=[64], dropout=[0.5])

@@ -84,14 +84,19 @@ from networks.extractor import load_weights
 from networks.keras_weights import load_keras_weights, read_keras_weights
 from reporting.maps import draw_maps
 from reporting.metrics import auc, percent, validate
-from running.device import autocast, capture_graph, choose_device, choose_precision, place
-from running.distributed import distribute
+from running import grid_search
+from running.devices import (
+    autocast,
+    capture_graph,
+    choose_device,
+    choose_precision,
+    distribute,
+    place,
+)
 from running.folder import describe_data, flags_of, folder_names, start_run
-from running.script import run_script
-from training import grid_search
-from training.checkpoints import load_checkpoint, load_state, rebuild
-from training.loading import Faces, as_clips, load_batches, predict, read_clips
-from training.run import Run
+from running.loading import Faces, as_clips, load_batches, predict, read_clips
+from running.processes import run_script
+from running.run import Run, load_checkpoint, load_state, rebuild
 
 # Not compared when a run is resumed; kwargs only repeats flags that are compared.
 RUNTIME_FLAGS = ("out", "workers", "device", "cuda_graph", "save_every", "test", "test_split")

@@ -83,7 +83,7 @@ from reporting.metrics import LEVELS, METRICS, evaluate, pool_repeats, roc
 from reporting.pages import versions, write_report
 from reporting.tables import paper_table, print_and_write, print_auc_and_eer, table_2, write_tables
 from running.folder import folder_names, read_flags
-from running.script import run_script
+from running.processes import run_script
 
 # Bins of 0..1 in the figures of scores.
 BINS = 40

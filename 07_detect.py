@@ -74,8 +74,7 @@ from reporting.metrics import percent
 from reporting.verdict import draw_verdict, score_text, verdict_lines, write_verdicts
 from reporting.verdict_page import page_rows, write_page
 from running.folder import sha256
-from running.script import run_script
-from running.workers import worker_pool
+from running.processes import run_script, worker_pool
 
 
 def parse_args():
@@ -151,7 +150,7 @@ class Detector:
         # Imported here, like torch below, so that --help is quick.
         from networks.baselines import NETWORKS
         from networks.extractor import Extractor
-        from training.checkpoints import load_checkpoint, rebuild
+        from running.run import load_checkpoint, rebuild
 
         content = load_checkpoint(path, "02", "04", "05")
         self.path, self.device = Path(path), device
@@ -424,7 +423,7 @@ def judge_video(video, found, detectors, extractions, out):
 
 def main():
     args = parse_args()
-    from running.device import choose_device, choose_precision  # imports torch
+    from running.devices import choose_device, choose_precision  # imports torch
 
     log = sys.stderr if args.json else sys.stdout
     paths, device = find_videos(args.videos, args.ready_crops), choose_device(args.device)

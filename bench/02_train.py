@@ -41,8 +41,8 @@ from side_by_side import (
 from torch.nn import functional as F
 
 from networks.extractor import Extractor, fold_batch_norm
-from running.device import autocast, choose_precision
-from training.loading import load_face
+from running.devices import autocast, choose_precision
+from running.loading import load_face
 
 ARCH = "se_resnext101_32x4d"
 MULTIPLY_ADDS = 7.97e9  # of one image of 224 x 224, forward

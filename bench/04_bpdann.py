@@ -39,7 +39,7 @@ from side_by_side import (
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from running.device import choose_precision
+from running.devices import choose_precision
 
 SOURCE, TARGET, DIMENSIONS, BATCH = 43_200, 8_400, 2048, 128
 STEPS = SOURCE // BATCH  # per epoch

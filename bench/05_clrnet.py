@@ -69,7 +69,7 @@ def torch_step(which, batch, device):
     from torch.nn import functional as F
 
     from networks import clrnet
-    from running.device import autocast, choose_precision, place
+    from running.devices import autocast, choose_precision, place
 
     device = torch.device(device)
     # In float32 also without TF32 on a GPU.

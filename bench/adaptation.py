@@ -237,7 +237,7 @@ def make_moons(seed, count=300):
 
 def read_faces(folder):
     """The source's splits and the targets of a seed's features: {name: (x, labels)}."""
-    from training.features import read_features
+    from running.features import read_features
 
     features, index = read_features(folder / "source")
     split = np.array(index["split"])
@@ -298,7 +298,7 @@ def score_on(bpdann, model, x, labels, args):
 
     from common import margin
     from reporting.metrics import auc
-    from training.choice import neighborhood_density, score_target
+    from running.choice import neighborhood_density, score_target
 
     logits = bpdann.predict_logits(model, x, args, torch.device("cpu"))
     embedding = bpdann.predict_logits(model, x, args, torch.device("cpu"), model.embed)

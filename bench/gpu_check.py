@@ -37,7 +37,7 @@ from torch.nn import functional as F
 
 from networks.clrnet import CLRNet, initialize
 from networks.extractor import Extractor
-from running.device import (
+from running.devices import (
     autocast,
     capture_graph,
     choose_device,
@@ -45,7 +45,7 @@ from running.device import (
     compile_network,
     place,
 )
-from training.loading import Faces, as_clips, load_batches
+from running.loading import Faces, as_clips, load_batches
 
 pretrain = import_module("02_pretrain_extractor")
 bpdann = import_module("04_train_bpdann")
@@ -563,7 +563,7 @@ def main():
     device = choose_device(args.device)
     if device.type == "cpu" and not args.tiny:
         sys.exit("gpu_check.py: error: there is no GPU here; --tiny tries everything on a CPU")
-    # As every training has it (training/run.py).
+    # As every training has it (running/run.py).
     torch.backends.cudnn.benchmark = True
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -5,7 +5,7 @@ import numpy as np
 from common import sigmoid
 from networks.maps import full_size_maps
 from reporting.figures import draw_activation_maps
-from training.loading import as_clips, load_batches
+from running.loading import as_clips, load_batches
 
 # Frames of a sample that are shown.
 MAX_FRAMES = 5
@@ -14,7 +14,7 @@ MAX_FRAMES = 5
 def draw_maps(path, name, clips, logits, faces, maps, count, seed, device):
     """Draw activation maps of `count` videos of the set `name`, half of them real where possible.
 
-    clips, faces: the set's samples as `training.loading.Clips` and as `Faces`; logits: of fake
+    clips, faces: the set's samples as `running.loading.Clips` and as `Faces`; logits: of fake
     minus real of each sample; maps: a function of clips (1, T, 3, S, S) in 0..1 that returns maps
     (1, T, h, w). The videos are drawn by seed, and of each the sample in its middle is taken.
     Writes path.png and path.pdf.

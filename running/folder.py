@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from common import EXTRACTION, RANK, fail
-from running.script import barrier
+from running.processes import barrier
 
 
 def start_run(out, args, inputs=(), runtime_flags=("out", "workers", "device")):

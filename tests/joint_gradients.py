@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from common import RANK  # noqa: E402
 from networks.baselines import NETWORKS  # noqa: E402
 from networks.clrnet import initialize  # noqa: E402
-from running.distributed import distribute, leave, share  # noqa: E402
-from running.script import barrier  # noqa: E402
+from running.devices import distribute, share  # noqa: E402
+from running.processes import barrier, leave  # noqa: E402
 
 
 def networks():

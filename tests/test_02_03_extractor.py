@@ -17,10 +17,9 @@ from PIL import Image
 import common
 from networks import extractor as networks_extractor
 from reporting import metrics
-from running import device as running_device
-from training import features as feature_files
-from training import loading
-from training import run as training_run
+from running import devices, loading
+from running import features as feature_files
+from running import run as training_run
 
 pretrain = stage("02_pretrain_extractor")
 features_ = stage("03_extract_features")
@@ -98,7 +97,7 @@ def test_channels_last_and_bfloat16_train_as_plain_fp32():
     images, labels = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8), torch.arange(8) % 2
 
     def gradients(precision):
-        with running_device.autocast(torch.device("cpu"), precision):
+        with devices.autocast(torch.device("cpu"), precision):
             loss = torch.nn.functional.cross_entropy(model(images), labels)
         parts = torch.autograd.grad(loss, [*model.parameters()])
         return loss.item(), torch.cat([part.flatten().double() for part in parts])
@@ -129,8 +128,8 @@ def test_precision_is_what_the_processor_has(monkeypatch):
         (dict(avx2=True), "fp32"),
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
-        assert running_device.choose_precision("auto", torch.device("cpu")) == says
-        assert running_device.choose_precision("fp32", torch.device("cpu")) == "fp32"
+        assert devices.choose_precision("auto", torch.device("cpu")) == says
+        assert devices.choose_precision("fp32", torch.device("cpu")) == "fp32"
 
 
 def test_features_in_bfloat16(small, extractor, features, tmp_path):

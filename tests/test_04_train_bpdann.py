@@ -13,8 +13,8 @@ import pytest
 import torch
 from conftest import assert_same_tree, run, run_and_kill, stage
 
-from training import choice, loading
-from training import features as feature_files
+from running import choice, loading
+from running import features as feature_files
 
 bpdann = stage("04_train_bpdann")
 SHORT = ("--epochs", 4, "--batch", 4, "--device", "cpu")
@@ -486,7 +486,7 @@ def test_end_to_end(small, tmp_path):
     model = bpdann.DANN(**checkpoint["kwargs"]).eval()
     model.load_state_dict(checkpoint["model"])
     (row, *_) = csv.DictReader(open(tmp_path / "s1/phone.csv"))
-    from training.loading import load_face
+    from running.loading import load_face
 
     with torch.no_grad():
         p_fake = (

@@ -15,9 +15,8 @@ import common
 from networks.clrnet import CLRNet, FrameNorm, frozen_layers, initialize
 from networks.convlstm import ConvLSTM, hard_sigmoid, pad_same
 from networks.keras_weights import load_keras_weights, read_keras_weights
-from running import device as running_device
-from training import loading
-from training.run import seed_of
+from running import devices, loading
+from running.run import seed_of
 
 script = stage("05_train_clrnet")
 
@@ -187,7 +186,7 @@ def test_bfloat16_goes_in_the_direction_of_float32(gates):
     x, y = torch.rand(4, 5, 3, 48, 48), torch.arange(4) % 2
     logits, gradients = {}, {}
     for precision in ("fp32", "bf16"):
-        with running_device.autocast(torch.device("cpu"), precision):
+        with devices.autocast(torch.device("cpu"), precision):
             logits[precision] = model(x).float()
         loss = F.cross_entropy(logits[precision], y)
         each = torch.autograd.grad(loss, list(model.parameters()))

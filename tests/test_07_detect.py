@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 import common
 from media import tracking
 from reporting import metrics, verdict_page
+from running import run as training_run
 from running.folder import sha256
-from training import checkpoints
 
 detect = stage("07_detect")
 WARNING = "DEMONSTRATION: trained on generated videos"
@@ -334,12 +334,12 @@ def test_nobody_is_twice_in_a_frame(frames):
 
 def test_the_extractor_is_found_or_named(runs, videos, copy, tmp_path):
     """A checkpoint of 04 names its extractor; where that is gone, --extractor gives it."""
-    content = checkpoints.load_checkpoint(runs["ft"], "04")
+    content = training_run.load_checkpoint(runs["ft"], "04")
     assert content["extractor"] == dict(
         path=str(runs["extractor"]), sha256=sha256(runs["extractor"])
     )
     moved = tmp_path / "moved.pt"
-    checkpoints.save_checkpoint(
+    training_run.save_checkpoint(
         moved,
         **{**content, "extractor": {**content["extractor"], "path": str(tmp_path / "gone.pt")}},
     )
@@ -364,11 +364,11 @@ def test_the_extractor_is_found_or_named(runs, videos, copy, tmp_path):
     shutil.copy(runs["extractor"], tmp_path / "project/runs/ex.pt")
     # As if trained in project/, and used from another folder.
     relative = tmp_path / "project/runs/ft/model.pt"
-    checkpoints.save_checkpoint(
+    training_run.save_checkpoint(
         relative, **{**content, "extractor": {**content["extractor"], "path": "runs/ex.pt"}}
     )
     assert "P(fake)" in run("07_detect.py", video, "--checkpoint", relative, *out)
-    checkpoints.save_checkpoint(moved, **{k: v for k, v in content.items() if k != "extractor"})
+    training_run.save_checkpoint(moved, **{k: v for k, v in content.items() if k != "extractor"})
     assert "does not say which extractor" in run(
         "07_detect.py", video, "--checkpoint", moved, *out, fails=True
     )
@@ -420,8 +420,8 @@ def test_a_checkpoint_that_was_never_trained(videos, tmp_path):
     ],
 )
 def test_an_odd_checkpoint_is_one_line(runs, videos, tmp_path, change):
-    checkpoints.save_checkpoint(
-        tmp_path / "odd.pt", **{**checkpoints.load_checkpoint(runs["extractor"], "02"), **change}
+    training_run.save_checkpoint(
+        tmp_path / "odd.pt", **{**training_run.load_checkpoint(runs["extractor"], "02"), **change}
     )
     assert "odd.pt" in run(
         "07_detect.py",

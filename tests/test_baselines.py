@@ -10,7 +10,7 @@ from conftest import run, stage
 from networks.baselines import CNNLSTM, NETWORKS, DBiRNN, MesoInception4, ShallowNet
 from networks.clrnet import frozen_layers
 from networks.extractor import load_weights
-from training import loading
+from running import loading
 
 clrnet = stage("05_train_clrnet")
 SIZES = {"CNN+LSTM": 80, "DBiRNN": 64, "ShallowNet": 64, "Xception": 80, "MesoInception4": 64}

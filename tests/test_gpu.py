@@ -29,10 +29,8 @@ from torch.utils._pytree import tree_leaves
 from networks.clrnet import CLRNet, FrameNorm, initialize
 from networks.convlstm import ConvLSTM, Recurrence
 from networks.extractor import Extractor
-from running import device as running_device
-from running import distributed, script
-from training import checkpoints, loading
-from training import run as training_run
+from running import devices, loading, processes
+from running import run as training_run
 
 sys.path.insert(0, str(ROOT / "bench"))
 import gpu_check  # noqa: E402
@@ -123,21 +121,21 @@ def test_precision_of_a_gpu(flags, monkeypatch):
         ((7, 5), "bf16", "bf16", True),
     ):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
-        assert running_device.choose_precision(name, gpu) == says
+        assert devices.choose_precision(name, gpu) == says
         assert flags() == {is_tf32}
     for device in (gpu, CPU):
         with pytest.raises(SystemExit, match="tf32 needs an NVIDIA GPU"):
-            running_device.choose_precision("tf32", device)
+            devices.choose_precision("tf32", device)
 
 
 @pytest.mark.parametrize("name, world, chosen", [("cuda", 1, 0), ("cuda", 2, 3), ("cuda:1", 1, 1)])
 def test_each_process_makes_its_gpu_the_current_one(name, world, chosen, monkeypatch):
     current = []
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
-    monkeypatch.setattr(running_device, "WORLD_SIZE", world)
+    monkeypatch.setattr(devices, "WORLD_SIZE", world)
     monkeypatch.setenv("LOCAL_RANK", "3")
     with FakeTensorMode():
-        device = running_device.choose_device(name)
+        device = devices.choose_device(name)
     assert current == [device] and device == torch.device("cuda", chosen)
 
 
@@ -146,7 +144,7 @@ def test_out_of_memory_is_one_line():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has ...")
 
     with pytest.raises(SystemExit) as end:
-        script.run_script(main)
+        processes.run_script(main)
     message = end.value.code
     assert "Tried to allocate 2 GiB" in message and "\n" not in message
     assert "--batch" in message and "--precision bf16" in message
@@ -157,7 +155,7 @@ def test_compile_without_a_compiler_and_a_graph_without_a_gpu_are_one_line(
 ):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SystemExit, match="--compile needs a C compiler"):
-        running_device.compile_network(nn.Linear(1, 1))
+        devices.compile_network(nn.Linear(1, 1))
     monkeypatch.undo()
     args = ("--strategy", "single", "--source", small / "faces/clips", *SMALL_CLRNET)
     args = (*args, "--cuda-graph", "--out", tmp_path / "r")
@@ -273,7 +271,7 @@ def test_clrnet_with_channels_innermost_is_the_same_network():
     model = CLRNet(4, (1, 1), 48).double().eval()
     initialize(model)
     other = copy.deepcopy(model).to(memory_format=torch.channels_last)
-    assert running_device.place(copy.deepcopy(model), CPU).stem.input.weight.is_contiguous()
+    assert devices.place(copy.deepcopy(model), CPU).stem.input.weight.is_contiguous()
     x, y = torch.rand(2, 5, 3, 48, 48, dtype=torch.double), torch.tensor([0, 1])
     seen, convolved = [], []
     for layer in other.modules():
@@ -484,7 +482,7 @@ def test_a_fused_adam_resumes_an_unfused_one(tmp_path):
     on_gpu_ = meta(nn.Conv2d, 3, 4, 3)
     fused = torch.optim.Adam(on_gpu_.parameters())
     fused.param_groups[0]["fused"] = True  # the constructor does not know "meta"
-    content = checkpoints.load_checkpoint(tmp_path / "last.pt", "02")
+    content = training_run.load_checkpoint(tmp_path / "last.pt", "02")
     run_ = make_run(tmp_path / "none", on_gpu_, fused)
     run_.last = tmp_path / "last.pt"
     run_.write_log = lambda: None
@@ -510,23 +508,23 @@ def test_joint_batch_norms_of_gpus_are_pytorchs_own(monkeypatch):
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda *_: 2)
     model = nn.Sequential(meta(FrameNorm, 8), meta(nn.Conv3d, 2, 2, 1))
-    distributed.join_norms(model, torch.device("cuda:0"))
+    devices.join_norms(model, torch.device("cuda:0"))
     assert isinstance(model[0], nn.SyncBatchNorm) and isinstance(model[0], FrameNorm)
     assert model[0].momentum == 0.01 and model[0].eps == 1e-3
     with fake_gpu():
         on_gpu(model)
         out = model[0](torch.zeros(2, 5, 8, 4, 4, device="cuda:0"))
     assert inputs == [(10, 8, 4, 4)] and out.shape == (2, 5, 8, 4, 4)
-    model = distributed.join_norms(cpu := nn.Sequential(FrameNorm(8)), CPU)
-    assert isinstance(cpu[0], distributed.JointNorm)
+    model = devices.join_norms(cpu := nn.Sequential(FrameNorm(8)), CPU)
+    assert isinstance(cpu[0], devices.JointNorm)
 
 
 def test_buffers_are_not_sent_in_every_step(monkeypatch):
-    monkeypatch.setattr(distributed, "WORLD_SIZE", 2)
+    monkeypatch.setattr(devices, "WORLD_SIZE", 2)
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
         model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.Flatten())
-        net = distributed.distribute(model, CPU, torch.zeros(1, 3, 2, 2))
+        net = devices.distribute(model, CPU, torch.zeros(1, 3, 2, 2))
         assert isinstance(net, nn.parallel.DistributedDataParallel)
         assert not net.will_sync_module_buffers()
     finally:
@@ -549,7 +547,7 @@ def test_capturing_a_graph_leaves_batch_norm_as_it_was(monkeypatch):
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", warm_up)
     model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)).train()
     before = copy.deepcopy(model.state_dict())
-    assert running_device.capture_graph(model, torch.rand(2, 3, 4, 4), "bf16") is model
+    assert devices.capture_graph(model, torch.rand(2, 3, 4, 4), "bf16") is model
     assert found == dict(cached=False, low=True)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
@@ -557,11 +555,11 @@ def test_capturing_a_graph_leaves_batch_norm_as_it_was(monkeypatch):
 
 def test_03_computes_a_batch_ahead():
     drawn = []
-    ahead = running_device.one_ahead(drawn.append(k) or k for k in range(3))
+    ahead = devices.one_ahead(drawn.append(k) or k for k in range(3))
     assert [(k, len(drawn)) for k in ahead] == [(0, 2), (1, 3), (2, 3)]
-    assert list(running_device.one_ahead([])) == []
+    assert list(devices.one_ahead([])) == []
     a, b = torch.rand(2), torch.rand(3, 4)
-    arrays = running_device.fetch(a, b)()
+    arrays = devices.fetch(a, b)()
     assert np.array_equal(arrays[0], a) and np.array_equal(arrays[1], b)
 
 

@@ -10,7 +10,7 @@ from conftest import SMALL_CLRNET, assert_same_tree, run, run_and_kill
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training import grid_search
+from running import grid_search
 
 
 def plan(tmp_path):

@@ -8,7 +8,7 @@ import re
 import pytest
 from conftest import ROOT
 
-FOLDERS = ("media", "networks", "running", "training", "reporting")
+FOLDERS = ("media", "networks", "running", "reporting")
 SCRIPTS = sorted(path.name for path in ROOT.glob("0*.py"))
 FILES = [*SCRIPTS, "common.py"]
 FILES += sorted(str(p.relative_to(ROOT)) for name in FOLDERS for p in (ROOT / name).glob("*.py"))

@@ -198,7 +198,7 @@ def test_ctrl_c_begins_no_other_video_and_says_how_to_resume(small, tmp_path):
 def test_ctrl_c_in_a_constructor_is_still_one_line():
     """What was half built when Ctrl-C came fails in __del__, as torch's loaders do."""
     code = """
-from running.script import run_script
+from running.processes import run_script
 
 class Half:
     def __init__(self):

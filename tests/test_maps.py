@@ -13,7 +13,7 @@ from networks.extractor import Extractor
 from networks.maps import full_size_maps, gradient_maps
 from reporting import maps as maps_of_reporting
 from reporting.maps import choose_samples
-from training.loading import Clips, Faces
+from running.loading import Clips, Faces
 
 bpdann = stage("04_train_bpdann")
 

@@ -23,8 +23,7 @@ from sklearn.metrics import roc_auc_score
 import common
 from media import splits
 from reporting import metrics
-from running import script
-from training import loading
+from running import loading, processes
 
 FINITE = dict(width=32, allow_nan=False, allow_infinity=False)
 
@@ -323,7 +322,7 @@ def test_no_access_is_not_called_a_failure_to_write(number, name, says):
         raise OSError(number, name, "x/y")
 
     with pytest.raises(SystemExit, match=says):
-        script.run_script(main)
+        processes.run_script(main)
 
 
 def test_an_error_in_a_loaders_process_is_not_called_too_little_memory(monkeypatch):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from media import detectors, faces, photos, tracking, video
-from training import loading
+from running import loading
 
 detect = stage("07_detect")
 ORIGINAL = "videos/studio/original_sequences/youtube/c23/videos/003.mp4"

@@ -20,7 +20,7 @@ import torch
 from conftest import ROOT, SMALL_CLRNET, SMALL_EXTRACTOR, assert_none_left, assert_same_tree, run
 
 import common
-from training import loading
+from running import loading
 
 pytestmark = pytest.mark.slow
 CPU_FP32 = ("--device", "cpu", "--precision", "fp32")

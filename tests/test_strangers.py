@@ -19,7 +19,7 @@ from PIL import Image
 import common
 from media import layouts
 from reporting import metrics
-from training import loading
+from running import loading
 
 evaluate = stage("06_evaluate")
 bpdann = stage("04_train_bpdann")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from common import RANK, fail, read_index, write_whole
-from running.script import barrier
+from running.processes import barrier
 
 
 def open_array(path, dtype, shape):

@@ -30,11 +30,11 @@ import numpy as np
 from common import RANK, fail, progress, read_index, read_scores, write_table, write_whole
 from networks.baselines import NETWORKS
 from reporting.metrics import auc, percent
-from running.device import choose_device, choose_precision
+from running.devices import choose_device, choose_precision
 from running.folder import folder_names, start_run
-from running.script import barrier
-from training.loading import read_clips
-from training.run import is_complete
+from running.loading import read_clips
+from running.processes import barrier
+from running.run import is_complete
 
 COLUMNS = ("reenactment", "swap", "sets", "strategy", "accuracy", "f1_macro", "auc", "kept", "best")
 COLUMNS += ("training",)

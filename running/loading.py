@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from common import WORLD_SIZE, fail, progress, read_index, rows_of_split
-from running.distributed import gather, share
-from running.workers import end_with_parent
+from running.devices import gather, share
+from running.processes import end_with_parent
 
 # The samples of a set of clips: `items` for Faces, the set's index, the row of each sample's first
 # frame, and the labels.

@@ -1,1 +1,0 @@
-"""How a training runs on, resumes and scales."""
