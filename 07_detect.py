@@ -18,9 +18,12 @@ HEIC if pillow-heif is installed. Prints one line per person, and writes to OUT:
     verdicts.json   the same with every single score and logit, and what the checkpoints were
                     trained on
     index.html      a page with a row per person, to be sorted and filtered by verdict, and the
-                    files without a verdict; it needs no other file but for links to NAME.png
-    NAME.png        for each video with a face: scores over time, and the faces with the highest and
+                    files without a verdict; only its links to the pictures need other files
+    NAME.verdict.png
+                    for each video with a face: scores over time, and the faces with the highest and
                     lowest scores of the first checkpoint, with activation maps
+
+No output replaces an input, and folders are searched without the pictures of earlier runs.
 
 A verdict is one of:
 
@@ -30,7 +33,8 @@ A verdict is one of:
     no face found   nothing was scored, which says nothing about the video
     needs a video   all checkpoints take several consecutive frames, and this is a photo or too
                     short. With several checkpoints, the others decide
-    unreadable      ffmpeg or Pillow cannot read the file; the reason is given
+    unreadable      ffmpeg or Pillow cannot read the file, or the process that reads it dies; the
+                    reason is given
 
 With several checkpoints, the mean of their scores is compared with the mean of their thresholds.
 Scores are only meaningful for videos like those of the training. With an unknown manipulation,
@@ -45,8 +49,8 @@ Choices that the papers do not describe:
     crowds          the twenty largest faces of a frame
     small faces     stage 01 stops at the first scale with a face; here larger scales are searched
                     too, for other people
-    frames          as many as in training; where it took more of real videos (--num-frames-real),
-                    that many
+    frames          as many as in training, at most 1,000 of a video; where training took more of
+                    real videos (--num-frames-real), that many
     precision       float32, whatever the training used
     no face         the video or photo is turned by 90, 180 and 270 degrees; if the detector is
                     sure of a face in half of three frames so, it is taken that way, and the output
@@ -55,6 +59,7 @@ Choices that the papers do not describe:
                     cut: other videos are cropped by stage 01's defaults
 """
 
+import contextlib
 import math
 import os
 import sys
@@ -68,13 +73,24 @@ import numpy as np
 from common import EXTRACTION, Parser, add_system_flags, fail, margin, progress, sigmoid
 from media import layouts, splits
 from media.detectors import check_mtcnn
-from media.photos import is_photo
+from media.photos import image_files, is_photo
 from media.tracking import follow
 from reporting.metrics import percent
-from reporting.verdict import draw_verdict, score_text, verdict_lines, write_verdicts
+from reporting.verdict import (
+    PICTURE,
+    draw_verdict,
+    is_picture,
+    printable,
+    score_text,
+    verdict_lines,
+    write_verdicts,
+)
 from reporting.verdict_page import page_rows, write_page
 from running.folder import sha256
 from running.processes import run_script, worker_pool
+
+# The most frames of a video that are scored: their crops are held in memory.
+MAX_FRAMES = 1000
 
 
 def parse_args():
@@ -229,12 +245,13 @@ class Detector:
         else:
             how.update(count=max(how["num_frames"], how["num_frames_real"] or 1), length=1)
         how["image_size"] = self.image_size
-        limits = dict(count=10_000, length=1000, size=4096, image_size=4096, jpg_quality=95)
+        limits = dict(length=MAX_FRAMES, size=4096, image_size=4096, jpg_quality=95)
         if how["frame_size"] is not None:
             limits["frame_size"] = 4096
         in_range = [isinstance(how[k], int) and 1 <= how[k] <= limits[k] for k in limits]
         if (
             not all(in_range)
+            or not (isinstance(how["count"], int) and how["count"] >= 1)
             or how["length"] % self.frames
             or not 0.1 <= how["scale"] <= 10
             or how["sampling"] not in ("frames", "clips")
@@ -243,6 +260,7 @@ class Detector:
             or how["align"] not in (None, "landmarks")
         ):
             raise ValueError(f"{how}, for {self.frames} frames at a time")
+        how["count"] = min(how["count"], MAX_FRAMES // how["length"])
         return how
 
     def score(self, crops):
@@ -316,35 +334,87 @@ def find_extractor(content, path, given):
     return file
 
 
-def find_videos(given, crops):
+def find_videos(arguments, crops):
     """Videos and photos among files and folders of the command line, each once, in their order.
 
-    With `crops`, folders that hold images are taken instead of the single images.
+    With `crops`, folders that hold images are taken instead of the single images. Returns them, and
+    how many pictures of earlier runs were left out of folders.
     """
     paths = []
-    for path in given:
-        found = [path]
-        if os.path.isdir(path):
-            found = layouts.find_crops(path) if crops else []
-            found += layouts.find_videos(path, photos=not crops)
-        if not found:
-            fail(f"{path} holds no videos or photos, by the endings of their names")
-        paths += found
-    return list({os.path.abspath(path): path for path in paths}.values())
+    pictures = 0
+    for argument in arguments:
+        if not os.path.isdir(argument):
+            paths.append(argument)
+            continue
+        inside = layouts.find_crops(argument) if crops else []
+        inside += layouts.find_videos(argument, photos=not crops)
+        taken = [path for path in inside if not holds_pictures(path)]
+        if not taken:
+            fail(f"{argument} holds no videos or photos, by the endings of their names")
+        pictures += len(inside) - len(taken)
+        paths += taken
+    return list({os.path.abspath(path): path for path in paths}.values()), pictures
 
 
-def follow_all(pool, videos, extractions, limit):
+def holds_pictures(path):
+    """Whether a file, or every image in a folder, is a picture that this script has made."""
+    return all(map(is_picture, image_files(path) if path.is_dir() else [path]))
+
+
+def check_outputs(out, pictures, inputs):
+    """Exit with an error if a file that will be written is an input, by whatever name or link.
+
+    inputs: files, and folders of crops, into which nothing is written either.
+    """
+
+    def identity(path):
+        with contextlib.suppress(OSError):
+            found = os.stat(path)
+            return found.st_dev, found.st_ino
+
+    taken = {identity(path): path for path in inputs}
+    names = ("index.html", "verdicts.csv", "verdicts.json", *pictures)
+    for path in (out, *(out / start for name in names for start in (name, f".part-{name}"))):
+        if identity(path) and identity(path) in taken:
+            fail(
+                f"the output {path} would replace the input {taken[identity(path)]}: "
+                "give another --out"
+            )
+
+
+def follow_all(videos, extractions, workers):
     """Follow the people in all videos: yields (video, what `follow` returns) in their order.
 
-    At most `limit` videos are in progress or queued, because their faces are held in memory.
+    A worker process that dies, as the system ends those that exhaust the memory, costs its video
+    alone. At most 2 * workers videos are in progress or queued, because their faces are held in
+    memory.
     """
     waiting, left = deque(), deque(videos)
-    while left or waiting:
-        while left and len(waiting) < limit:
-            video = left.popleft()
-            waiting.append((video, pool.submit(follow, video["path"], extractions)))
-        video, future = waiting.popleft()
-        yield video, future.result()
+    while left:
+        try:
+            with worker_pool(min(workers, len(left))) as pool:
+                while left or waiting:
+                    while left and len(waiting) < 2 * workers:
+                        future = pool.submit(follow, left[0]["path"], extractions)
+                        waiting.append((left.popleft(), future))
+                    found = waiting[0][1].result()
+                    yield waiting.popleft()[0], found
+        except BrokenProcessPool:
+            # This ended all that was in progress. Which video did it, each shows by itself.
+            while waiting:
+                video, future = waiting.popleft()
+                is_done = future.done() and not future.exception()
+                yield video, future.result() if is_done else follow_alone(video, extractions)
+
+
+def follow_alone(video, extractions):
+    """What `follow` returns, from a process of its own, which may die."""
+    try:
+        with worker_pool(1) as pool:
+            return pool.submit(follow, video["path"], extractions).result()
+    except BrokenProcessPool:
+        reason = "the process that looked for faces in it died, perhaps out of memory"
+        return dict(verdict="unreadable", reason=reason)
 
 
 def judge(detectors, extractions, samples):
@@ -416,7 +486,7 @@ def judge_video(video, found, detectors, extractions, out):
     result["left_out"], result["turned"] = found["left_out"], found["turned"]
     too_short = [extractions[k] for k in found["too_short"]]
     result["needs_video"] = [str(d.path) for d in detectors if d.extraction in too_short]
-    result["picture"] = f"{video['name']}.png"
+    result["picture"] = video["picture"]
     draw_verdict(out / result["picture"], result, found["people"], detectors, extractions)
     return result
 
@@ -426,7 +496,8 @@ def main():
     from running.devices import choose_device, choose_precision  # imports torch
 
     log = sys.stderr if args.json else sys.stdout
-    paths, device = find_videos(args.videos, args.ready_crops), choose_device(args.device)
+    device = choose_device(args.device)
+    paths, pictures = find_videos(args.videos, args.ready_crops)
     choose_precision("fp32", device)
     detectors = [Detector(path, args.extractor, device) for path in dict.fromkeys(args.checkpoint)]
     extractions = []
@@ -438,7 +509,9 @@ def main():
     if any(extraction["detector"] == "mtcnn" for extraction in extractions):
         check_mtcnn("cpu")
     for detector in detectors:
-        print(f"{detector.path}: {detector.summary()}", file=log)
+        print(printable(f"{detector.path}: {detector.summary()}"), file=log)
+    if pictures:
+        print(f"left out, as pictures of earlier verdicts: {pictures}", file=log)
     descriptions = set()
     for extraction in extractions:
         count, length = extraction["count"], extraction["length"]
@@ -453,29 +526,34 @@ def main():
     )
     videos = [layouts.make_video(path, 0, "") for path in paths]
     splits.name_videos(videos)
+    for video in videos:
+        video["picture"] = video["name"] + PICTURE
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         fail(f"cannot make the output folder {args.out} ({error.strerror}): give another --out")
+    inputs = [*paths, *args.checkpoint, *filter(None, [args.extractor])]
+    inputs += [file for path in paths if path.is_dir() for file in path.iterdir()]
+    check_outputs(args.out, [video["picture"] for video in videos], inputs)
 
     results, rows = [], []
     try:
-        with worker_pool(min(args.workers, len(videos))) as pool:
-            followed = follow_all(pool, videos, extractions, limit=2 * args.workers)
+        with contextlib.closing(follow_all(videos, extractions, args.workers)) as followed:
             bar = progress(followed, total=len(videos), unit="video")
             for video, found in bar:
                 results.append(judge_video(video, found, detectors, extractions, args.out))
                 rows.append(page_rows(results[-1], found.get("people", [])))
                 bar.write("\n".join(verdict_lines(results[-1])), file=log)
-    except BrokenProcessPool:
-        fail("a process that looks for faces died, perhaps out of memory: try fewer --workers")
-    write_verdicts(args.out, results, detectors)
-    write_page(args.out / "index.html", rows, results, detectors)
+    finally:
+        # However the loop ends, what is done is kept.
+        if results:
+            write_verdicts(args.out, results, detectors)
+            write_page(args.out / "index.html", rows, results, detectors)
     if args.json:
         print((args.out / "verdicts.json").read_text(encoding="utf-8"), end="")
     counts = Counter(result["verdict"] for result in results).most_common()
     summary = ", ".join(f"{count} {verdict}" for verdict, count in counts)
-    print(f"\n{number}: {summary}; pictures and tables in {args.out}", file=log)
+    print(f"\n{number}: {summary}; pictures and tables in {printable(args.out)}", file=log)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 A result is an entry of verdicts.json, as `judge_video` of 07_detect.py returns it.
 """
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -13,6 +14,9 @@ from common import printable, write_table, write_whole
 from reporting.figures import COLORS, PAGE, overlay, pyplot
 
 DEMONSTRATION = "DEMONSTRATION: trained on generated videos, it says nothing about real ones"
+# How the names of pictures end, and what is written into them, so that they are known again.
+PICTURE = ".verdict.png"
+SOFTWARE = "07_detect.py"
 # People in a picture; the others are only in verdicts.csv.
 MAX_PEOPLE = 4
 COLUMNS = (
@@ -49,26 +53,28 @@ def short_name(path):
 
 def verdict_lines(result):
     """The lines that are printed for a video."""
-    name, people = printable(result["path"]), result["people"]
+    name, people = result["path"], result["people"]
+    lines = []
     if not people:
-        yield f"{name}: {result['verdict'].upper()} ({result['reason']})"
+        lines.append(f"{name}: {result['verdict'].upper()} ({result['reason']})")
     for person in people:
         who = f", person {person['person']} of {len(people)}" if len(people) > 1 else ""
         warning = f"  [{DEMONSTRATION}]" if result["demonstration"] else ""
         if result.get("turned"):
             warning = f", turned by {result['turned']} degrees{warning}"
-        yield (
+        lines.append(
             f"{name}{who}: {person['verdict'].upper()}, P(fake) {score_text(person['score'])} at "
             f"threshold {score_text(person['threshold'])}, from {faces_text(person)}{warning}"
         )
         if len(person["by"]) + len(person["without"]) > 1:
             for one in person["by"]:
-                yield (
+                lines.append(
                     f"    {one['verdict']}, P(fake) {score_text(one['score'])} at threshold "
                     f"{score_text(one['threshold'])}: {one['checkpoint']}"
                 )
         for path in person["without"]:
-            yield f"    {why_without_score(result, path)}: {path}"
+            lines.append(f"    {why_without_score(result, path)}: {path}")
+    return list(map(printable, lines))
 
 
 def why_without_score(result, checkpoint):
@@ -104,22 +110,28 @@ def write_verdicts(out, results, detectors):
 
     rows = []
     for result in results:
-        path, demonstration = printable(result["path"]), int(result["demonstration"])
+        path, demonstration = csv_text(result["path"]), int(result["demonstration"])
         if not result["people"]:
-            verdict, reason = result["verdict"], result["reason"]
+            verdict, reason = csv_text(result["verdict"]), csv_text(result["reason"])
             rows.append((path, "", "", verdict, "", "", 0, reason, demonstration, 0))
         for person in result["people"]:
             scored = list(person["by"])
             if len(scored) > 1:
                 scored.append(dict(person, checkpoint="mean"))
             for one in scored:
-                row = [path, person["person"], one["checkpoint"], one["verdict"]]
+                row = [path, person["person"], csv_text(one["checkpoint"]), one["verdict"]]
                 row += [repr(one["score"]), repr(one["threshold"]), person["faces"]]
                 rows.append([*row, "", demonstration, result.get("turned", 0)])
             for checkpoint in result.get("needs_video", ()):
-                row = [path, person["person"], checkpoint, "needs a video", "", "", 0]
+                row = [path, person["person"], csv_text(checkpoint), "needs a video", "", "", 0]
                 rows.append([*row, "too few frames", demonstration, result["turned"]])
     write_table(out / "verdicts.csv", COLUMNS, rows)
+
+
+def csv_text(text):
+    """Text that no spreadsheet program takes for a formula; "./" before a path does that."""
+    text = printable(text)
+    return f"./{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def draw_verdict(path, video, people, detectors, extractions):
@@ -166,8 +178,18 @@ def draw_verdict(path, video, people, detectors, extractions):
         color = "#A00000"
     figure.suptitle(title, fontsize=9, color=color)
     with write_whole(path) as part:
-        figure.savefig(part, dpi=200, format="png", metadata={"Software": None})
+        figure.savefig(part, dpi=200, format="png", metadata={"Software": SOFTWARE})
     pyplot().close(figure)
+
+
+def is_picture(path):
+    """Whether a file is a picture that `draw_verdict` has written."""
+    if not path.name.lower().endswith(PICTURE):
+        return False
+    with contextlib.suppress(OSError):
+        with open(path, "rb") as file:
+            return SOFTWARE.encode() in file.read(500)
+    return False
 
 
 def draw_scores(axes, person, who, frames, per_frame, unit):

@@ -461,6 +461,148 @@ def test_errors(runs, videos, tmp_path):
     )
 
 
+# ---------------------------------------------------------------- inputs, outputs and processes
+
+
+@pytest.fixture(scope="module")
+def photo(videos, tmp_path_factory):
+    """A photo with a face, from a test video."""
+    path = tmp_path_factory.mktemp("photo") / "biden.png"
+    ffmpeg("-i", next(iter(videos.values())), "-frames:v", 1, path)
+    return path
+
+
+def test_no_picture_replaces_a_photo(extractor, photo, tmp_path):
+    """Run again, a folder gives the same verdicts: pictures of the first run are not judged."""
+    shutil.copy(photo, tmp_path)
+    check = ("--checkpoint", extractor, "--out")
+    for place, out in ((tmp_path / "biden.png", tmp_path), (tmp_path, tmp_path / "verdicts")):
+        first = run("07_detect.py", place, *check, out)
+        assert (out / "biden.verdict.png").read_bytes().startswith(b"\x89PNG")
+        (out / "biden.verdict.png").rename(out / "BIDEN.VERDICT.PNG")
+        again = run("07_detect.py", tmp_path, *check, out)
+        assert "1 file: 1 " in first and "1 file: 1 " in again
+        assert "left out, as pictures of earlier verdicts: " in again
+        assert (tmp_path / "biden.png").read_bytes() == photo.read_bytes()
+    # A photo of this name is not a picture of 07.
+    shutil.copy(photo, tmp_path / "biden.verdict.png")
+    assert "would replace the input" in run("07_detect.py", tmp_path, *check, tmp_path, fails=True)
+    assert (tmp_path / "biden.verdict.png").read_bytes() == photo.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["index.html", "verdicts.csv", "verdicts.json", "link", "hard"])
+def test_no_table_replaces_an_input(extractor, photo, tmp_path, name):
+    file = tmp_path / name
+    shutil.copy(photo, file)
+    if name == "link":
+        (tmp_path / "verdicts.csv").symlink_to(file)
+    elif name == "hard":
+        os.link(file, tmp_path / "index.html")
+    out = ("--out", tmp_path)
+    for inputs in ((file, "--checkpoint", extractor), (photo, "--checkpoint", file)):
+        if file in inputs[1:]:
+            shutil.copy(extractor, file)
+        before = file.read_bytes()
+        said = run("07_detect.py", *inputs, *out, fails=True)
+        assert f"would replace the input {file}" in said and file.read_bytes() == before
+    shutil.copy(photo, tmp_path / ".part-index.html")
+    hidden = (tmp_path / ".part-index.html", "--checkpoint", extractor)
+    assert "would replace" in run("07_detect.py", *hidden, *out, fails=True)
+    assert (tmp_path / ".part-index.html").read_bytes() == photo.read_bytes()
+
+
+def test_nothing_is_written_among_ready_crops(extractor, photo, tmp_path):
+    (tmp_path / "crops").mkdir()
+    shutil.copy(photo, tmp_path / "crops/0.png")
+    crops = ("07_detect.py", tmp_path, "--ready-crops", "--checkpoint", extractor, "--out")
+    assert "would replace" in run(*crops, tmp_path / "crops", fails=True)
+    assert os.listdir(tmp_path / "crops") == ["0.png"]
+    for _ in range(2):
+        assert "1 video: 1 " in run(*crops, tmp_path / "verdicts")
+    assert os.listdir(tmp_path / "crops") == ["0.png"]
+
+
+def test_a_worker_that_dies_costs_its_video_alone(extractor, photo, videos, tmp_path, monkeypatch):
+    """The file is named, and all others have their verdict."""
+    for name in ("a.mp4", "deadly.mp4", "deadly too.mp4", "z.mp4"):
+        shutil.copy(next(iter(videos.values())), tmp_path / name)
+    shutil.copy(photo, tmp_path)
+    import imageio_ffmpeg
+
+    program = tmp_path / "ffmpeg"
+    program.write_text(
+        '#!/bin/sh\ncase "$*" in *deadly*) kill -9 $PPID;; esac\n'
+        f'exec {imageio_ffmpeg.get_ffmpeg_exe()} "$@"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    check = ("--checkpoint", extractor, "--workers", 2)
+    said = run("07_detect.py", tmp_path, *check, "--out", tmp_path / "v")
+    verdicts = {
+        os.path.basename(v["path"]): (v["verdict"], v.get("reason", ""))
+        for v in json.loads((tmp_path / "v/verdicts.json").read_text())["videos"]
+    }
+    assert [*verdicts] == ["a.mp4", "biden.png", "deadly too.mp4", "deadly.mp4", "z.mp4"]
+    died = ("unreadable", "the process that looked for faces in it died, perhaps out of memory")
+    assert verdicts["deadly.mp4"] == verdicts["deadly too.mp4"] == died
+    assert {verdicts[name][0] for name in ("a.mp4", "biden.png", "z.mp4")} <= {"fake", "real"}
+    assert "deadly.mp4: UNREADABLE (the process that" in said and "5 files: " in said
+    assert len(list(csv.DictReader(open(tmp_path / "v/verdicts.csv")))) == 5
+
+
+def test_what_is_done_is_kept_when_a_run_ends_early(extractor, photo, tmp_path, monkeypatch):
+    shutil.copy(photo, tmp_path / "a.png")
+    shutil.copy(photo, tmp_path / "b.png")
+    judge = detect.judge_video
+
+    def judge_or_stop(video, *args):
+        if video["name"] == "b":
+            raise KeyboardInterrupt
+        return judge(video, *args)
+
+    monkeypatch.setattr(detect, "judge_video", judge_or_stop)
+    argv = ["07", tmp_path, "--checkpoint", extractor, "--out", tmp_path / "v"]
+    monkeypatch.setattr(detect.sys, "argv", list(map(str, argv)))
+    with pytest.raises(KeyboardInterrupt):
+        detect.main()
+    (row,) = csv.DictReader(open(tmp_path / "v/verdicts.csv"))
+    assert row["video"] == str(tmp_path / "a.png")
+    assert [row["name"] for row in read_page(tmp_path / "v/index.html").rows] == ["a.png"]
+
+
+def test_names_cannot_write_to_the_terminal_or_be_formulas(extractor, photo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["=cmd|x!A0.png", "+1.png", "-1.png", "@a.png", "\x1b[2J\x07\x9b31m.png", "\t=1.png"]
+    for name in names:
+        shutil.copy(photo, name)
+    content = checkpoints.load_checkpoint(extractor, "02")
+    content["data"][0]["set"] = "\x1b[31mset\x9b"
+    checkpoints.save_checkpoint("=\x1b.pt", **content)
+    said = run("07_detect.py", ".", "--checkpoint", "=\x1b.pt", "--out", "v\x1b")
+    assert [c for c in said if not c.isprintable() and c != "\n"] == []
+    assert "\\x1b[2J\\x07\\x9b31m.png: " in said and "\\x1b[31mset\\x9b" in said
+    rows = list(csv.DictReader(open("v\x1b/verdicts.csv")))
+    expected = {f"./{name}" for name in names[:4]} | {"\\x1b[2J\\x07\\x9b31m.png", "\\t=1.png"}
+    assert {row["video"] for row in rows} == expected
+    assert {row["checkpoint"] for row in rows} == {"./=\\x1b.pt"}
+
+
+@pytest.mark.parametrize(
+    "record, frames",
+    [
+        (dict(sampling="frames", num_frames=7000), 1000),
+        (dict(sampling="frames", num_frames=10**12, num_frames_real=10**30), 1000),
+        (dict(sampling="clips", num_clips=1_000_000), 1000),
+        (dict(sampling="clips", num_clips=3, clip_length=300), 900),
+        (dict(sampling="clips", num_clips=3, clip_length=600), 600),
+    ],
+)
+def test_a_network_of_all_frames_is_given_a_thousand(record, frames):
+    detector = SimpleNamespace(data=[dict(extraction=record)], frames=1, image_size=64)
+    how = detect.Detector.find_extraction(detector)
+    assert how["count"] * how["length"] == frames
+
+
 # ---------------------------------------------------------------- index.html
 
 
