@@ -70,7 +70,16 @@ from pathlib import Path
 
 import numpy as np
 
-from common import EXTRACTION, Parser, add_system_flags, fail, margin, progress, sigmoid
+from common import (
+    EXTRACTION,
+    Parser,
+    add_system_flags,
+    fail,
+    margin,
+    printable,
+    progress,
+    sigmoid,
+)
 from media import layouts, splits
 from media.detectors import check_mtcnn
 from media.photos import image_files, is_photo
@@ -80,7 +89,6 @@ from reporting.verdict import (
     PICTURE,
     draw_verdict,
     is_picture,
-    printable,
     score_text,
     verdict_lines,
     write_verdicts,

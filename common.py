@@ -53,7 +53,7 @@ RANK = int(os.environ.get("RANK") or 0) if WORLD_SIZE > 1 else 0
 def fail(message):
     """Exit with status 1 and one line on standard error."""
     process = f" (process {RANK} of {WORLD_SIZE})" if RANK else ""
-    raise SystemExit(f"{Path(sys.argv[0]).name}: error: {message}{process}")
+    raise SystemExit(f"{Path(sys.argv[0]).name}: error: {printable(message)}{process}")
 
 
 def printable(text):

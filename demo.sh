@@ -88,4 +88,4 @@ run python 07_detect.py \
 
 echo
 echo "the report: $demo/results/report.html"
-echo "two verdicts: $demo/verdicts/$video.png, $demo/verdicts/${video}_$swapped.png"
+echo "two verdicts: $demo/verdicts/index.html"

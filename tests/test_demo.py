@@ -61,7 +61,7 @@ def check_results(folder, output, video):
     assert "DEMONSTRATION" in (folder / "demo/results/report.html").read_text()
     verdicts = output.split("+ python 07_")[1]
     assert verdicts.count("[DEMONSTRATION") == 2
-    assert (folder / f"demo/verdicts/{video}.png").exists()
+    assert (folder / f"demo/verdicts/{video}.verdict.png").exists()
     # The two answers are computed from the scores that are in the table.
     for name, first, second in (
         ("phone-FaceSwap", "FT-bp-dann", "FT-source-only"),
