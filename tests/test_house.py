@@ -15,7 +15,8 @@ FILES += sorted(str(p.relative_to(ROOT)) for name in FOLDERS for p in (ROOT / na
 # Definitions of flags, which are help texts, are not counted.
 FLAGS = ("parse_args", "add_system_flags")
 LONG_FUNCTIONS = ("main", "train", "adapt")
-WHOLE = 6500
+# The deletions that follow bring it to 4,900.
+WHOLE = 6700
 
 
 def parse(name):
