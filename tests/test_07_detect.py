@@ -575,9 +575,9 @@ def test_names_cannot_write_to_the_terminal_or_be_formulas(extractor, photo, tmp
     names = ["=cmd|x!A0.png", "+1.png", "-1.png", "@a.png", "\x1b[2J\x07\x9b31m.png", "\t=1.png"]
     for name in names:
         shutil.copy(photo, name)
-    content = load_checkpoint(extractor, "02")
+    content = training_run.load_checkpoint(extractor, "02")
     content["data"][0]["set"] = "\x1b[31mset\x9b"
-    save_checkpoint("=\x1b.pt", **content)
+    training_run.save_checkpoint("=\x1b.pt", **content)
     said = run("07_detect.py", ".", "--checkpoint", "=\x1b.pt", "--out", "v\x1b")
     assert [c for c in said if not c.isprintable() and c != "\n"] == []
     assert "\\x1b[2J\\x07\\x9b31m.png: " in said and "\\x1b[31mset\\x9b" in said
