@@ -10,7 +10,7 @@
         --repetitions 1 1 1 1 --image-size 64 --batch 8 --epochs 5 --out runs/small
 
 The last takes minutes on a CPU. `--model MesoInception4` trains a baseline. For transfer after
-merge, give the merged model as --checkpoint; docs/stages.md has the grid search. `--init
+merge, give the merged model as --checkpoint; recipes/grid_search.py is the grid search. `--init
 weights.hdf5` starts from the authors' published weights; with --epochs 0 they are scored as they
 are. The script writes to OUT:
 
@@ -19,7 +19,6 @@ are. The script writes to OUT:
     last.pt, log.csv, args.json        as in stage 02
     cam_NAME.png   with --cam N: activation maps of N videos of each --test (Figure 8), of at most
                    five frames; exact for CLRNet and Xception, gradient-weighted for the others
-    search.csv     with --strategy search, and a folder for each training
 
 SCORES/NAME.csv holds P(fake) of each sample of the test split of each --test. With --save-features,
 DIR/NAME/features.npy and index.csv hold one feature vector per sample, which stage 04 reads.
@@ -54,11 +53,9 @@ baselines are in networks/baselines.py):
                         features and maps in float32 (TF32 on such a GPU)
     augmentation        all networks (code: single-frame ones without) -> all; --no-augment, which
                         the recipes use for ShallowNet, Xception and MesoInception4
-    grid search         best on the open-domain test set -> best on --validation, a set of its own
 """
 
 import argparse
-import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -84,7 +81,6 @@ from networks.extractor import load_weights
 from networks.keras_weights import load_keras_weights, read_keras_weights
 from reporting.maps import draw_maps
 from reporting.metrics import auc, percent, validate
-from running import grid_search
 from running.devices import (
     autocast,
     capture_graph,
@@ -94,9 +90,9 @@ from running.devices import (
     place,
 )
 from running.folder import describe_data, flags_of, folder_names, start_run
-from running.loading import Faces, as_clips, load_batches, predict, read_clips
+from running.loading import Faces, as_clips, predict, read_clips
 from running.processes import run_script
-from running.run import Run, load_checkpoint, load_state, rebuild
+from running.run import Run, load_checkpoint, load_state
 
 # Not compared when a run is resumed; kwargs only repeats flags that are compared.
 RUNTIME_FLAGS = ("out", "workers", "device", "cuda_graph", "save_every", "test", "test_split")
@@ -265,8 +261,8 @@ def load_initial_weights(model, args, origin):
         load_weights(model.cnn, model.arch, args.weights)
 
 
-def train(args):
-    """Train a network by single, merge or transfer learning, or resume it, and score args.test."""
+def main():
+    args = parse_args()
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
     if args.cuda_graph and (device.type != "cuda" or WORLD_SIZE > 1):
@@ -393,15 +389,6 @@ def score_sets(model, sets, args, device):
             draw_maps(path, name, clips, logits, faces, maps, args.cam, args.seed, device)
 
 
-def score_checkpoint(path, args):
-    """Score args.test with a checkpoint of this stage."""
-    content, device = load_checkpoint(path, "05"), choose_device(args.device)
-    model = rebuild(NETWORKS[args.model], content, path)
-    frames = content["kwargs"]["frames"]
-    clips = {n: read_clips(f, "test", frames) for n, f in folder_names(args.test).items()}
-    score_sets(model.to(device), clips, args, device)
-
-
 def save_features(model, folder, out, args, device):
     """Write OUT/features.npy (N, D) and index.csv, one row per sample, as stage 03 does."""
     checkpoint = args.out / "model.pt"
@@ -427,16 +414,23 @@ def save_features(model, folder, out, args, device):
 # ---------------------------------------------------------------- the script
 
 
+def strategy_name(name):
+    """The value of --strategy. Exits for the one that release 2.0 had."""
+    if name == "search":
+        fail("--strategy search is now recipes/grid_search.py, with the same flags")
+    return name
+
+
 def parse_args():
-    usage = "%(prog)s --strategy {single,merge,transfer,search} --out DIR [options]"
+    usage = "%(prog)s --strategy {single,merge,transfer} --out DIR [options]"
     parser = Parser(__doc__, usage)
     add = parser.add_argument_group("data (folders of stage 01 with --sampling clips)").add_argument
     text = (
         "single: train on one set (4.2.1); merge: on several together (4.2.2); transfer: adapt a "
-        "checkpoint with a few videos of each target (4.2.3); search: Algorithm 1"
+        "checkpoint with a few videos of each target (4.2.3)"
     )
-    choices = ("single", "merge", "transfer", "search")
-    add("--strategy", choices=choices, required=True, help=text)
+    choices = ("single", "merge", "transfer")
+    add("--strategy", type=strategy_name, choices=choices, required=True, help=text)
     text = (
         "sets to train on; transfer: sets of which a few videos are added to those of the targets "
         "(default none, as in the paper; the authors' code adds the source)"
@@ -450,14 +444,10 @@ def parse_args():
     add("--target", type=Path, nargs="+", default=[], metavar="DIR", help=text)
     text = "transfer: number of real, and of fake, videos of each set (default 10)"
     add("--few-shot", type=int, default=10, metavar="N", help=text)
-    text = "search: sets of facial reenactment, e.g. F2F NT"
-    add("--reenactment", type=Path, nargs="+", default=[], metavar="DIR", help=text)
-    text = "search: sets of identity swap, e.g. DF FS DFD"
-    add("--swap", type=Path, nargs="+", default=[], metavar="DIR", help=text)
-    text = "search: the set to choose on (its val split, or all of it), never one to test on"
-    add("--validation", type=Path, metavar="DIR", help=text)
-    text = "sets whose test split is scored"
+    text = "sets to score"
     add("--test", type=Path, nargs="+", default=[], metavar="DIR", help=text)
+    text = "split of --test that is scored (default test)"
+    add("--test-split", choices=("test", "val"), default="test", help=text)
     text = "folder of the run, e.g. runs/clrnet/FS"
     add("--out", type=Path, required=True, metavar="DIR", help=text)
     text = "folder for the scores, e.g. scores/CLRNet-FS"
@@ -510,7 +500,8 @@ def parse_args():
     args = parser.parse_args()
 
     strategy = args.strategy
-    if strategy == "transfer" and not ((args.checkpoint or args.init) and args.target):
+    is_whole = (args.checkpoint or args.init) and (args.target or args.epochs == 0)
+    if strategy == "transfer" and not is_whole:
         fail("--strategy transfer needs --checkpoint of a source (or --init) and --target")
     if strategy in ("single", "merge") and (args.checkpoint or args.target):
         fail(f"--strategy {strategy} takes --source, no --checkpoint and no --target")
@@ -519,15 +510,6 @@ def parse_args():
     needed = {"single": 1, "merge": 2}.get(strategy, 0)
     if len(args.source) < needed and args.epochs != 0:
         fail(f"--strategy {strategy} needs {('one', 'two or more')[needed - 1]} --source")
-    if strategy == "search":
-        is_whole = args.reenactment and args.swap and args.validation
-        if not is_whole or args.source or args.target or args.checkpoint:
-            fail(
-                "--strategy search takes --reenactment, --swap and --validation, no --source, "
-                "--target or --checkpoint"
-            )
-    elif args.reenactment or args.swap or args.validation:
-        fail("--reenactment, --swap and --validation are for --strategy search")
     if bool(args.test) != bool(args.scores):
         fail("--test and --scores go together: the sets to score, and the folder for the scores")
     if args.checkpoint:
@@ -546,9 +528,7 @@ def parse_args():
         fail("--weights is for CNN+LSTM, DBiRNN and Xception")
     defaults = NETWORKS[args.model].defaults
     for name in ("epochs", "batch", "lr", "l2", "image_size"):
-        # A search has trainings of both kinds, each with its own epochs and batch.
-        is_both = strategy == "search" and name in ("epochs", "batch")
-        if getattr(args, name) is None and not is_both:
+        if getattr(args, name) is None:
             value = defaults[name]
             value = value[strategy != "single"] if isinstance(value, tuple) else value
             setattr(args, name, value)
@@ -561,42 +541,11 @@ def parse_args():
     numbers += [args.cam, args.filters, *(args.repetitions or ())]
     if any(n is not None and n < 1 for n in numbers):
         fail("numbers of samples, pixels, videos, steps, filters and blocks must be 1 or more")
-    if (args.epochs or 0) < 0 or args.workers < 0 or args.l2 < 0:
+    if args.epochs < 0 or args.workers < 0 or args.l2 < 0:
         fail("--epochs, --workers and --l2 must be 0 or more")
     if not 0 <= args.freeze < 1 or not 0 <= args.brightness[0] <= args.brightness[1]:
         fail("--freeze must be from 0 to below 1, --brightness 0 or more and rising")
-    args.test_split = "test"
     return args
-
-
-def time_step(args, items):
-    """Seconds per sample of a training step, and bytes of the network, for an estimate."""
-    device = choose_device(args.device)
-    model = place(build(args.model, args.kwargs), device).train()
-    optimizer = make_optimizer(model, 0.0, args.l2)
-    batch = min(args.batch, len(items))
-    (images,) = load_batches(Faces(items[:batch], model.image_size), [list(range(batch))], 0)
-    for _ in range(2):  # the first one warms up
-        start = time.perf_counter()
-        clips = as_clips(images.to(device))
-        if not args.no_augment:
-            clips = augment(clips, torch.rand(batch, 5, device=device), args.brightness)
-        with autocast(device, args.precision):
-            logits = model(clips)
-        logits.sum().backward()
-        optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds = (time.perf_counter() - start) / batch
-    return seconds, sum(v.numel() * v.element_size() for v in model.state_dict().values())
-
-
-def main():
-    args = parse_args()
-    if args.strategy == "search":
-        grid_search.search(args, train, read_training_data, time_step, score_checkpoint)
-    else:
-        train(args)
 
 
 if __name__ == "__main__":

@@ -102,13 +102,17 @@ faces_of() {   # faces_of MODEL NAME...: the sets' folders for a model, one per 
 }
 
 train() {   # train MODEL NAME FLAGS...: one training per seed; its output is also in OUT/logs
-    local model=$1 name=$2 seed at
-    shift 2
+    train_by 05_train_clrnet.py "$@"
+}
+
+train_by() {   # train_by PROGRAM MODEL NAME FLAGS...
+    local program=$1 model=$2 name=$3 seed at
+    shift 3
     mkdir -p "$OUT/logs"
     for seed in $SEEDS; do
         at=$(at $seed)
         # A transfer starts from the source with the same seed.
-        run python 05_train_clrnet.py "${@//@SEED/$at}" $(training_of "$model") \
+        run python "$program" "${@//@SEED/$at}" $(training_of "$model") \
             $(augment_of "$model") --seed $seed --out "$RUNS/$model-$name$at" \
             --scores "$SCORES/$model-$name$at" | tee -a "$OUT/logs/$model-$name$at.txt"
     done
@@ -144,7 +148,7 @@ search() {   # search MODEL: Algorithm 1, chosen on one half of DFW and tested o
     mapfile -t reenactment < <(faces_of "$model" F2F NT)
     mapfile -t swap < <(faces_of "$model" $SEARCH_SWAP)
     half=$(faces_of "$model" halves/DFW)
-    train "$model" search --model "$model" --strategy search \
+    train_by recipes/grid_search.py "$model" search --model "$model" \
         --reenactment "${reenactment[@]}" --swap "${swap[@]}" $FEW_SHOT $(size_of "$model") \
         --validation "$half" --test "$half"
 }

@@ -7,9 +7,8 @@
 #   SMALL=1 recipes/clrnet_table6.sh
 #
 # The sets of Table 4; the trainings of clrnet_table5.sh and another transfer, from NT. The search
-# is 98 trainings per model: 6 sources, 21 merges and 71 transfers. Before it starts, 05 says how
-# long they take and how much disk: for CLRNet 36 GB, and 113,000 hours on 2 CPU cores, so it needs
-# many GPUs. SEARCH=0 leaves it out.
+# is 98 trainings per model: 6 sources, 21 merges and 71 transfers. For CLRNet they take 36 GB of
+# disk, and 113,000 hours on 2 CPU cores, so they need many GPUs. SEARCH=0 leaves it out.
 #
 # Unlike the paper: the search's best is chosen on one half of DFW, and the whole table is measured
 # on the other half; the paper chooses on all of what it then reports. With SEARCH=0 the table is

@@ -898,8 +898,6 @@ def test_errors(small, single, extractor, tmp_path):
             ("--strategy", "single", "--source", clips, "--weights", "imagenet"),
             "--weights is for CNN+LSTM",
         ),
-        (("--strategy", "single", "--source", clips, "--swap", clips), "for --strategy search"),
-        (("--strategy", "search", "--source", clips), "takes --reenactment"),
         (("--strategy", "single", "--source", clips, "--test", clips), "go together"),
     ):
         assert says in run("05_train_clrnet.py", *flags, *out, fails=True)

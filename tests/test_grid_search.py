@@ -2,63 +2,61 @@
 trainings, kill and resume.
 """
 
-import argparse
 import csv
+import shutil
+from importlib import import_module
 
 import pytest
+import torch
 from conftest import SMALL_CLRNET, assert_same_tree, run, run_and_kill
 from hypothesis import given
 from hypothesis import strategies as st
 
-from running import grid_search
+grid_search = import_module("recipes.grid_search")
 
 
 def plan(tmp_path):
     """The trainings of the paper's five sets, without the sets themselves."""
-    names = dict(reenactment=("F2F", "NT"), swap=("DF", "FS", "DFD"))
-    groups = {group: [tmp_path / name for name in of] for group, of in names.items()}
-    folders = {folder.name: folder for folder in sum(groups.values(), [])}
-    args = argparse.Namespace(
-        **groups, validation=tmp_path / "DFW", out=tmp_path, model="CLRNet", epochs=None, batch=None
-    )
-    return grid_search.plan_trainings(args, folders)
+    groups = ({name: tmp_path / name for name in of} for of in (("F2F", "NT"), ("DF", "FS", "DFD")))
+    return grid_search.plan_trainings(*groups, tmp_path)
+
+
+def names_after(flag, flags):
+    """The names of the folders that follow a flag of 05."""
+    return [folder.name for folder in flags[flags.index(flag) + 1 :]]
 
 
 def test_all_pairs_of_the_paper(tmp_path):
     """21 pairs; of each the merge, a transfer from each set to the others, one from i to j."""
-    jobs, of_pair = plan(tmp_path)
+    trainings, of_pair = plan(tmp_path)
     pairs = list(of_pair)
     assert len(pairs) == 21 and pairs[0] == (("F2F",), ("DF",))
     assert pairs[-1] == (("F2F", "NT"), ("DF", "FS", "DFD"))
     for (i, j), names in of_pair.items():
         merge, *transfers = names
-        assert jobs[merge].strategy == "merge"
-        assert {folder.name for folder in jobs[merge].source} == {*i, *j}
+        assert trainings[merge][:3] == ["--strategy", "merge", "--source"]
+        assert set(names_after("--source", trainings[merge])) == {*i, *j}
         assert len(transfers) == len(i) + len(j) + (len(i) > 1)
         for name in transfers:
-            assert jobs[name].strategy == "transfer"
-            source = jobs[str(jobs[name].checkpoint.parent.relative_to(tmp_path))]
-            sets = [folder.name for folder in (*source.source, *jobs[name].target)]
+            flags = trainings[name]
+            assert flags[:3] == ["--strategy", "transfer", "--checkpoint"]
+            source = str(flags[3].parent.relative_to(tmp_path))
+            sets = [*names_after("--source", trainings[source]), *names_after("--target", flags)]
             assert sorted(sets) == sorted((*i, *j)), "each set is source or target"
-            assert list(jobs).index(name) > list(jobs).index(f"source/{source.out.name}")
-    sources = [name for name in jobs if name.startswith("source")]
+            assert list(trainings).index(name) > list(trainings).index(source)
+    sources = [name for name in trainings if name.startswith("source")]
     assert sorted(sources) == [f"source/{n}" for n in ("DF", "DFD", "F2F", "F2F+NT", "FS", "NT")]
-    assert len(jobs) == len(sources) + 21 + 71
+    assert len(trainings) == len(sources) + 21 + 71
 
 
 def test_the_papers_own_combinations_are_searched(tmp_path):
     """NT -> {DF, FS, DFD, F2F} of Table 6, and FS -> {DF, NT} and FS u DF u NT of 4.3.3."""
-    jobs, _ = plan(tmp_path)
+    trainings, _ = plan(tmp_path)
     for source, targets in (("NT", {"DF", "FS", "DFD", "F2F"}), ("FS", {"DF", "NT"})):
-        (job,) = [
-            job
-            for job in jobs.values()
-            if job.strategy == "transfer"
-            and job.checkpoint == tmp_path / f"source/{source}/model.pt"
-            and {folder.name for folder in job.target} == targets
-        ]
-        assert job.epochs == 150
-    assert "merge/NT+DF+FS" in jobs
+        checkpoint = tmp_path / f"source/{source}/model.pt"
+        of_source = [flags for flags in trainings.values() if checkpoint in flags]
+        assert [set(names_after("--target", f)) for f in of_source].count(targets) == 1
+    assert "merge/NT+DF+FS" in trainings
 
 
 def test_what_is_kept_and_what_is_best():
@@ -102,44 +100,23 @@ def test_the_best_is_best(measured):
 
 @pytest.fixture(scope="module")
 def sets(small, tmp_path_factory):
-    """Folders F2F and NT, DF, and DFW with val and test, all of six people, two clips a video."""
+    """Folders F2F, NT and DF, and DFW with val and test, all of six people, two clips a video."""
     folder = tmp_path_factory.mktemp("sets")
-    for name, method in (("F2F", "Face2Face"), ("NT", "NeuralTextures"), ("DF", "Deepfakes")):
-        run(
-            "01_extract_faces.py",
-            "--layout",
-            "ffpp",
-            "--videos",
-            small / "videos/studio",
-            "--method",
-            method,
-            "--sampling",
-            "clips",
-            "--num-clips",
-            1,
-            "--size",
-            48,
-            "--out",
-            folder / name,
-        )
-    run(
-        "01_extract_faces.py",
-        "--layout",
-        "ffpp",
-        "--videos",
-        small / "videos/phone",
-        "--method",
-        "FaceSwap",
-        "--sampling",
-        "clips",
-        "--num-clips",
-        1,
-        "--size",
-        48,
-        "--out",
-        folder / "DFW",
-    )
+    for name, source in (
+        ("F2F", "clips"),
+        ("NT", "clips-FS"),
+        ("DF", "clips"),
+        ("DFW", "clips-FS"),
+    ):
+        shutil.copytree(small / "faces" / source, folder / name)
     return folder
+
+
+def search(sets, reenactment, *flags, **more):
+    """Run the search with --swap DF; `reenactment`: names of sets."""
+    groups = ("--reenactment", *(sets / name for name in reenactment), "--swap", sets / "DF")
+    flags = ("recipes/grid_search.py", *groups, *flags, "--epochs", 1, *SMALL_CLRNET)
+    return run(*flags, **more) if "ready" not in more else run_and_kill(more["ready"], *flags)
 
 
 @pytest.mark.slow
@@ -147,29 +124,12 @@ def test_search(sets, tmp_path):
     """3 pairs, 15 trainings; killed in the middle and run again, all files are those of an
     undisturbed run; a third run trains nothing.
     """
-    args = (
-        "--strategy",
-        "search",
-        "--reenactment",
-        sets / "F2F",
-        sets / "NT",
-        "--swap",
-        sets / "DF",
-        "--validation",
-        sets / "DFW",
-        "--test",
-        sets / "DFW",
-        "--few-shot",
-        1,
-        "--epochs",
-        1,
-        *SMALL_CLRNET,
-    )
     whole, part = tmp_path / "whole", tmp_path / "part"
-    output = run("05_train_clrnet.py", *args, "--out", whole, "--scores", tmp_path / "s1")
+    flags = (sets, ("F2F", "NT"), "--few-shot", 1, "--validation", sets / "DFW")
+    flags += ("--test", sets / "DFW")
+    output = search(*flags, "--out", whole, "--scores", tmp_path / "s1")
     assert "3 pairs, 15 trainings (4 sources, 3 merge, 8 transfer), 0 done already" in output
-    assert "split val" in output and "training samples in all; one takes" in output
-    assert "GB of checkpoints in the end" in output
+    assert "split val" in output
     rows = list(csv.DictReader(open(whole / "search.csv")))
     assert [(r["reenactment"], r["training"]) for r in rows] == [
         ("F2F", "merge/F2F+DF"),
@@ -189,16 +149,15 @@ def test_search(sets, tmp_path):
     (best,) = [r for r in rows if r["best"] == "1"]
     highest = max(float(r["accuracy"]) for r in rows)
     assert best["kept"] == "1" and float(best["accuracy"]) == highest
-    chosen = (whole / best["training"] / "model.pt").read_bytes()
-    assert chosen == (whole / "model.pt").read_bytes()
+    files = (whole / best["training"] / "model.pt", whole / "best/model.pt")
+    winner, copied = (torch.load(file, weights_only=True)["model"] for file in files)
+    assert all(torch.equal(winner[name], copied[name]) for name in winner)
     for r in rows:  # the CSV says what the score files say
         assert r["strategy"] == r["training"].split("/")[0]
         scores = list(csv.DictReader(open(whole / r["training"] / "scores/DFW.csv")))
-        assert float(r["accuracy"]) == pytest.approx(
-            sum((float(s["score"]) >= 0.5) == (s["label"] == "1") for s in scores) / len(scores),
-            abs=1e-5,
-        )
-        assert len(scores) == 4
+        right = sum((float(s["score"]) >= 0.5) == (s["label"] == "1") for s in scores)
+        assert float(r["accuracy"]) == pytest.approx(right / len(scores), abs=1e-5)
+        assert len(scores) == 4 * 2
     # All sources and merges keep their checkpoint, and of the transfers only the best.
     transfers = [r for r in rows if r["strategy"] == "transfer"]
     best_transfer = max(transfers, key=lambda r: (float(r["accuracy"]), -int(r["sets"])))
@@ -208,20 +167,12 @@ def test_search(sets, tmp_path):
         *(r["training"] for r in rows if r["strategy"] == "merge"),
         *(f"source/{name}" for name in ("F2F", "NT", "F2F+NT", "DF")),
     }
-    assert list(whole.rglob("last.pt")) == []
-    assert len(list(csv.DictReader(open(tmp_path / "s1/DFW.csv")))) == 4
+    assert list(whole.glob("*/*/last.pt")) == []
+    assert len(list(csv.DictReader(open(tmp_path / "s1/DFW.csv")))) == 4 * 2
 
-    run_and_kill(
-        (part / "merge/NT+DF/model.pt").exists,
-        "05_train_clrnet.py",
-        *args,
-        "--out",
-        part,
-        "--scores",
-        tmp_path / "s2",
-    )
-    output = run("05_train_clrnet.py", *args, "--out", part, "--scores", tmp_path / "s2")
-    assert "0 done already" not in output
+    outputs = ("--out", part, "--scores", tmp_path / "s2")
+    search(*flags, *outputs, ready=(part / "merge/NT+DF/model.pt").exists)
+    assert "0 done already" not in search(*flags, *outputs)
     # args.json of a transfer names the checkpoint by its path, and its checkpoints hold it
     for name in (
         "search.csv",
@@ -234,43 +185,19 @@ def test_search(sets, tmp_path):
         path.relative_to(whole) for path in whole.rglob("*.pt")
     }
     assert_same_tree(tmp_path / "s1", tmp_path / "s2")
-    assert "15 done already" in run(
-        "05_train_clrnet.py", *args, "--out", part, "--scores", tmp_path / "s2"
-    )
+    assert "15 done already" in search(*flags, *outputs)
 
 
 def test_search_errors(sets, copy, tmp_path):
     whole = copy(sets / "DFW")
-    lines = (
-        (whole / "index.csv")
-        .read_text()
-        .replace(",train,", ",,")
-        .replace(",val,", ",,")
-        .replace(",test,", ",,")
-    )
-    (whole / "index.csv").write_text(lines)
-    args = (
-        "--strategy",
-        "search",
-        "--reenactment",
-        sets / "F2F",
-        "--swap",
-        sets / "DF",
-        "--epochs",
-        1,
-        *SMALL_CLRNET,
-        "--out",
-        tmp_path / "r",
-    )
-    assert "cannot both choose the best and test it" in run(
-        "05_train_clrnet.py",
-        *args,
-        "--validation",
-        whole,
-        "--test",
-        whole,
-        "--scores",
-        tmp_path / "s",
-        fails=True,
-    )
-    assert "same name" in run("05_train_clrnet.py", *args, "--validation", sets / "DF", fails=True)
+    text = (whole / "index.csv").read_text()
+    for split in ("train", "val", "test"):
+        text = text.replace(f",{split},", ",,")
+    (whole / "index.csv").write_text(text)
+    flags = ("--out", tmp_path / "r", "--validation")
+    more = (whole, "--test", whole, "--scores", tmp_path / "s")
+    output = search(sets, ("F2F",), *flags, *more, fails=True)
+    assert "cannot both choose the best and test it" in output
+    assert "same name" in search(sets, ("F2F",), *flags, sets / "DF", fails=True)
+    old = ("--strategy", "search", "--reenactment", sets / "F2F", "--swap", sets / "DF")
+    assert "recipes/grid_search.py" in run("05_train_clrnet.py", *old, fails=True)
