@@ -71,6 +71,8 @@ from common import (
     Parser,
     add_system_flags,
     fail,
+    no_formula,
+    printable,
     progress,
     read_index,
     read_scores,
@@ -79,7 +81,7 @@ from common import (
 )
 from reporting import charts, papers
 from reporting.embedding import draw_embedding, read_embeddings
-from reporting.metrics import LEVELS, METRICS, evaluate, pool_repeats, roc
+from reporting.metrics import LEVELS, METRICS, evaluate, percent, pool_repeats, roc
 from reporting.pages import versions, write_report
 from reporting.tables import paper_table, print_and_write, print_auc_and_eer, table_2, write_tables
 from running.folder import folder_names, read_flags
@@ -155,22 +157,36 @@ def count_faces(name, folder):
         with_faces=with_faces,
         real=int((index["label"] == 0).sum()),
         fake=int((index["label"] == 1).sum()),
-        reasons=Counter(re.sub(r"[0-9]+", "N", reason) for reason in reasons),
+        reasons=Counter(re.sub(r"[0-9]+", "N", printable(reason)) for reason in reasons),
     )
 
 
-def read_runs(folder):
-    """{run: {column: array}} of every log.csv below a folder, for the learning curves."""
+def find_runs(folder):
+    """{name: folder} of the runs of 02, 04 and 05 below a folder: those with log.csv and args.json.
+
+    A log.csv of another program is left out, and named.
+    """
     runs = {}
     for path in sorted(folder.rglob("log.csv")):
+        if read_flags(path.parent):
+            runs[printable(path.parent.relative_to(folder))] = path.parent
+        else:
+            print(f"{printable(path)} is left out: beside it is no args.json of stage 02, 04 or 05")
+    return runs
+
+
+def read_runs(runs):
+    """{run: {column: array}} of the log.csv of each run, for the learning curves."""
+    logs = {}
+    for name, folder in runs.items():
+        path = folder / "log.csv"
         columns = list(read_table(path, ("epoch",)))
-        drawn = [name for name in columns if name.endswith(DRAWN)]
-        kinds = {name: (float, "nan") for name in ("epoch", *drawn)}
+        drawn = [column for column in columns if column.endswith(DRAWN)]
+        kinds = {column: (float, "nan") for column in ("epoch", *drawn)}
         log = read_table(path, ("epoch",), kinds)
         if len(log["epoch"]):
-            name = str(path.parent.relative_to(folder))
-            runs[name] = {column: log[column] for column in columns if column in kinds}
-    return runs
+            logs[name] = {column: log[column] for column in columns if column in kinds}
+    return logs
 
 
 def compressions(sets):
@@ -187,11 +203,16 @@ def compressions(sets):
     return found
 
 
-def measure_file(path, resamples, seed):
-    """What tables and figures need of one score file: its metrics, ROC curve and histograms."""
+def measure_file(path, labeled, resamples, seed):
+    """What tables and figures need of one score file: its metrics, ROC curve and histograms.
+
+    labeled: of `contradictions`, for the file's data set; the file's videos are added.
+    """
     videos, labels, scores, ranks = read_scores(path)
     if not len(labels):
         fail(f"{path} has no rows: delete it, or write it again")
+    for video, label in zip(videos, labels.tolist()):
+        labeled[label].setdefault(video, printable(path.parent.name))
     of_class = [scores[labels == label] for label in (0, 1)]
     return dict(
         metrics=evaluate(videos, labels, scores, ranks, resamples, seed),
@@ -199,6 +220,57 @@ def measure_file(path, resamples, seed):
         histograms=[np.histogram(part, BINS, (0, 1))[0] for part in of_class],
         means=[part.mean() if len(part) else np.nan for part in of_class],
     )
+
+
+def find_score_files(folder):
+    """{(detector, data set): path} of FOLDER/DETECTOR/NAME.csv, in order; .CSV is as good."""
+    files = {}
+    for path in sorted(folder.glob("*/*")):
+        if path.suffix.lower() != ".csv" or path.name.startswith("."):
+            continue
+        key = printable(path.parent.name), printable(path.stem)
+        if key in files:
+            fail(f"{files[key]} and {path} are both the scores of {' on '.join(key)}: delete one")
+        files[key] = path
+    if not files:
+        fail(f"no score files in {folder}: it should contain DETECTOR/NAME.csv")
+    return files
+
+
+def contradictions(labeled):
+    """Warnings of videos that are real in one score file of a data set and fake in another.
+
+    labeled: {data set: ({video: a detector in whose file it is real}, the same of fakes)}.
+    """
+    for name, (real, fake) in labeled.items():
+        videos = sorted(real.keys() & fake.keys())
+        if videos:
+            video = videos[0]
+            yield (
+                f"{name}: {len(videos)} videos are real in one score file and fake in another, "
+                f"such as {printable(video)} (real in {real[video]}, fake in {fake[video]}). "
+                "Either the labels of one file are turned round (0 is real, 1 is fake), or the "
+                "name stands for different videos."
+            )
+
+
+def below_chance(results):
+    """Warnings of score files whose AUC is below 50 % by its whole interval.
+
+    Of fewer than five videos of a class, chance alone can put all into the wrong order.
+    """
+    worse = []
+    for (detector, name, level), result in results.items():
+        value, _, high = result["auc"]
+        of_videos = results[detector, name, "video"]
+        if level == "image" and high < 0.5 and min(of_videos["real"], of_videos["fake"]) >= 5:
+            worse.append(f"{detector} on {name} ({percent(value)}, at most {percent(high)})")
+    if worse:
+        yield (
+            f"The AUC is below 50 %, by its 95 % interval, of {'; '.join(worse)}. Likely causes: "
+            "the scores are P(real) instead of P(fake), or the labels are turned round (0 is real, "
+            "1 is fake). It can also be so: a detector may be wrong about fakes unknown to it."
+        )
 
 
 def write_results(path, results):
@@ -210,7 +282,7 @@ def write_results(path, results):
     for key, result in results.items():
         counts = [result[name] for name in ("rows", "real", "fake")]
         values = [f"{value:.6f}" for name in METRICS for value in result[name]]
-        rows.append([*key, *counts, *values])
+        rows.append([*map(no_formula, key), *counts, *values])
     try:
         write_table(path, header, rows)
     except OSError as error:
@@ -260,7 +332,7 @@ def draw_figures(out, files, results, pooled, sets, runs, embeddings):
 
 def main():
     args = parse_args()
-    folders = folder_names(args.faces)
+    folders = {printable(name): folder for name, folder in folder_names(args.faces).items()}
     paper_tables = []
     if args.faces:
         title, rows = table_2(folders)
@@ -269,18 +341,18 @@ def main():
             paper_tables.append((title, rows))
     if not args.scores:
         return
-    paths = sorted(path for path in args.scores.glob("*/*.csv") if not path.name.startswith("."))
-    if not paths:
-        fail(f"no score files in {args.scores}: it should contain DETECTOR/NAME.csv")
-    runs = read_runs(args.runs) if args.runs else {}
-    embeddings = read_embeddings(sorted(args.runs.rglob("embedding.csv"))) if args.runs else {}
+    paths = find_score_files(args.scores)
+    runs = find_runs(args.runs) if args.runs else {}
+    logs = read_runs(runs)
+    pictured = [folder / "embedding.csv" for folder in runs.values()]
+    embeddings = read_embeddings([path for path in pictured if path.exists()])
     faces = [count_faces(name, folder) for name, folder in folders.items()]
 
     print(f"{len(paths)} score files, {args.resamples} resamples each", flush=True)
-    files, results = {}, {}
-    for path in progress(paths, unit="file"):
-        detector, name = path.parent.name, path.stem
-        file = files[detector, name] = measure_file(path, args.resamples, args.seed)
+    files, results, labeled = {}, {}, {}
+    for (detector, name), path in progress(paths.items(), unit="file"):
+        labels = labeled.setdefault(name, ({}, {}))
+        file = files[detector, name] = measure_file(path, labels, args.resamples, args.seed)
         for level, result in file["metrics"].items():
             results[detector, name, level] = result
     sets = sorted({name for _, name in files})
@@ -291,9 +363,10 @@ def main():
     for name in sorted(repeated & trained):
         print(f"{name} is in results.csv; tables and bars have the repeated trainings {name}@SEED")
 
+    warnings = [*contradictions(labeled), *below_chance(results)]
     write_results(args.out / "results.csv", results)
-    write_tables(args.out / "tables.md", pooled, detectors, sets)
-    svgs = draw_figures(args.out, files, results, pooled, sets, runs, embeddings)
+    write_tables(args.out / "tables.md", pooled, detectors, sets, warnings)
+    svgs = draw_figures(args.out, files, results, pooled, sets, logs, embeddings)
     print_auc_and_eer(pooled, detectors, sets)
     for table in papers.TABLES:
         rows = paper_table(pooled, table)
@@ -302,18 +375,22 @@ def main():
             paper_tables.append((table["title"], rows))
 
     flags = {name: read_flags(folder) for name, folder in folders.items()}
-    flags |= {f"run {name}": read_flags(args.runs / name) for name in runs}
+    flags |= {f"run {name}": read_flags(folder) for name, folder in runs.items()}
     settings = {
-        "This report": f"{len(paths)} score files of {args.scores}, {args.resamples} resamples, "
-        f"seed {args.seed}",
+        "This report": f"{len(paths)} score files of {printable(args.scores)}, {args.resamples} "
+        f"resamples, seed {args.seed}",
         "Versions": versions(),
     }
     for name, of_folder in flags.items():
         if of_folder:
-            settings[name] = "\n".join(f"{key}: {value}" for key, value in of_folder.items())
+            lines = [printable(f"{key}: {value}") for key, value in of_folder.items()]
+            settings[name] = "\n".join(lines)
     demonstration = any(of_folder.get("generated") for of_folder in flags.values())
     path = args.out / "report.html"
-    write_report(path, pooled, detectors, sets, svgs, faces, paper_tables, settings, demonstration)
+    about = (faces, paper_tables, settings, demonstration, warnings)
+    write_report(path, pooled, detectors, sets, svgs, *about)
+    for warning in warnings:
+        print(f"\nWARNING: {warning}")
     print(
         f"\nreport: {path}; all metrics with intervals: {args.out / 'tables.md'}, "
         f"{args.out / 'results.csv'}; figures: {args.out}/*.png, *.pdf"

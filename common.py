@@ -61,6 +61,12 @@ def printable(text):
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
+def no_formula(text):
+    """Printable text that a spreadsheet does not take for a formula: a quote precedes = + - @."""
+    text = printable(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
 def progress(iterable=None, **options):
     """A tqdm progress bar on a terminal; nothing in a log file."""
     from tqdm import tqdm

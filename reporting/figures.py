@@ -5,8 +5,11 @@ are those of Okabe and Ito, which color-blind readers can tell apart; in black a
 styles and markers tell them apart.
 """
 
+import contextlib
 import io
 import re
+import warnings
+from functools import cache
 
 import numpy as np
 
@@ -45,15 +48,65 @@ SETTINGS = {
 }
 
 
+# Fonts with Chinese, Japanese and Korean characters, which matplotlib's own font lacks; the first
+# that is installed is used for them.
+CJK_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "SimHei",
+    "PingFang SC",
+    "Arial Unicode MS",
+)
+
+
 def pyplot():
     """matplotlib's pyplot with the settings of all figures."""
     import matplotlib
 
     matplotlib.use("Agg")
     matplotlib.rcParams.update(SETTINGS)
+    matplotlib.rcParams["font.family"] = fonts()
     import matplotlib.pyplot as plt
 
     return plt
+
+
+@cache
+def fonts():
+    """The fonts of all figures by name, of which the first that has a character shows it."""
+    from matplotlib.font_manager import get_font_names
+
+    installed = set(get_font_names())
+    return ["DejaVu Sans", *[name for name in CJK_FONTS if name in installed][:1]]
+
+
+@cache
+def warn_of_missing_glyphs():
+    """Print once that names have characters that no font can show."""
+    print(
+        "no installed font has all characters of the names: some are boxes in the PNG and PDF "
+        "figures (report.html uses the browser's fonts). Install a font such as Noto Sans CJK",
+        flush=True,
+    )
+
+
+@contextlib.contextmanager
+def one_line_for_missing_glyphs():
+    """Print one line instead of matplotlib's many warnings of characters that no font has."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        if re.match("Glyph .* missing from font", str(warning.message)):
+            warn_of_missing_glyphs()
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
 
 
 def save_figure(figure, path, svgs=None):
@@ -61,15 +114,16 @@ def save_figure(figure, path, svgs=None):
 
     svgs: {name: SVG text} of the report, to which the figure is added.
     """
-    # The layout is computed once; with an engine, each format would compute it, and draw twice.
-    figure.get_layout_engine().execute(figure)
-    figure.set_layout_engine(None)
-    no_pdf_metadata = {"CreationDate": None, "Creator": None, "Producer": None}
-    for kind, metadata in (("png", {"Software": None}), ("pdf", no_pdf_metadata)):
-        with write_whole(path.with_name(f"{path.name}.{kind}")) as part:
-            figure.savefig(part, format=kind, metadata=metadata)
-    if svgs is not None:
-        svgs[path.name] = svg_text(figure, path.name)
+    with one_line_for_missing_glyphs():
+        # The layout is computed once; with an engine, each format would compute it, and draw twice.
+        figure.get_layout_engine().execute(figure)
+        figure.set_layout_engine(None)
+        no_pdf_metadata = {"CreationDate": None, "Creator": None, "Producer": None}
+        for kind, metadata in (("png", {"Software": None}), ("pdf", no_pdf_metadata)):
+            with write_whole(path.with_name(f"{path.name}.{kind}")) as part:
+                figure.savefig(part, format=kind, metadata=metadata)
+        if svgs is not None:
+            svgs[path.name] = svg_text(figure, path.name)
     pyplot().close(figure)
 
 

@@ -40,18 +40,18 @@ PACKAGES = (
 
 
 def write_report(
-    path, results, detectors, sets, svgs, faces, paper_tables, settings, demonstration
+    path, results, detectors, sets, svgs, faces, paper_tables, settings, demonstration, warnings
 ):
     """Write the page.
 
     faces: [{"set", "videos", "with_faces", "real", "fake", "reasons": Counter}]; paper_tables:
     [(title, rows of text)]; settings: {title: text}; demonstration: whether there are generated
-    videos among the data.
+    videos among the data; warnings: texts.
     """
     headline = {name: METRICS[name] for name in HEADLINE}
     others = {name: title for name, title in METRICS.items() if name not in HEADLINE}
     body = [
-        *introduction(demonstration),
+        *introduction(demonstration, warnings),
         heading("tables"),
         *metric_tables(results, detectors, sets, headline),
         *papers_section(paper_tables),
@@ -102,14 +102,16 @@ def table(rows, text_columns=()):
     return "\n".join(lines)
 
 
-def introduction(demonstration):
-    """The title, a warning if videos were generated, links to the sections, how to read tables."""
+def introduction(demonstration, warnings):
+    """The title, warnings, links to the sections, how to read tables."""
     yield "<h1>Results</h1>"
     if demonstration:
         yield (
             "<p class=warn>DEMONSTRATION: there are generated videos among the data. "
             "No number here says anything about real videos.</p>"
         )
+    for warning in warnings:
+        yield f"<p class=warn>Warning: {escape(warning)}</p>"
     links = "".join(f'<a href="#{key}">{title}</a>' for key, title in SECTIONS.items())
     yield f"<nav>{links}</nav>"
     yield f"<p>{NOTE}</p>"

@@ -93,8 +93,8 @@ def count_scored(results, name):
     return list(dict.fromkeys(counts.values()))
 
 
-def write_tables(path, results, detectors, sets):
-    """Write tables.md: what was scored, and one table per metric and level."""
+def write_tables(path, results, detectors, sets, warnings):
+    """Write tables.md: what was scored, warnings, and one table per metric and level."""
 
     def show(interval, bold):
         text = percent_with_interval(*interval)
@@ -107,6 +107,8 @@ def write_tables(path, results, detectors, sets):
             for real, fake, real_videos, fake_videos in sorted(count_scored(results, name))
         )
         lines.append(f"- {name}: {counts}".replace("|", "\\|"))
+    for warning in warnings:
+        lines += ["", f"**Warning:** {warning}"]
     for metric, title in METRICS.items():
         for level, level_title in LEVELS.items():
             rows = metric_table(results, detectors, sets, metric, level, show)

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from conftest import run, stage
+from conftest import run, shared, stage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
@@ -473,6 +473,112 @@ def test_missing_and_empty_folders(tmp_path):
     )
 
 
+# ---------------------------------------------------------------- what looks wrong, and odd names
+
+
+def set_of(good=True, videos=12, turned=False):
+    """Rows of as many real as fake videos, which a good detector tells apart and a bad one not."""
+    rows = []
+    for k in range(videos):
+        label, shift = k % 2, 0.3 * (k % 2 if good else (k // 2) % 2)
+        rows += [f"v{k},{f},{label ^ turned},{0.3 + shift + 0.01 * f:.3f}" for f in range(2)]
+    return rows
+
+
+def test_turned_labels_and_scores_are_named(tmp_path):
+    """Opposite labels of a video in two files, and an AUC below 50 by its interval."""
+    write(tmp_path / "s/right/S.csv", set_of())
+    write(tmp_path / "s/chance/S.csv", set_of(good=False))
+    write(tmp_path / "s/labels/S.csv", set_of(turned=True))
+    write(tmp_path / "s/P(real)/T.csv", [r[:-5] + f"{1 - float(r[-5:]):.3f}" for r in set_of()])
+    # Four videos of each class are in the wrong order by chance once in 70 times.
+    write(tmp_path / "s/few/U.csv", set_of(turned=True, videos=8))
+    flags = ("--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 50)
+    printed = run("06_evaluate.py", *flags)
+    for text in (
+        printed,
+        (tmp_path / "r/tables.md").read_text(),
+        Page((tmp_path / "r/report.html").read_text()).text,
+    ):
+        assert "S: 12 videos are real in one score file and fake in another, such as v0" in text
+        (line,) = [line for line in text.split("\n") if "The AUC is below 50 %" in line]
+        assert "labels on S (0.0 %" in line and "P(real) on T (0.0 %" in line
+        assert not any(f"{name} on" in line for name in ("right", "chance", "few"))
+        assert "the scores are P(real) instead of P(fake), or the labels are turned round" in line
+    write(tmp_path / "s/labels/S.csv", set_of())
+    (tmp_path / "s/P(real)/T.csv").unlink()
+    assert "WARNING" not in run("06_evaluate.py", *flags)
+
+
+def test_reported_score_files(tmp_path):
+    """Opposite labels; Chinese names, what TeX would read, and the ending .CSV."""
+    for name in ("inverted", "names"):
+        folder = shared("data", "reports", "scores", name)
+        flags = ("--scores", folder, "--out", tmp_path / name, "--resamples", 20)
+        printed = run("06_evaluate.py", *flags)
+        warnings_ = ("real in one score file", "The AUC is below 50 %", "B on set (0.3 %")
+        assert all((text in printed) == (name == "inverted") for text in warnings_)
+        assert "Warning" not in printed and printed.count("no installed font") == (name == "names")
+    rows = list(csv.DictReader(open(tmp_path / "names/results.csv", encoding="utf-8")))
+    assert {row["detector"] for row in rows} == {"我的模型", "x", "a$b_{c}^d", "My Model (v2)"}
+
+
+def test_names_are_text_in_tables_figures_and_on_a_terminal(tmp_path):
+    """No formula in a spreadsheet, no escape sequence on a terminal, no tag, no TeX."""
+    names = (
+        "=cmd|x",
+        "+1",
+        "-1",
+        "@x",
+        "\x1b[31mred",
+        "two\nlines",
+        "<b>&amp;",
+        "$x^{",
+        "\u202eabc",
+    )
+    for name in names:
+        write(
+            tmp_path / "s" / name / f"{name}.CSV", [f"v{k},0,{k % 2},{k / 10}" for k in range(10)]
+        )
+    output = run(
+        "06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 5
+    )
+    cells = {row["detector"] for row in csv.DictReader(open(tmp_path / "r/results.csv"))}
+    odd = {"\\x1b[31mred", "two\\nlines", "<b>&amp;", "$x^{", "\\u202eabc"}
+    assert cells == {"'=cmd|x", "'+1", "'-1", "'@x", *odd}
+    report = (tmp_path / "r/report.html").read_text()
+    for text in (output, (tmp_path / "r/tables.md").read_text(), report):
+        assert not any(c in text for c in "\x1b\u202e") and "red" in text
+    assert "<b>&amp;amp;" not in report and "&lt;b&gt;&amp;amp;" in report
+    assert "$x^{" in Page(report).text and "Warning" not in output
+    assert "no installed font" not in output
+
+
+def test_two_files_of_one_detector_and_set(tmp_path):
+    for ending in ("csv", "CSV"):
+        write(tmp_path / f"s/d/A.{ending}", set_of())
+    if len(list((tmp_path / "s/d").iterdir())) == 1:
+        pytest.skip("this file system does not tell A.csv from A.CSV")
+    flags = ("--scores", tmp_path / "s", "--out", tmp_path / "r")
+    assert "both the scores of d on A" in run("06_evaluate.py", *flags, fails=True)
+
+
+def test_what_other_programs_leave_below_runs_is_left_out(tmp_path):
+    write(tmp_path / "s/d/A.csv", set_of())
+    write(tmp_path / "runs/keras/log.csv", ["0,0.5,x"], "epoch,loss,val_loss")
+    write(tmp_path / "runs/other/log.csv", ["12:00,hello"], "time,message")
+    write(tmp_path / "runs/other/embedding.csv", ["a,1"], "name,x")
+    write(tmp_path / "runs/mine/log.csv", ["1,8,0.5,0.7"], "epoch,step,train_loss,val_auc")
+    (tmp_path / "runs/mine/args.json").write_text('{"flags": {"lr": 0.1}}')
+    flags = ("--scores", tmp_path / "s", "--runs", tmp_path / "runs", "--out", tmp_path / "r")
+    output = run("06_evaluate.py", *flags, "--resamples", 5)
+    assert [line.split(" is left out")[0] for line in output.split("\n") if "left out" in line] == [
+        str(tmp_path / f"runs/{name}/log.csv") for name in ("keras", "other")
+    ]
+    text = Page((tmp_path / "r/report.html").read_text()).text
+    assert "run mine" in text and "train loss" in text and "val loss" not in text
+
+
 # ---------------------------------------------------------------- the report
 
 
@@ -570,23 +676,6 @@ def test_the_report_is_one_page_with_everything(small, extractor, features, tmp_
         20,
     )
     assert (tmp_path / "r/report.html").read_text() == before
-
-
-def test_odd_names_in_figures_and_report(tmp_path):
-    """Names of data sets and detectors are text, never tags or formulas."""
-    rows = [f"v{k},0,{k % 2},{k / 10}" for k in range(10)]
-    for name in ("$x^{", "<b>&amp;", "a|b"):
-        write(tmp_path / "s" / f"d{name}" / f"{name}.csv", rows)
-    output = run(
-        "06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 5
-    )
-    text = (tmp_path / "r/report.html").read_text()
-    assert (
-        "<b>&amp;amp;" not in text
-        and "&lt;b&gt;&amp;amp;" in text
-        and "d$x^{" in Page(text).text
-        and "Warning" not in output
-    )
 
 
 def test_the_best_of_a_column_is_bold():
