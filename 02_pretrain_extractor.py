@@ -33,9 +33,17 @@ import torch
 from torch.nn import functional as F
 
 from common import RANK, Parser, add_system_flags, fail, margin, read_index, rows_of_split
-from networks.extractor import Extractor, load_weights
+from networks.extractor import Extractor
+from networks.weights import load_weights
 from reporting.metrics import auc, validate
-from running.devices import autocast, choose_device, choose_precision, compile_network, distribute
+from running.devices import (
+    autocast,
+    choose_device,
+    choose_precision,
+    compile_network,
+    describe_device,
+    distribute,
+)
 from running.folder import describe_data, flags_of, start_run
 from running.loading import Faces, predict
 from running.processes import run_script
@@ -137,8 +145,9 @@ def main():
         f"{args.arch} at {model.image_size} pixels: {parameters:.1f} million parameters, "
         f"{model.dimensions} features; from {args.weights}\n"
         f"{len(train)} training images ({int(labels.sum())} fake), {len(val)} for validation; "
-        f"{args.epochs} epochs of {run.per_epoch} steps of {run.size} images; device {device}, "
-        f"{args.precision}, {args.workers} loading processes{run.share_text()}",
+        f"{args.epochs} epochs of {run.per_epoch} steps of {run.size} images; "
+        f"{describe_device(device, args.precision)}, {args.workers} loading processes"
+        f"{run.share_text()}",
         flush=True,
     )
     if not len(val):

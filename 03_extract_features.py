@@ -52,6 +52,7 @@ from running.devices import (
     choose_device,
     choose_precision,
     compile_network,
+    describe_device,
     fetch,
     one_ahead,
     share,
@@ -177,7 +178,8 @@ def main():
         model.features = compile_network(model.features)
     print(
         f"{args.checkpoint}: {model.dimensions} features from images of {model.image_size} pixels; "
-        f"device {device}, {args.precision}, batch {args.batch}, {args.workers} loading processes",
+        f"{describe_device(device, args.precision)}, batch {args.batch}, {args.workers} loading "
+        "processes",
         flush=True,
     )
 

@@ -81,7 +81,8 @@ from common import (
     rows_of_split,
     write_scores,
 )
-from networks.extractor import Extractor, load_weights
+from networks.extractor import Extractor
+from networks.weights import load_weights
 from reporting.embedding import draw_embedding, read_embeddings, write_embedding
 from reporting.metrics import auc, percent, validate
 from running.choice import (
@@ -93,7 +94,7 @@ from running.choice import (
     is_tenth,
     score_target,
 )
-from running.devices import autocast, choose_device, choose_precision
+from running.devices import autocast, choose_device, choose_precision, describe_device
 from running.features import (
     check_extractors,
     extractor_of,
@@ -604,7 +605,7 @@ def main():
     what = "end-to-end DANN" if args.end_to_end else args.method
     print(
         f"{what}: {len(train_rows)} source images for training, {len(val_rows)} for validation, "
-        f"{where}; device {device}, {args.precision}{grid}",
+        f"{where}; {describe_device(device, args.precision)}{grid}",
         flush=True,
     )
     labeled = Source(

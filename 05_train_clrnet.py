@@ -77,8 +77,8 @@ from common import (
 )
 from networks.baselines import NETWORKS
 from networks.clrnet import CLRNet, frozen_layers, initialize  # noqa: F401
-from networks.extractor import load_weights
 from networks.keras_weights import load_keras_weights, read_keras_weights
+from networks.weights import load_weights
 from reporting.maps import draw_maps
 from reporting.metrics import auc, percent, validate
 from running.devices import (
@@ -86,6 +86,7 @@ from running.devices import (
     capture_graph,
     choose_device,
     choose_precision,
+    describe_device,
     distribute,
     place,
 )
@@ -362,8 +363,9 @@ def print_settings(args, model, sets, data, run, device):
         f"{model.frames} x {model.image_size} x {model.image_size}\n"
         f"{args.strategy}: {len(data.items)} training samples ({int(data.labels.sum())} fake) of "
         f"{', '.join(sets) or 'nothing'}, {len(data.val_items)} for validation; {args.epochs} "
-        f"epochs of {run.per_epoch} steps of {run.size} samples; device {device}, "
-        f"{args.precision}, {args.workers} loading processes{run.share_text()}",
+        f"epochs of {run.per_epoch} steps of {run.size} samples; "
+        f"{describe_device(device, args.precision)}, {args.workers} loading processes"
+        f"{run.share_text()}",
         flush=True,
     )
 

@@ -501,7 +501,7 @@ def judge_video(video, found, detectors, extractions, out):
 
 def main():
     args = parse_args()
-    from running.devices import choose_device, choose_precision  # imports torch
+    from running.devices import choose_device, choose_precision, describe_device  # imports torch
 
     log = sys.stderr if args.json else sys.stdout
     device = choose_device(args.device)
@@ -527,7 +527,8 @@ def main():
     what = "file" if any(map(is_photo, paths)) else "video"
     number = f"1 {what}" if len(paths) == 1 else f"{len(paths)} {what}s"
     print(
-        f"{number}, {' and '.join(sorted(descriptions))} of each; device {device}, {args.workers} "
+        f"{number}, {' and '.join(sorted(descriptions))} of each; "
+        f"{describe_device(device, 'fp32')}, {args.workers} "
         "worker processes. Fakes of other kinds than those of the training may pass as real.\n",
         file=log,
         flush=True,

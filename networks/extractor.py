@@ -1,23 +1,13 @@
-"""The feature extractor: any network of pretrainedmodels, its weights, folding of batch norm."""
+"""The feature extractor: any network of pretrainedmodels; folding of its batch norm."""
 
 import copy
-import pickle
-import socket
 import warnings
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common import fail
 from networks.maps import gradient_maps
-
-# A second copy of the weights for the same module names (other bytes, other hash), used while the
-# first host is down.
-MIRRORS = {
-    "se_resnext101_32x4d": "https://github.com/rwightman/pytorch-image-models/releases/download/"
-    "v0.1-weights/legacy_se_resnext101_32x4d-37725eac.pth"
-}
 
 
 def import_pretrainedmodels():
@@ -121,84 +111,6 @@ class Extractor(nn.Module):
                 hook.remove()
 
         return gradient_maps(convolutions(self.normalize(images)), classify)
-
-
-def load_backbone(model, state, origin):
-    """Load a state dict of the network, with or without its classifier, into `model.backbone`.
-
-    Raises ValueError, which names `origin`, unless every array of the backbone is there and fits.
-    """
-    if not isinstance(state, dict):
-        state = {}
-    state = {name.removeprefix("module."): value for name, value in state.items()}
-    expected = model.backbone.state_dict()
-    classifiers = ("last_linear", "fc", "classifier", "AuxLogits")
-    state = {
-        name: value
-        for name, value in state.items()
-        if name in expected or name.split(".")[0] not in classifiers
-    }
-    counters = {k: v for k, v in expected.items() if k.endswith("num_batches_tracked")}
-    if not counters.keys() & state.keys():  # weights saved before torch 0.4.1
-        state |= counters
-    wrong = [
-        name
-        for name in expected.keys() | state.keys()
-        if name not in expected or getattr(state.get(name), "shape", None) != expected[name].shape
-    ]
-    if wrong:
-        raise ValueError(
-            f"{origin} does not fit: {len(wrong)} of {len(expected)} arrays are missing, unknown "
-            f"or of another shape, {min(wrong)} among them; it must hold weights of this network"
-        )
-    model.backbone.load_state_dict(state)
-
-
-def load_weights(model, arch, weights):
-    """Load initial weights into the backbone of an `Extractor`, or exit with an error.
-
-    weights: "imagenet" (downloaded once, into torch's cache), "none", or a file with a state dict.
-    """
-    if weights == "none":
-        return
-    if weights == "imagenet":
-        load_imagenet_weights(model, arch)
-        return
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-        load_backbone(model, state, weights)
-    except FileNotFoundError:
-        fail(f"--weights {weights}: no such file; give imagenet, none or a file with a state dict")
-    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        fail(f"--weights {weights}: {str(error).splitlines()[0]}")
-
-
-def load_imagenet_weights(model, arch):
-    """Load the published weights of a network, from its own address or from the mirror's."""
-    pretrainedmodels = import_pretrainedmodels()
-    urls = []
-    if "imagenet" in pretrainedmodels.pretrained_settings[arch]:
-        urls.append(pretrainedmodels.pretrained_settings[arch]["imagenet"]["url"])
-    if arch in MIRRORS:
-        urls.append(MIRRORS[arch])
-    reasons = []
-    socket.setdefaulttimeout(30)  # seconds; a firewall may swallow packets
-    for url in urls:
-        print(f"ImageNet weights: {url}", flush=True)
-        try:
-            state = torch.hub.load_state_dict_from_url(
-                url, map_location="cpu", check_hash=True, weights_only=True
-            )
-            load_backbone(model, state, url)
-            return
-        except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-            reasons.append((str(error).splitlines() or [type(error).__name__])[0])
-    file = urls[0].split("/")[-1] if urls else "a state dict"
-    fail(
-        f"no ImageNet weights for {arch} ({'; '.join(reasons) or 'no address is known'}). There "
-        f"are three ways: a network connection; --weights FILE with {file} from another machine; "
-        "--weights none"
-    )
 
 
 class BackboneFeatures(nn.Module):

@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from common import RANK, WORLD_SIZE, fail
+from running.processes import describe_processor
 
 
 def choose_device(name):
@@ -38,6 +39,15 @@ def choose_device(name):
         # Or the thread that pins memory would take some on the first GPU, whatever the rank.
         torch.cuda.set_device(device)
     return device
+
+
+def describe_device(device, precision):
+    """What the numbers and the speed of a run depend on, as text for its line of settings."""
+    if device.type == "cuda":
+        hardware = torch.cuda.get_device_name(device)
+    else:
+        hardware = f"{describe_processor()}; {torch.get_num_threads()} threads"
+    return f"device {device} ({hardware}), {precision}"
 
 
 def choose_precision(name, device):
@@ -224,7 +234,10 @@ def distribute(model, device, example):
     """
     if WORLD_SIZE == 1:
         return model
-    model.eval()(example.to(device)).sum().backward()
+    for layer in model.modules():
+        # cuDNN's RNNs have no backward pass in evaluation mode.
+        layer.training = isinstance(layer, nn.RNNBase)
+    model(example.to(device)).sum().backward()
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None

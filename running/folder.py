@@ -1,5 +1,6 @@
 """The output folder of a run: one command and one process at a time, and args.json."""
 
+import errno
 import hashlib
 import json
 import os
@@ -123,7 +124,7 @@ def lock(file):
 
     Makes the file if it is missing. Exits with an error if another process holds the lock. The lock
     is lost when this process closes any handle of the file, so it must be read by the returned one.
-    There is no lock on Windows.
+    There is no lock on Windows, and a warning on a file system without locks.
     """
     handle = open(file, "a+", encoding="utf-8")
     handle.seek(0)
@@ -134,8 +135,14 @@ def lock(file):
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except ImportError:
         pass
-    except OSError:
-        fail(f"another process is at work in {file.parent}: wait for it, or give another --out")
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            fail(f"another process is at work in {file.parent}: wait for it, or give another --out")
+        print(
+            f"the file system of {file.parent} has no locks ({error.strerror}): nothing stops a "
+            "second process there, so do not start one",
+            flush=True,
+        )
     _locked.append(handle)
     return handle
 

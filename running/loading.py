@@ -1,6 +1,7 @@
 """Face images and clips in batches."""
 
 import os
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def load_face(path, size):
             if image.size != (size, size):
                 image = image.resize((size, size), Image.Resampling.BICUBIC)
             pixels = np.array(image)
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, SyntaxError) as error:
+        # Pillow raises a SyntaxError for a damaged PNG file.
         raise OSError(str(error)) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
@@ -76,9 +78,23 @@ class Faces:
 
 
 def collate(items):
-    """Stack the items of a batch, or return the first error message among them."""
+    """Stack the items of a batch, or return an error message."""
     errors = [item for item in items if isinstance(item, str)]
-    return errors[0] if errors else torch.stack(items)
+    if errors:
+        return errors[0]
+    batch = torch.stack(items)
+    if torch.utils.data.get_worker_info() is None:
+        return batch
+    try:
+        # Done here, because the process that waits for the batch would wait forever after an error
+        # in the thread that sends it.
+        return batch.share_memory_()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        return (
+            f"too little shared memory for the processes that load images ({reason}): try "
+            "--workers 0, which needs none, or a larger /dev/shm (docker run --shm-size=8g)"
+        )
 
 
 def load_batches(faces, batches, workers, pin=False):
@@ -92,6 +108,8 @@ def load_batches(faces, batches, workers, pin=False):
         # Without a generator of its own, the loader draws from the global one.
         generator=torch.Generator(),
         worker_init_fn=end_with_parent,
+        # Forks start at once; Python's other ways import torch again, in every epoch.
+        multiprocessing_context="fork" if workers and batches and sys.platform == "linux" else None,
     )
     try:
         for batch in loader:

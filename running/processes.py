@@ -7,6 +7,7 @@ the script ends.
 import contextlib
 import errno
 import os
+import platform
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ from common import RANK, WORLD_SIZE, fail
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # What gloo and NCCL say, among many addresses, when another process has gone.
-PEER_ERRORS = ("losed by peer", "reset by peer", "Broken pipe", "Socket", "NCCL")
+PEER_ERRORS = ("losed by peer", "reset by peer", "Broken pipe", "Socket", "ncclRemoteError")
 
 
 def run_script(main):
@@ -47,12 +48,15 @@ def run_script(main):
                 f"out of memory on the GPU ({str(error).splitlines()[0][:150]}): use a smaller "
                 "--batch or --precision bf16 (02 to 05), or --device cpu"
             )
-        if WORLD_SIZE == 1 or not any(sign in str(error) for sign in PEER_ERRORS):
-            raise
-        fail(
-            "another process of this run has ended; its own message says why. Run the same "
-            "command again to resume"
-        )
+        if WORLD_SIZE > 1 and any(sign in str(error) for sign in PEER_ERRORS):
+            fail(
+                "another process of this run has ended; its own message says why. Run the same "
+                "command again to resume"
+            )
+        if "NCCL" in str(error):
+            reason = " ".join(str(error).split())[:500]
+            fail(f"{reason} (more with the environment variable NCCL_DEBUG=INFO)")
+        raise
 
 
 def explain(error):
@@ -72,6 +76,20 @@ def explain(error):
     return (
         f"cannot write{file}: {reason} Finished work is kept; run the same command again to resume"
     )
+
+
+def describe_processor():
+    """The processor and its vector instructions, on which rounding and speed depend, as text."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            fields = [line.partition(":") for line in file]
+    except OSError:
+        fields = []
+    known = {key.strip(): value.strip() for key, _, value in fields}
+    name = known.get("model name") or platform.processor() or platform.machine()
+    flags = known.get("flags", "").split()
+    vectors = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+    return ", ".join([name, *(flag for flag in vectors if flag in flags)])
 
 
 def barrier():

@@ -13,7 +13,6 @@ Everything that a training run needs in addition to its method. A script draws i
 """
 
 import math
-import pickle
 import time
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 
 from common import RANK, WORLD_SIZE, fail, progress, write_table, write_whole
+from networks.weights import load_tensors
 from reporting.metrics import percent
 from running.devices import mean_over_ranks, share
 from running.loading import epoch_batches, joint_batch, load_batches
@@ -33,6 +33,8 @@ SAVE_SHARE = 0.05
 
 # What last.pt stores in addition to the weights and the optimizer.
 STATE = ("epoch", "batch", "step", "sums", "best", "validation", "log")
+# What the order of images within an epoch depends on, besides the seed.
+ORDER = ("samples", "size")
 
 
 def seed_of(*numbers):
@@ -83,7 +85,7 @@ class Run:
         self.out, self.stage, self.args = out, stage, args
         self.model, self.optimizer, self.content = model, optimizer, content
         self.losses, self.columns = losses, columns
-        self.last = out / "last.pt"
+        self.last, self.samples = out / "last.pt", samples
         self.size = joint_batch(samples, args.batch) if samples else 0
         self.per_epoch = samples // self.size if samples else 0
         self.max_steps = getattr(args, "max_steps", None) or math.inf
@@ -118,6 +120,13 @@ class Run:
                 group.update(flag)
             for name in STATE:
                 setattr(self, name, saved[name])
+            if self.batch and any(saved.get(name) != getattr(self, name) for name in ORDER):
+                print(
+                    f"{self.last} was saved inside epoch {self.epoch + 1} with another --batch or "
+                    "other images: this epoch starts over",
+                    flush=True,
+                )
+                self.batch, self.sums = 0, [0.0] * len(self.losses)
             # A finished run needs none, and may have frozen other layers than this version does.
             if not self.finished:
                 self.optimizer.load_state_dict(optimizer)
@@ -168,6 +177,9 @@ class Run:
             is_save = self.step % self.save_every == 0
             if is_last or is_save or self.step % look_every == 0:
                 self.check_losses()
+            if is_last:
+                self.check_weights()
+            if not self.pending:
                 bar.set_postfix(loss=f"{self.sums[0] / self.batch:.3f}", refresh=False)
             if self.step >= self.max_steps:
                 break
@@ -209,13 +221,23 @@ class Run:
         for step, batch, losses in zip(steps, batches, values):
             for k, (name, value) in enumerate(zip(self.losses, losses)):
                 if not math.isfinite(value):
-                    state = f"{self.last} is the last good state"
-                    fail(
-                        f"{name} is {value} at step {step + 1} (epoch {self.epoch + 1}, batch "
-                        f"{batch + 1} of {self.per_epoch}): lower --lr, or look at that batch's "
-                        f"images; {state if self.last.exists() else 'no state was saved yet'}"
-                    )
+                    self.fail_at(f"{name} is {value} at", step + 1, batch + 1)
                 self.sums[k] += value
+
+    def check_weights(self):
+        """Exit with an error if a weight is not finite, which a finite loss does not exclude."""
+        for name, value in self.model.state_dict().items():
+            if not torch.isfinite(value).all():
+                self.fail_at(f"{name} is not finite after", self.step, self.batch)
+
+    def fail_at(self, what, step, batch):
+        """Exit with an error about a training that diverged in a step, both counted from 1."""
+        state = f"{self.last} is the last good state"
+        fail(
+            f"{what} step {step} (epoch {self.epoch + 1}, batch {batch} of {self.per_epoch}): "
+            f"lower --lr, or look at that batch's images; "
+            f"{state if self.last.exists() else 'no state was saved yet'}"
+        )
 
     def end_epoch(self, choose_by=math.nan, validation=None, **measured):
         """Write log.csv, last.pt unless it is recent, and model.pt if this is the best so far.
@@ -286,7 +308,8 @@ class Run:
 
     def save(self, name, **more):
         """Write a checkpoint into the run's folder."""
-        state = {key: getattr(self, key) for key in STATE}
+        self.check_weights()
+        state = {key: getattr(self, key) for key in (*STATE, *ORDER)}
         weights = self.model.state_dict()
         content = self.content | state | more
         save_checkpoint(self.out / name, stage=self.stage, model=weights, **content)
@@ -354,10 +377,9 @@ def load_checkpoint(path, *stages):
         hint = f" (in that folder: {path / 'model.pt'}?)" if path.is_dir() else ""
         fail(f"no checkpoint {path}{hint}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0][:100]
-        fail(f"{path} is not a checkpoint of this project, or is damaged ({reason})")
+        content = load_tensors(path)
+    except (OSError, ValueError) as error:
+        fail(f"{path} is not a checkpoint of this project: {error}")
     found = content.get("stage") if isinstance(content, dict) else None
     if found not in stages:
         kind = f"a checkpoint of stage {found}" if found else "not a checkpoint of this project"

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import http.server
 import json
+import re
 import threading
 import warnings
 from types import SimpleNamespace
@@ -11,11 +12,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL_EXTRACTOR, assert_same_tree, run, run_and_kill, stage
+from conftest import SMALL_EXTRACTOR, assert_same_tree, run, run_and_kill, shared, stage
 from PIL import Image
 
 import common
 from networks import extractor as networks_extractor
+from networks import weights
 from reporting import metrics
 from running import devices, loading
 from running import features as feature_files
@@ -146,7 +148,7 @@ def test_features_in_bfloat16(small, extractor, features, tmp_path):
         "--precision",
         "bf16",
     )
-    assert "device cpu, bf16" in output
+    assert "; device cpu (" in output and " threads), bf16" in output
     found, plain = (np.load(folder / "phone/features.npy") for folder in (tmp_path / "f", features))
     assert (
         found.dtype == np.float32 and 0 < np.abs(found - plain).max() < 0.05 * np.abs(plain).max()
@@ -343,7 +345,7 @@ def test_weights_from_a_file(small, tmp_path):
     net = pretrainedmodels.resnet18(num_classes=1000, pretrained=None)
     torch.save(net.state_dict(), tmp_path / "w.pth")
     model = networks_extractor.Extractor("resnet18", 64)
-    networks_extractor.load_weights(model, "resnet18", str(tmp_path / "w.pth"))
+    weights.load_weights(model, "resnet18", str(tmp_path / "w.pth"))
     assert torch.equal(model.backbone.conv1.weight, net.conv1.weight)
     state = net.state_dict()
     del state["conv1.weight"]
@@ -379,13 +381,60 @@ def test_weights_from_a_file(small, tmp_path):
     )
 
 
+@pytest.mark.parametrize("arch", ["alexnet", "vgg11_bn", "squeezenet1_0", "densenet121"])
+def test_published_weights_have_the_names_of_torchvision(arch):
+    """Which pretrainedmodels changes in its networks; old densenets are published as norm.1."""
+    import torchvision
+
+    device = torch.device("cpu" if arch == "squeezenet1_0" else "meta")  # meta: no values
+    with device:
+        state = torchvision.models.__dict__[arch]().state_dict()
+        model = networks_extractor.Extractor(arch, 224)
+    state = {re.sub(r"(layer\d+\.(norm|conv))", r"\1.", name): x for name, x in state.items()}
+    weights.load_backbone(model, state)
+    weights.load_backbone(model, {"state_dict": {f"module.backbone.{k}": state[k] for k in state}})
+    if arch == "squeezenet1_0":
+        ours = model.backbone.state_dict()
+        assert torch.equal(ours["last_conv.weight"], state["classifier.1.weight"])
+    del state[next(iter(state))]
+    with pytest.raises(ValueError, match="1 of .* arrays are missing"):
+        weights.load_backbone(model, state)
+
+
+def test_what_is_no_file_of_weights_is_named(tmp_path):
+    """And no message recommends to run what is in the file, as torch's does."""
+    path = tmp_path / "w.pth"
+    model = networks_extractor.Extractor("resnet18", 32)
+    torch.save(torch.nn.Linear(2, 2), path)
+    whole = path.read_bytes()
+    page = b"\n<!DOCTYPE html>\n<html>Quota exceeded</html>"
+    for content, says in (
+        (whole, "it holds Python objects, such as a whole model"),
+        (whole[:1000], "it is damaged"),
+        (b"no", "it is damaged, or not a file of torch.save"),
+        (b"\x80\x02junk", "it is damaged"),
+        (b"", "it is damaged, or not a file of torch.save"),
+        (page, "it is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "pointer of Git LFS"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(SystemExit, match=f"--weights {path}: .*{says}") as error:
+            weights.load_weights(model, "resnet18", str(path))
+        assert "weights_only" not in str(error.value) and "\n" not in str(error.value)
+        with pytest.raises(SystemExit, match=says) as error:
+            training_run.load_checkpoint(path, "02")
+        assert "weights_only" not in str(error.value) and "\n" not in str(error.value)
+    with pytest.raises(SystemExit, match="pointer of Git LFS"):
+        weights.load_weights(model, "resnet18", shared("data/reports/weights/lfs_pointer.pth"))
+
+
 def test_no_network_names_the_three_ways(monkeypatch):
     def down(*args, **kwargs):
         raise OSError("host is down")
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", down)
     with pytest.raises(SystemExit) as error:
-        networks_extractor.load_weights(None, "se_resnext101_32x4d", "imagenet")
+        weights.load_weights(None, "se_resnext101_32x4d", "imagenet")
     assert (
         str(error.value).count("host is down") == 2
         and "--weights FILE" in str(error.value)
@@ -451,9 +500,9 @@ def test_imagenet_weights_come_from_the_first_host_that_has_them(tmp_path, monke
             "url",
             server.address + first,
         )
-        monkeypatch.setattr(networks_extractor, "MIRRORS", {"resnet18": server.address + second})
+        monkeypatch.setattr(weights, "MIRRORS", {"resnet18": server.address + second})
         model = networks_extractor.Extractor("resnet18", 32)
-        networks_extractor.load_weights(model, "resnet18", "imagenet")
+        weights.load_weights(model, "resnet18", "imagenet")
         return model
 
     with Server({good: content, bad: content, misfit: other}) as server:
@@ -637,7 +686,7 @@ def test_a_pickle_bomb_is_not_run(tmp_path, small):
             return open, (str(tmp_path / "boom"), "w")
 
     torch.save({"stage": "02", "x": Bomb()}, tmp_path / "bomb.pt")
-    assert "damaged" in run(
+    assert "could run any code and are not loaded" in run(
         "03_extract_features.py",
         "--checkpoint",
         tmp_path / "bomb.pt",

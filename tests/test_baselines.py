@@ -9,7 +9,7 @@ from conftest import run, stage
 
 from networks.baselines import CNNLSTM, NETWORKS, DBiRNN, MesoInception4, ShallowNet
 from networks.clrnet import frozen_layers
-from networks.extractor import load_weights
+from networks.weights import load_weights
 from running import loading
 
 clrnet = stage("05_train_clrnet")

@@ -519,16 +519,39 @@ def test_joint_batch_norms_of_gpus_are_pytorchs_own(monkeypatch):
     assert isinstance(cpu[0], devices.JointNorm)
 
 
-def test_buffers_are_not_sent_in_every_step(monkeypatch):
+@pytest.fixture
+def two_processes(monkeypatch):
+    """For `distribute` this is one of two processes, with a group that has no other."""
     monkeypatch.setattr(devices, "WORLD_SIZE", 2)
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.Flatten())
-        net = devices.distribute(model, CPU, torch.zeros(1, 3, 2, 2))
-        assert isinstance(net, nn.parallel.DistributedDataParallel)
-        assert not net.will_sync_module_buffers()
-    finally:
-        dist.destroy_process_group()
+    yield
+    dist.destroy_process_group()
+
+
+def test_buffers_are_not_sent_in_every_step(two_processes):
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.Flatten())
+    net = devices.distribute(model, CPU, torch.zeros(1, 3, 2, 2))
+    assert isinstance(net, nn.parallel.DistributedDataParallel)
+    assert not net.will_sync_module_buffers()
+
+
+def test_rnns_find_their_gradients_in_training_mode(two_processes):
+    """cuDNN has no backward pass of RNNs in evaluation mode; batch norm needs that for 1 sample."""
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4), nn.Dropout(), Rnn(4, 3))
+    model[3].unused = nn.Linear(2, 2)
+    modes = {}
+    for layer in model.modules():
+        layer.register_forward_hook(lambda layer, *_: modes.update({type(layer): layer.training}))
+    devices.distribute(model, CPU, torch.zeros(1, 4, 1))
+    assert modes[Rnn] and not any(modes[kind] for kind in modes if kind is not Rnn)
+    assert model[3].weight_ih_l0.requires_grad and not model[3].unused.weight.requires_grad
+
+
+class Rnn(nn.LSTM):
+    """An LSTM that returns its outputs alone."""
+
+    def forward(self, x):
+        return super().forward(x)[0]
 
 
 # ---------------------------------------------------------------- graphs, overlap, paths
