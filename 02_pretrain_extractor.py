@@ -47,7 +47,7 @@ from running.devices import (
 from running.folder import describe_data, flags_of, start_run
 from running.loading import Faces, predict
 from running.processes import run_script
-from running.run import Run
+from running.run import Run, is_complete
 
 # Flags that may change when a run is resumed.
 RUNTIME_FLAGS = ("out", "workers", "device", "compile", "save_every")
@@ -125,7 +125,8 @@ def main():
         fail(error)
     train = Faces([index["path"][row] for row in train_rows], model.image_size, args.faces)
     val = Faces([index["path"][row] for row in val_rows], model.image_size, args.faces)
-    start_run(args.out, args, inputs=[args.faces / "index.csv"], runtime_flags=RUNTIME_FLAGS)
+    inputs = [args.faces / "index.csv"]
+    start_run(args.out, args, inputs, RUNTIME_FLAGS, is_complete(args.out, args))
     if not (args.out / "last.pt").exists() and RANK == 0:
         load_weights(model, args.arch, args.weights)
     model.to(device)

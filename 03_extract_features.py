@@ -43,6 +43,7 @@ from common import (
     read_index,
     rows_of_split,
     write_scores,
+    write_whole,
 )
 from networks.extractor import Extractor, fold_batch_norm
 from reporting.maps import draw_maps
@@ -57,7 +58,6 @@ from running.devices import (
     one_ahead,
     share,
 )
-from running.features import finished_parts, open_array, save_finished_parts
 from running.folder import describe_data, folder_names, start_run
 from running.loading import Clips, Faces, load_batches
 from running.processes import barrier, run_script
@@ -69,59 +69,74 @@ def load_extractor(path):
     return rebuild(Extractor, load_checkpoint(path, "02"), path).eval()
 
 
-def extract(model, faces, out, batch, workers, device, precision="fp32", save_every=100):
-    """Write OUT/features.npy, (N, D) float32, and OUT/logits.npy, (N,) float64, for N face images.
+def extract(model, faces, out, batch, workers, device, precision="fp32"):
+    """Write the features of N face images, a file .part-K.npy for each batch; returns their paths.
 
-    Each process takes every WORLD_SIZE-th batch. Every `save_every` batches what is finished is
-    noted on disk; an interrupted run continues after it, with the same batches and the same result.
+    A file is (B, D + 2) float32: the features, and the logits of real and fake. It appears whole,
+    so that an interrupted run continues after the last one, with the same batches and the same
+    result. Each process writes every WORLD_SIZE-th file, and none writes into another's: on a file
+    system of several machines, a page of a file that two of them change may lose what one wrote.
     """
     n = len(faces)
-    features = open_array(out / ".part-features.npy", np.float32, (n, model.dimensions))
-    logits = open_array(out / ".part-logits.npy", np.float64, (n,))
     batches = [range(k, min(k + batch, n)) for k in range(0, n, batch)]
-    finished = finished_parts(out)
-    barrier()
-    mine = share([k for k in range(len(batches)) if k not in finished])
+    files = [out / f".part-{k}.npy" for k in range(len(batches))]
+    mine = [k for k in share(range(len(batches))) if not files[k].exists()]
+    check_space(out, 4 * n * (model.dimensions + 2), files)
     loader = load_batches(faces, [list(batches[k]) for k in mine], workers, device.type == "cuda")
-    bar = progress(total=len(batches), initial=len(finished), desc=out.name, unit="batch")
+    bar = progress(total=len(mine), desc=out.name, unit="batch")
 
     @torch.inference_mode()
     def compute(images):
         with autocast(device, precision):
             vectors = model.features(images.to(device, non_blocking=True)).float()
-        return fetch(vectors, model.head(vectors))
+        return fetch(torch.cat([vectors, model.head(vectors)], 1))
 
-    unsaved = []
     # A GPU computes the next batch while this one is copied back and written.
     for k, wait in zip(mine, one_ahead(map(compute, loader))):
-        vectors, difference = wait()
-        difference = margin(difference)
-        rows = slice(batches[k].start, batches[k].stop)
-        if not np.isfinite(difference).all():
-            (image,) = faces.paths(rows.start + int(np.argmin(np.isfinite(difference))))
+        (rows,) = wait()
+        is_finite = np.isfinite(rows).all(1)
+        if not is_finite.all():
+            (image,) = faces.paths(batches[k].start + int(np.argmin(is_finite)))
             fail(f"the output for {image} is not a finite number: is the checkpoint sound?")
-        features[rows] = vectors
-        logits[rows] = difference
-        unsaved.append(k)
+        with write_whole(files[k]) as part, open(part, "wb") as file:
+            np.save(file, rows)
         bar.update()
-        if len(unsaved) == save_every or k == mine[-1]:
-            features.flush()
-            logits.flush()
-            save_finished_parts(out, unsaved)
-            unsaved = []
     bar.close()
     barrier()
-    if RANK == 0:
-        for name in ("features.npy", "logits.npy"):
-            (out / f".part-{name}").replace(out / name)
+    return files
 
 
-def finish(folder, out):
-    """Write OUT/index.csv. It is written last: where it is, the features are whole."""
-    shutil.copyfile(folder / "index.csv", out / ".part-index.csv")
-    (out / ".part-index.csv").replace(out / "index.csv")
-    for part in out.glob(".part-*"):
-        part.unlink()
+def check_space(out, size, files):
+    """Exit with an error unless the disk has room for the batches' files and the joined one."""
+    written = sum(file.stat().st_size for file in files if file.exists())
+    needed, free = 2 * size - written, shutil.disk_usage(out).free
+    if needed > free:
+        fail(
+            f"cannot write {out}: {needed / 1e6:.1f} MB are needed until the features are whole, "
+            f"{free / 1e6:.1f} MB are free: is the disk full?"
+        )
+
+
+def finish(folder, out, files):
+    """Join the batches' files to features.npy and logits.npy, and copy index.csv.
+
+    index.csv is written last: where it is, the others are whole. Killed before that, the same run
+    joins the files again.
+    """
+    n = sum(np.load(file, mmap_mode="r").shape[0] for file in files)
+    dimensions = np.load(files[0], mmap_mode="r").shape[1] - 2
+    logits = []
+    with write_whole(out / "features.npy") as part, open(part, "wb") as file:
+        header = dict(descr="<f4", fortran_order=False, shape=(n, dimensions))
+        np.lib.format.write_array_header_1_0(file, header)
+        for name in files:
+            rows = np.load(name)
+            file.write(rows[:, :-2].tobytes())
+            logits.append(margin(rows[:, -2:]))
+    with write_whole(out / "logits.npy") as part, open(part, "wb") as file:
+        np.save(file, np.concatenate(logits))
+    with write_whole(out / "index.csv") as part:
+        shutil.copyfile(folder / "index.csv", part)
 
 
 def draw_scored(name, folder, index, rows, logits, args, device):
@@ -193,13 +208,17 @@ def main():
             allow_changes=args.allow_changes,
             extraction=describe_data(folder, "")["extraction"],
         )
-        start_run(out, flags, inputs=[args.checkpoint, folder / "index.csv"])
+        inputs = [args.checkpoint, folder / "index.csv"]
+        start_run(out, flags, inputs, is_finished=(out / "index.csv").exists())
         start = time.perf_counter()
         if not (out / "index.csv").exists():
             faces = Faces(index["path"], model.image_size, folder)
-            extract(model, faces, out, args.batch, args.workers, device, args.precision)
+            files = extract(model, faces, out, args.batch, args.workers, device, args.precision)
             if RANK == 0:
-                finish(folder, out)
+                finish(folder, out, files)
+        if RANK == 0:
+            for part in out.glob(".part-*"):
+                part.unlink()
         barrier()
         if not (out / "logits.npy").exists():
             fail(f"{out} was made by release 1.0, without logits: delete it and run again")

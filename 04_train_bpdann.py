@@ -105,7 +105,7 @@ from running.features import (
 from running.folder import describe_data, flags_of, folder_names, start_run
 from running.loading import Faces, epoch_batches, load_batches, predict
 from running.processes import run_script
-from running.run import Run, draw_joint, seed_of
+from running.run import Run, draw_joint, is_complete, seed_of
 
 GRID = dict(n1=[256, 512, 1024], n2=[32, 64, 128], dropout=[0.0, 0.3, 0.5, 0.7])
 PAPER = dict(n1=[512], n2=[64], dropout=[0.5])
@@ -505,7 +505,9 @@ def train_on_target(name, folder, target, source, source_folder, args, width, de
         if not args.end_to_end:
             has_args = (path / "args.json").exists()
             inputs.add(path / ("args.json" if has_args else "features.npy"))
-    start_run(out, target_args, inputs=sorted(inputs), runtime_flags=RUNTIME_FLAGS)
+    # A grid may grow: each of its points is checked for itself.
+    is_finished = not args.grid and is_complete(out, args)
+    start_run(out, target_args, sorted(inputs), RUNTIME_FLAGS, is_finished)
     roles = {source_folder: "labeled source", folder: "unlabeled target"}
     content = dict(
         data=[describe_data(path, role) for path, role in roles.items()],
@@ -518,7 +520,8 @@ def train_on_target(name, folder, target, source, source_folder, args, width, de
         point_args.method = method
         point_args.n1, point_args.n2, point_args.dropout = point
         if here != out:
-            start_run(here, point_args, inputs=sorted(inputs), runtime_flags=RUNTIME_FLAGS)
+            is_finished = is_complete(here, args)
+            start_run(here, point_args, sorted(inputs), RUNTIME_FLAGS, is_finished)
         kwargs = dict(zip(("n1", "n2", "dropout"), point))
         if args.end_to_end:
             kwargs |= dict(arch=args.arch, image_size=args.image_size)

@@ -93,7 +93,7 @@ from running.devices import (
 from running.folder import describe_data, flags_of, folder_names, start_run
 from running.loading import Faces, as_clips, predict, read_clips
 from running.processes import run_script
-from running.run import Run, load_checkpoint, load_state
+from running.run import Run, is_complete, load_checkpoint, load_state
 
 # Not compared when a run is resumed; kwargs only repeats flags that are compared.
 RUNTIME_FLAGS = ("out", "workers", "device", "cuda_graph", "save_every", "test", "test_split")
@@ -285,7 +285,8 @@ def main():
     sets = folder_names([*args.source, *args.target])
     settings = argparse.Namespace(**vars(args), few_shot_videos=data.few_shot)
     inputs = [*sorted(f / "index.csv" for f in sets.values()), args.checkpoint, args.init]
-    start_run(args.out, settings, inputs=list(filter(None, inputs)), runtime_flags=RUNTIME_FLAGS)
+    inputs = list(filter(None, inputs))
+    start_run(args.out, settings, inputs, RUNTIME_FLAGS, is_complete(args.out, args))
     load_initial_weights(model, args, origin)
     place(model, device)
     is_transfer = args.strategy == "transfer"

@@ -1,47 +1,12 @@
-"""Feature files: written part by part by 03, and read into memory or from disk by 04."""
+"""Feature files, read into memory or from disk by 04."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from common import RANK, fail, read_index, write_whole
-from running.processes import barrier
-
-
-def open_array(path, dtype, shape):
-    """A .npy file as a writable memory map, made by rank 0 if it is missing.
-
-    Its place on disk is reserved at once, so that a full disk is an error now and not after a day.
-    """
-    if RANK == 0 and not path.exists():
-        with write_whole(path) as part:
-            size = np.lib.format.open_memmap(part, "w+", dtype, shape).nbytes
-            with open(part, "r+b") as file:
-                start = part.stat().st_size - size
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), start, max(1, size))
-                else:
-                    file.seek(start)
-                    for k in range(0, size, 1 << 20):
-                        file.write(bytes(min(1 << 20, size - k)))
-    barrier()
-    return np.lib.format.open_memmap(path, "r+")
-
-
-def finished_parts(folder):
-    """Numbers of the parts that an interrupted run has finished, of all its processes: a set."""
-    return {k for file in folder.glob(".part-done-*.npy") for k in np.load(file).tolist()}
-
-
-def save_finished_parts(folder, numbers):
-    """Add this process's finished parts, which a resumed run of any number of processes skips."""
-    path = folder / f".part-done-{RANK}.npy"
-    before = np.load(path) if path.exists() else np.zeros(0, np.int64)
-    with write_whole(path) as part, open(part, "wb") as file:
-        np.save(file, np.union1d(before, numbers).astype(np.int64))
+from common import fail, read_index
 
 
 def read_features(folder, one_label=False):

@@ -12,21 +12,23 @@ from common import EXTRACTION, RANK, fail
 from running.processes import barrier
 
 
-def start_run(out, args, inputs=(), runtime_flags=("out", "workers", "device")):
+def start_run(out, args, inputs=(), runtime_flags=("out", "workers", "device"), is_finished=False):
     """Make the output folder and write its args.json, or check that it belongs to this command.
 
     A stage that is run again uses what lies in its output folder. That is right only if flags and
     inputs are the same, so both are compared. A difference is an error that names it; with
-    --allow-changes it is printed and kept in args.json. A folder without results can be used by any
-    command; unfinished files of another command are deleted, so that no run continues from them.
-    While this process runs, no other one can start a run in the folder. Rank 0 does all this and
-    the others wait.
+    --allow-changes, unfinished work resumes all the same, and the difference is printed and kept in
+    args.json. A folder without results can be used by any command; unfinished files of another
+    command are deleted, so that no run continues from them. While this process runs, no other one
+    can start a run in the folder. Rank 0 does all this and the others wait.
 
     Args:
         out: the folder.
         args: namespace of flags.
         inputs: files that the run reads, compared by their SHA-256.
         runtime_flags: those that may differ.
+        is_finished: whether these flags leave nothing to do in the folder. Its result would stay as
+            it is under settings that it was not made with, an error with --allow-changes too.
     """
     if RANK:
         return barrier()
@@ -48,7 +50,8 @@ def start_run(out, args, inputs=(), runtime_flags=("out", "workers", "device")):
     before = parse_settings(text)
     files = set(os.listdir(out)) - {"args.json"}
     if text and any(not name.startswith(".part-") for name in files):
-        changed = check_same_run(out, before, settings, getattr(args, "allow_changes", False))
+        allow_changes = getattr(args, "allow_changes", False)
+        changed = check_same_run(out, before, settings, allow_changes, is_finished)
     else:
         changed = before is None or bool(differences(before, settings))
     if changed:
@@ -97,7 +100,7 @@ def differences(before, now):
     return found
 
 
-def check_same_run(out, before, now, allow_changes):
+def check_same_run(out, before, now, allow_changes, is_finished):
     """Whether the settings of a folder with results have changed; exits unless that is allowed."""
     if before is None:
         fail(f"{out / 'args.json'} is damaged: delete {out} and run again")
@@ -107,6 +110,8 @@ def check_same_run(out, before, now, allow_changes):
     advice = "give another --out, delete it to start over"
     if before["script"] != now["script"]:
         fail(f"{out} holds the result of another run ({found[0]}): {advice}")
+    if is_finished:
+        fail(f"{out} holds the finished result of another run ({'; '.join(found)}): {advice}")
     if not allow_changes:
         advice += ", or resume it with the new settings by --allow-changes"
         fail(f"{out} holds the result of another run ({'; '.join(found)}): {advice}")

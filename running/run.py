@@ -338,14 +338,14 @@ def match_strides(optimizer):
 
 
 def is_complete(out, args):
-    """Whether the run in a folder is finished, by its log.csv; no checkpoint is read."""
+    """Whether the run in a folder has nothing left to do under these flags, by its log.csv."""
     if not (out / "model.pt").exists() or not (out / "log.csv").exists():
         return False
     *_, row = (out / "log.csv").read_text(encoding="utf-8").split()
     epoch, step = row.split(",")[:2]
     if not epoch.isdigit():
         return False
-    return int(epoch) >= args.epochs or int(step) >= (args.max_steps or math.inf)
+    return int(epoch) >= args.epochs or int(step) >= (getattr(args, "max_steps", None) or math.inf)
 
 
 # ---------------------------------------------------------------- checkpoints

@@ -4,9 +4,12 @@ import csv
 import hashlib
 import http.server
 import json
+import os
 import re
+import shutil
 import threading
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +23,6 @@ from networks import extractor as networks_extractor
 from networks import weights
 from reporting import metrics
 from running import devices, loading
-from running import features as feature_files
 from running import run as training_run
 
 pretrain = stage("02_pretrain_extractor")
@@ -560,30 +562,109 @@ def test_features_and_scores_are_the_networks(small, extractor, features):
     ]
 
 
-def test_features_go_on_after_a_kill(small, extractor, features, tmp_path, monkeypatch):
-    """Stopped between two saves, a run starts at the last save and ends with the same file."""
+def test_features_go_on_after_a_kill(small, extractor, tmp_path, monkeypatch):
+    """Stopped after some batches, a run computes the others alone and ends with the same file."""
     model = features_.load_extractor(extractor)
     index = common.read_index(small / "faces/frames")
     faces = loading.Faces(index["path"], model.image_size, small / "faces/frames")
     out, whole, cpu = tmp_path / "a", tmp_path / "b", torch.device("cpu")
     for path in (out, whole):
         path.mkdir()
-    features_.extract(model, faces, whole, 8, 0, cpu)
+    files = features_.extract(model, faces, whole, 8, 0, cpu)
+    features_.finish(small / "faces/frames", whole, files)
+    computed, stop_before = [], 3
 
-    def three_batches(*args):
-        for k, batch in enumerate(loading.load_batches(*args)):
-            if k == 3:
+    def some_batches(faces, batches, *args):
+        for batch, images in zip(batches, loading.load_batches(faces, batches, *args)):
+            if len(computed) == stop_before:
                 raise ZeroDivisionError
-            yield batch
+            computed.append(batch)
+            yield images
 
-    monkeypatch.setattr(features_, "load_batches", three_batches)
+    monkeypatch.setattr(features_, "load_batches", some_batches)
     with pytest.raises(ZeroDivisionError):
-        features_.extract(model, faces, out, 8, 0, cpu, save_every=2)
-    assert feature_files.finished_parts(out) == {0, 1}
-    monkeypatch.undo()
-    features_.extract(model, faces, out, 8, 0, cpu)
-    for name in ("features.npy", "logits.npy"):
-        assert (out / name).read_bytes() == (whole / name).read_bytes()
+        features_.extract(model, faces, out, 8, 0, cpu)
+    # A batch is written when the next one is being computed.
+    written = sorted(path.name for path in out.iterdir())
+    assert written == [".part-0.npy", ".part-1.npy"]
+    computed, stop_before = [], 6
+    files = features_.extract(model, faces, out, 8, 0, cpu)
+    features_.finish(small / "faces/frames", out, files)
+    assert computed == [list(range(k, k + 8)) for k in range(16, 48, 8)]
+    assert_same_tree(out, whole)
+
+
+class Killed(BaseException):
+    """Raised in place of the operation that a killed process does not come to."""
+
+
+def test_03_can_be_killed_before_each_change_of_a_file(small, extractor, tmp_path, monkeypatch):
+    """Before each rename, copy and deletion: the next run ends with the undisturbed result.
+
+    The kills after the first features were renamed are among them.
+    """
+    faces = tmp_path / "faces/few"
+    shutil.copytree(small / "faces/frames", faces)
+    lines = (faces / "index.csv").read_text().splitlines(keepends=True)
+    (faces / "index.csv").write_text("".join(lines[:4]))
+    model = networks_extractor.fold_batch_norm(features_.load_extractor(extractor))
+    monkeypatch.setattr(features_, "load_extractor", lambda path: model)
+    monkeypatch.setattr(features_, "fold_batch_norm", lambda model: model)
+    changes = [(os, "replace"), (Path, "replace"), (Path, "unlink"), (shutil, "copyfile")]
+    flags = f"--checkpoint {extractor} --faces {faces} --batch 2 --device cpu --workers 0"
+
+    def run_here(out, kill_before=None):
+        """Run 03 to its end or to a change of a file; how many changes there were."""
+        count = 0
+
+        def counted(function):
+            def change(*args, **kwargs):
+                nonlocal count
+                if count == kill_before:
+                    raise Killed
+                count += 1
+                return function(*args, **kwargs)
+
+            return change
+
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.argv", ["03_extract_features.py", *flags.split(), "--out", str(out)])
+            for owner, name in changes:
+                patch.setattr(owner, name, counted(getattr(owner, name)))
+            try:
+                features_.main()
+            except Killed:
+                pass
+        return count
+
+    total = run_here(tmp_path / "whole")
+    assert total > 6 and np.load(tmp_path / "whole/few/features.npy").any(1).all()
+    for kill_before in range(total):
+        out = tmp_path / f"killed-{kill_before}"
+        run_here(out, kill_before)
+        run_here(out)
+        assert_same_tree(tmp_path / "whole", out)
+
+
+def test_features_that_are_not_finite_are_refused(small, extractor, tmp_path, monkeypatch):
+    """One infinite feature is refused, though here the logits do not depend on it."""
+    model = features_.load_extractor(extractor)
+    index = common.read_index(small / "faces/frames")
+    faces = loading.Faces(index["path"], model.image_size, small / "faces/frames")
+    plain, calls = model.features, []
+
+    def spoiled(images):
+        vectors = plain(images)
+        calls.append(len(images))
+        if len(calls) == 2:
+            vectors[3, 7] = torch.inf
+        return vectors
+
+    monkeypatch.setattr(model, "features", spoiled)
+    monkeypatch.setattr(model.head, "forward", lambda x: torch.zeros(len(x), 2))
+    name = re.escape(index["path"][8 + 3])
+    with pytest.raises(SystemExit, match=f"output for .*{name} is not a finite number"):
+        features_.extract(model, faces, tmp_path, 8, 0, torch.device("cpu"))
 
 
 def test_running_03_again_changes_nothing_and_another_checkpoint_is_refused(

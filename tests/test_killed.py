@@ -8,6 +8,7 @@ SIGKILL, SIGTERM and Ctrl-C.
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from conftest import (
     SMALL_EXTRACTOR,
     assert_none_left,
     assert_same_tree,
+    changes_below,
     command,
     run,
     run_and_kill,
@@ -251,9 +253,8 @@ def test_a_full_disk_is_one_line_and_no_half_file(stages, whole, name, kilobytes
     assert_none_left(disk)
     left = list(disk.rglob(".part-*"))
     assert [path for path in left if path.is_dir()] == []
-    # 03 resumes from what it has finished of a file.
-    allowed = {".part-features.npy", ".part-logits.npy", ".part-done.npy"}
-    assert {path.name for path in left} <= (allowed if name == "03" else set())
+    # 03 resumes after the batches that it has finished.
+    assert all(name == "03" and re.fullmatch(r"\.part-\d+\.npy", path.name) for path in left)
     subprocess.run(["mount", "-o", "remount,size=1g", disk], check=True)
     run(script, *args, *outputs)
     assert_same_tree(whole(name)[0], disk)
@@ -319,8 +320,53 @@ def test_other_flags_are_refused_unless_allowed(small, tmp_path):
     # Now these are the run's own flags, and release 2.0's name of the flag is understood.
     run("02_pretrain_extractor.py", *others)
     assert json.loads((out / "args.json").read_text()) == after
-    run("02_pretrain_extractor.py", *others, "--lr", "2e-3", "--go-on")
+    run("02_pretrain_extractor.py", *others, "--lr", "2e-3", "--allow-changes")
     assert json.loads((out / "args.json").read_text())["flags"]["lr"] == 2e-3
+
+
+@pytest.mark.parametrize("number", ["02", "03", "04", "05"])
+def test_a_finished_result_is_refused_under_other_settings(
+    small, extractor, features, copy, tmp_path, number
+):
+    """Another index or, in 04, another extractor: --allow-changes would keep the old result."""
+    faces = copy(small / ("faces/clips" if number == "05" else "faces/frames"))
+    data = copy(features)
+    extractor_flags, clrnet_flags = (
+        " ".join(map(str, flags)) for flags in (SMALL_EXTRACTOR, SMALL_CLRNET)
+    )
+    script, args = {
+        "02": ("02_pretrain_extractor.py", f"--faces {faces} --epochs 1 {extractor_flags}"),
+        "03": (
+            "03_extract_features.py",
+            f"--checkpoint {extractor} --faces {faces} --device cpu",
+        ),
+        "04": (
+            "04_train_bpdann.py",
+            f"--source {data}/frames --target {data}/phone --epochs 1 --device cpu --batch 4 "
+            f"--scores {tmp_path}/scores",
+        ),
+        "05": (
+            "05_train_clrnet.py",
+            f"--strategy single --source {faces} --epochs 1 {clrnet_flags}",
+        ),
+    }[number]
+    args = (*args.split(), "--out", tmp_path / "out")
+    run(script, *args)
+    before = changes_below(tmp_path / "out")
+    file = faces / "index.csv"
+    if number == "04":
+        file = data / "phone/args.json"
+        settings = json.loads(file.read_text())
+        settings["inputs"][settings["flags"]["checkpoint"]] = "0" * 64
+        file.write_text(json.dumps(settings))
+        shutil.copyfile(file, data / "frames/args.json")
+    else:
+        header, first, *rows = file.read_text().splitlines(keepends=True)
+        file.write_text("".join([header, *rows, first]))
+    for flags in ((), ("--allow-changes",)):
+        output = run(script, *args, *flags, fails=True)
+        assert "the finished result of another run" in output and "has changed" in output
+        assert changes_below(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("fresh", [True, pytest.param(False, marks=pytest.mark.slow)])

@@ -191,11 +191,10 @@ def test_parts_of_another_run_are_not_resumed_from(small, extractor, tmp_path):
         out.mkdir(parents=True)
         # What a kill after half of the batches leaves behind.
         (out / "args.json").write_bytes((tmp_path / "first/frames/args.json").read_bytes())
-        for name in ("features", "logits"):
-            (out / f".part-{name}.npy").write_bytes(
-                (tmp_path / f"first/frames/{name}.npy").read_bytes()
-            )
-        np.save(out / ".part-done.npy", np.array([1, 1, 1, 0, 0, 0], np.float32))
+        vectors = np.load(tmp_path / "first/frames/features.npy")
+        for k in range(3):
+            rows = np.pad(vectors[8 * k : 8 * k + 8], [(0, 0), (0, 2)])
+            np.save(out / f".part-{k}.npy", rows)
         run(
             "03_extract_features.py",
             "--checkpoint",
@@ -273,9 +272,9 @@ def test_max_steps_ends_inside_an_epoch_and_the_rest_of_it_follows(small, tmp_pa
     assert (last["epoch"], last["batch"], last["step"]) == (0, 3, 3)
     rows = list(csv.DictReader(open(tmp_path / "part/log.csv")))
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3")]
-    run(
-        script, *args, "--max-steps", 2, "--allow-changes", "--out", tmp_path / "part"
-    )  # fewer than there were: nothing is left to do
+    # Fewer than there were: nothing is left to do, and the result is not one of 2 steps.
+    fewer = (*args, "--max-steps", 2, "--allow-changes", "--out", tmp_path / "part")
+    assert "max_steps was 3, is 2" in run(script, *fewer, fails=True)
     assert torch.load(tmp_path / "part/last.pt", weights_only=True)["step"] == 3
     run(script, *args, "--allow-changes", "--out", tmp_path / "part")
     whole, part = (
