@@ -36,16 +36,18 @@ if threading.current_thread() is threading.main_thread():
     # A background job, and whatever it starts, would ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# fmt: off
-SMALL_EXTRACTOR = (
-    "--arch", "resnet18", "--weights", "none", "--image-size", "64",
-    "--batch", "8", "--device", "cpu",
+
+class Flags(tuple):
+    """Words of a command line: f"{FLAGS}" is their text, *FLAGS are the words."""
+
+    def __str__(self):
+        return " ".join(self)
+
+
+SMALL_EXTRACTOR = Flags(
+    "--arch resnet18 --weights none --image-size 64 --batch 8 --device cpu".split()
 )
-SMALL_CLRNET = (
-    "--filters", "4", "--repetitions", "1", "1", "--image-size", "48",
-    "--batch", "4", "--device", "cpu",
-)
-# fmt: on
+SMALL_CLRNET = Flags("--filters 4 --repetitions 1 1 --image-size 48 --batch 4 --device cpu".split())
 
 
 def stage(name):
@@ -54,7 +56,9 @@ def stage(name):
 
 
 def command(script, *args):
-    return [sys.executable, str(ROOT / script), *map(str, args)]
+    """The words of a command. script: its name, or a line of words that begins with it."""
+    script, *words = shlex.split(script)
+    return [sys.executable, str(ROOT / script), *words, *map(str, args)]
 
 
 # The process of forks.py, once a test needs it.
@@ -87,6 +91,7 @@ def forked_python(path):
 def run(script, *args, fails=False, fresh=False):
     """Run a script to its end in its own process, and return what it printed.
 
+    `script` may be a whole line: run(f"06_evaluate.py --scores {folder} --out {tmp_path / 'r'}").
     Standard error is included. A wrong exit status fails the test; with `fails`, the script has to
     end with an error of one line. The process is forked from one that has imported the libraries
     (forks.py); with `fresh`, or on Windows, it is a new Python.
