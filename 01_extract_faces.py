@@ -20,20 +20,25 @@ What it writes to OUT (with --crf 23 40 to OUT-crf23 and OUT-crf40):
 Layouts (media/layouts.py has a function for each; counts are printed next to the published ones):
 
     folders       [train|val|test/]real/**, [train|val|test/]fake/**; folders in fake/ name methods.
-                  A photo counts as a video of one frame
+                  valid/, validation/, 0_real/ and 1_fake/ are read too, and names in any case. A
+                  photo counts as a video of one frame
     crops         [train|val|test/]{real,fake}/METHOD/VIDEO/FRAME.png: crops that others have made,
-                  taken as they are. A clip has frames of consecutive numbers
+                  taken as they are. A clip has frames of consecutive numbers. fr001_subj0.jpg and
+                  10_0.png are read as a frame and a person, one person per folder
     ffpp          FaceForensics++; splits from train.json, val.json, test.json in DIR or DIR/splits
     dfd           DeepFakeDetection, in the same tree as FaceForensics++; no splits
-    celebdf       Celeb-DF v1 or v2; List_of_testing_videos.txt is the test split, the rest train
-    dfdc          DFDC; all parts below DIR with metadata.json, the public test set with labels.csv
+    celebdf       Celeb-DF v1, v2 or ++ (its generators are the methods); List_of_testing_videos.txt
+                  is the test split, the rest train
+    dfdc          DFDC; all parts below DIR with metadata.json, validation and test sets with
+                  labels.csv or metadata.json
     dfdc-preview  DFDC-Preview with its dataset.json
     dftimit       DeepfakeTIMIT at --quality lq or hq, with originals from --vidtimit; no splits
     --list        a CSV with the columns path (relative to the CSV), label (0 = real, 1 = fake) and,
-                  optionally, method and split
+                  optionally, method, split, and original: the real video that a fake was made from
 
-Splits share no video, original or (without --keep-pairs) pair of swapped people: a video that would
-leak is left out of all splits, and a warning says so.
+Splits share no file, equal bytes, known original or (without --keep-pairs) known pair of swapped
+people: a video that would leak is left out of all splits, and a warning says so. The output says of
+how many videos originals and people are known.
 
 Deviations from the papers (theirs -> ours):
 

@@ -7,9 +7,10 @@ A video is a dict:
     method    the manipulation, or the kind of original; with `stem` it names the video
     split     train, val, test, or empty
     stem      the file's name without its ending, made unique if the data set repeats names
-    original  name of the recording that the video shows, if the data set tells it: the target of a
-              fake, a real video itself
-    people    the identities in the file's name: (target, source) of a fake, else (target,) or ()
+    original  name of the recording that the video shows, or empty if the data set does not tell it:
+              the target of a fake, a real video itself
+    people    the identities that the data set tells: (target, source) of a fake, else (target,) or
+              ()
 
 Later steps add: name and source (splits.name_videos), asked and boxes (01_extract_faces.py).
 
@@ -22,19 +23,28 @@ import json
 import re
 from pathlib import Path
 
-from common import fail, read_table
+from common import fail, printable, read_table
 from media.photos import image_files
 from media.video import ENDINGS, find_crops, find_videos, walk
 
 KINDS = ("real", "fake")
-CELEBDF_FOLDERS = ("Celeb-real", "YouTube-real", "Celeb-synthesis")
+# Names of folders, in lower case, and the splits and labels that they stand for.
+SPLIT_OF = dict(train="train", val="val", valid="val", validation="val", test="test")
+LABEL_OF = {"real": 0, "0_real": 0, "fake": 1, "1_fake": 1}
+# Words in the names of folders that look as if they held real or fake videos.
+LOOKS_LIKE = dict(real="real|orig|pristine|genuine", fake="fake|swap|synth|manip|forge")
 
 
 def make_video(path, label, method, split="", stem=None, original="", people=()):
     """A video as the module's docstring describes it."""
     path = Path(path)
-    names = dict(stem=stem or path.stem, original=original, people=tuple(people))
-    return dict(path=path, label=label, method=method, split=split, **names)
+    names = dict(stem=stem or path.stem, original=plain(original), people=tuple(people))
+    return dict(path=path, label=label, method=plain(method), split=split, **names)
+
+
+def plain(name):
+    """A name as printable text that no spreadsheet takes for a formula."""
+    return re.sub("^[=+@-]", "_", printable(name))
 
 
 def read_json(file, kind, expected):
@@ -51,47 +61,84 @@ def read_json(file, kind, expected):
     return content
 
 
-def inside(folder, name, file):
-    """FOLDER/NAME for a name in `file`; exits with an error if it leads out of the folder."""
-    parts = Path(name.replace("\\", "/")).parts
-    if not parts or parts[0].startswith("/") or ".." in parts or ":" in parts[0]:
-        fail(f"{file}: {name[:80]!r} leads out of its folder")
-    return folder.joinpath(*parts)
+def videos_listed(entries, folder, file):
+    """Yield (name, entry, FOLDER/NAME) for {name: entry} of `file`; an entry is a dict.
+
+    Exits with an error if a name leads out of the folder.
+    """
+    for name, entry in sorted(entries.items()):
+        parts = Path(name.replace("\\", "/")).parts
+        if not parts or parts[0].startswith("/") or ".." in parts or ":" in parts[0]:
+            fail(f"{file}: {name[:80]!r} leads out of its folder")
+        yield name, entry if isinstance(entry, dict) else {}, folder.joinpath(*parts)
+
+
+def warn(count, text):
+    """Print a warning about `count` things, if there are any."""
+    if count:
+        print(f"warning: {count} {text}")
 
 
 def layout_folders(root, crops=False):
     """`[train|val|test/]real/**`, `[train|val|test/]fake/**`; folders inside name the method.
 
-    Videos and photos; with `crops`, folders of images, each of which is a video.
+    Videos and photos; with `crops`, folders of images, each of which is a video. Names of folders
+    may be in any case, and those in SPLIT_OF and LABEL_OF. A warning names what is left out. Exits
+    with an error if there is one class alone beside a folder that looks like the other.
     """
     videos = []
-    for split in ("", "train", "val", "test"):
-        for label, kind in enumerate(KINDS):
-            base = root / split / kind
-            for path in find_crops(base) if crops else find_videos(base, photos=True):
-                parts = path.relative_to(base).parts
-                method = parts[0] if len(parts) > 1 else kind
-                videos.append(make_video(path, label, method, split))
+    left_out = []
+    parts = [path for path in sorted(root.glob("[!.]*")) if path.name.lower() in SPLIT_OF]
+    for folder in (root, *filter(Path.is_dir, parts)):
+        split = "" if folder == root else SPLIT_OF[folder.name.lower()]
+        others = []
+        labels = set()
+        for base in sorted({*folder.glob("[!.]*")} - {*parts}):
+            paths = find_crops(base) if crops else find_videos(base, photos=True)
+            label = LABEL_OF.get(base.name.lower())
+            if label is None and (paths or base.suffix.lower() in ENDINGS):
+                others.append(printable(base.relative_to(root)))
+            elif paths:
+                labels.add(label)
+                for path in paths:
+                    parents = path.relative_to(base).parent.parts
+                    method = parents[0] if parents else KINDS[label]
+                    videos.append(make_video(path, label, method, split))
+        left_out += others
+        for name in others if len(labels) == 1 else ():
+            missing = KINDS[min(labels) ^ 1]
+            if re.search(LOOKS_LIKE[missing], name, re.I):
+                fail(f"{folder} has no {missing}/: call {name} so, or move it away")
+    names = ", ".join(left_out[:5])
     if not videos:
-        fail(f"{root} has no videos in real/ and fake/, nor in train/real/, train/fake/, val/...")
+        fail(f"{root} has no videos in real/, fake/, train/real/ ...; it has: {names or 'none'}")
+    warn(len(left_out), f"folders or files, neither real/ nor fake/, are left out: {names}")
     return videos, {}
 
 
 def layout_list(file):
-    """A CSV with path, label and, if you like, method and split. A folder of images is a video."""
+    """A CSV with path, label and, if you like, method, split and original.
+
+    A folder of images is a video. `original` names the recording that a video shows, by the path,
+    file name or stem of its real video, or by any name.
+    """
     table = read_table(file, ("path", "label"))
-    empty = [""] * len(table["path"])
-    columns = (table["path"], table["label"], table.get("method", empty), table.get("split", empty))
+    names = ("path", "label", "method", "split", "original")
+    columns = [table.get(name, [""] * len(table["path"])) for name in names]
+    originals = {*columns[-1], ""}
     videos = []
-    for row, (path, label, method, split) in enumerate(zip(*columns), 1):
+    for row, (path, label, method, split, original) in enumerate(zip(*columns), 1):
         if label not in ("0", "1"):
             fail(f"{file}, data row {row}: label is {label[:20]!r}; 0 is real, 1 is fake")
-        if split not in ("", "train", "val", "test"):
+        if split.lower() not in ("", *SPLIT_OF):
             fail(f"{file}, data row {row}: split is {split[:20]!r}, not train, val, test or empty")
         if "\0" in path:
             fail(f"{file}, data row {row}: the path contains a zero byte")
-        method = method or KINDS[int(label)]
-        videos.append(make_video(file.parent / path, int(label), method, split))
+        if len(originals) > 1 and label == "0" and not original:
+            names = (path, Path(path).name, Path(path).stem)
+            original = next((name for name in names if name in originals), path)
+        method, split = method or KINDS[int(label)], SPLIT_OF.get(split.lower(), "")
+        videos.append(make_video(file.parent / path, int(label), method, split, original=original))
     if not videos:
         fail(f"{file} has no rows")
     return videos, {}
@@ -104,18 +151,17 @@ def layout_ffpp(root, methods, compression):
     but DeepFakeDetection, which is another data set in the same tree (`layout_dfd`).
     """
     fakes = root / "manipulated_sequences"
-    there = {path.name for path in fakes.glob("*") if (path / compression / "videos").is_dir()}
-    there = sorted(there - {"DeepFakeDetection"})
-    if methods is None:
-        methods = there
-    elif methods == ["originals"]:
-        methods = []
+    trees = [path.parts[-3:-1] for path in fakes.glob("*/*/videos")]
+    trees = [(name, quality) for name, quality in trees if name != "DeepFakeDetection"]
+    there = sorted(name for name, quality in trees if quality == compression)
+    if methods is None and trees and not there:
+        fail(f"{fakes} has no videos at {compression}: give --compression, or --method originals")
+    methods = there if methods is None else [name for name in methods if name != "originals"]
     for method in methods:
         if method == "DeepFakeDetection":
             fail("DeepFakeDetection has other originals: use --layout dfd")
         if method not in there:
-            found = ", ".join(there) or "nothing"
-            fail(f"{fakes} has no {method} at {compression} (it has: {found})")
+            fail(f"{fakes} has no {method} at {compression} (it has: {', '.join(there) or 'none'})")
     split_of = read_ffpp_splits(root)
     videos = []
     bases = [(0, "youtube", root / "original_sequences/youtube")]
@@ -123,41 +169,33 @@ def layout_ffpp(root, methods, compression):
     for label, method, base in bases:
         for path in find_videos(base / compression / "videos"):
             people = path.stem.split("_")
-            splits = {(split_of or {}).get(person, "") for person in people}
+            splits = {split_of.get(person, "") for person in people}
             split = splits.pop() if len(splits) == 1 else ""
             videos.append(make_video(path, label, method, split, original=people[0], people=people))
     if not videos:
-        fail(
-            f"{root} is not a FaceForensics++ tree at {compression}: no videos in "
-            f"original_sequences/youtube/{compression}/videos"
-        )
-    outside = sum(video["split"] == "" for video in videos)
-    if split_of is None:
+        fail(f"{root} is not FaceForensics++: no original_sequences/youtube/{compression}/videos")
+    if not split_of:
         print("no split files (train.json, val.json, test.json) in this tree")
-    elif outside:
-        print(f"warning: {outside} of {len(videos)} videos have no split: in no split file, or two")
-    sizes = {"": 1000} if split_of is None else {"train": 720, "val": 140, "test": 140}
+    outside = sum(video["split"] == "" for video in videos) if split_of else 0
+    warn(outside, f"of {len(videos)} videos have no split: in no split file, or two")
+    sizes = {"train": 720, "val": 140, "test": 140} if split_of else {"": 1000}
     expected = {(split, label, m): n for label, m, _ in bases for split, n in sizes.items()}
     return videos, expected
 
 
 def read_ffpp_splits(root):
-    """{name of an original: split} from train.json, val.json and test.json; None without them."""
+    """{name of an original: split} from train.json, val.json and test.json, empty without them."""
     split_of = {}
-    files = 0
     for split in ("train", "val", "test"):
-        names = (root / "splits" / f"{split}.json", root / f"{split}.json")
-        file = next((file for file in names if file.is_file()), None)
-        if file is None:
-            continue
-        files += 1
-        for pair in read_json(file, list, "a list of pairs of names"):
-            if not isinstance(pair, list) or len(pair) != 2:
-                fail(f"{file} is not a list of pairs of names, as FaceForensics++ ships it")
-            for name in map(str, pair):
-                if split_of.setdefault(name, split) != split:
-                    fail(f"{file}: {name} is in {split}, but also in {split_of[name]}: remove one")
-    return split_of if files else None
+        files = (root / "splits" / f"{split}.json", root / f"{split}.json")
+        for file in filter(Path.is_file, files):
+            for pair in read_json(file, list, "a list of pairs of names"):
+                if not isinstance(pair, list) or len(pair) != 2:
+                    fail(f"{file} is not a list of pairs of names, as FaceForensics++ ships it")
+                for name in map(str, pair):
+                    if split_of.setdefault(name, split) != split:
+                        fail(f"{file}: {name} is also in {split_of[name]}: remove one")
+    return split_of
 
 
 def layout_dfd(root, compression):
@@ -165,163 +203,154 @@ def layout_dfd(root, compression):
 
     Originals under actors are ACTOR__SCENE, fakes are TARGET_SOURCE__SCENE__ID.
     """
-    originals = f"original_sequences/actors/{compression}/videos"
-    fakes = f"manipulated_sequences/DeepFakeDetection/{compression}/videos"
+    folders = ("original_sequences/actors", "manipulated_sequences/DeepFakeDetection")
     videos = []
-    for path in find_videos(root / originals):
-        people = path.stem.split("__")[:1]
-        videos.append(make_video(path, 0, "actors", original=path.stem, people=people))
-    for path in find_videos(root / fakes):
-        people, _, rest = path.stem.partition("__")
-        people = people.split("_")
-        original = f"{people[0]}__{rest.split('__')[0]}"
-        videos.append(make_video(path, 1, "DeepFakeDetection", original=original, people=people))
+    for label, folder in enumerate(folders):
+        method = Path(folder).name
+        for path in find_videos(root / folder / compression / "videos"):
+            people, _, scene = path.stem.partition("__")
+            people = people.split("_") if label else [people]
+            original = f"{people[0]}__{scene.split('__')[0]}" if label else path.stem
+            videos.append(make_video(path, label, method, original=original, people=people))
     if not videos:
-        fail(f"{root} is not DeepFakeDetection: it has no {originals} and no {fakes}")
+        fail(f"{root} is not DeepFakeDetection: no {compression}/videos in {' and '.join(folders)}")
     return videos, {("", 0, "actors"): 363, ("", 1, "DeepFakeDetection"): 3068}
 
 
 def layout_celebdf(root):
-    """Celeb-DF v1 or v2: Celeb-real, YouTube-real, Celeb-synthesis, List_of_testing_videos.txt.
+    """Celeb-DF v1, v2 or ++: Celeb-real, YouTube-real, Celeb-synthesis, List_of_testing_videos.txt.
 
-    Videos in the list are test, the others train. A fake idA_idB_N is made from idA_N. Of the two
-    versions, the one is assumed whose number of videos is nearer.
+    Videos in the list are test, the others train. A fake idA_idB_N is made from idA_N. Celeb-DF++
+    has Celeb-synthesis/KIND/GENERATOR, whose methods are the generators. Of versions 1 and 2, the
+    one with the closer number of videos is assumed.
     """
-    methods = {method.lower(): method for method in CELEBDF_FOLDERS}
+    methods = {name.lower(): name for name in ("Celeb-real", "YouTube-real", "Celeb-synthesis")}
     videos = []
-    for folder in sorted(root.iterdir()):
-        method = methods.get(folder.name.lower())
-        if method is None:
-            continue
+    file = root / "List_of_testing_videos.txt"
+    split = "train" if file.is_file() else ""
+    for folder in sorted(path for path in root.iterdir() if path.name.lower() in methods):
         for path in find_videos(folder):
             *people, number = path.stem.split("_")
             original = f"{people[0]}_{number}" if people else f"YouTube-real/{path.stem}"
+            method = methods[folder.name.lower()]
             label = int(method == "Celeb-synthesis")
-            videos.append(
-                make_video(path, label, method, "train", original=original, people=people)
-            )
+            if label and path.parent.name not in (folder.name, "videos"):
+                method = path.parent.name
+            names = dict(original=original, people=people[:2])
+            videos.append(make_video(path, label, method, split, **names))
     if not videos:
         fail(f"{root} is not Celeb-DF: no videos in Celeb-real, YouTube-real and Celeb-synthesis")
-    file = root / "List_of_testing_videos.txt"
-    if file.is_file():
+    if split:
         read_celebdf_list(file, videos)
     else:
         print(f"warning: no {file.name} in {root}: all videos are without a split")
-        for video in videos:
-            video["split"] = ""
+    if any(video["method"] not in methods.values() for video in videos):
+        print("read as Celeb-DF++, whose numbers of videos are not compared")
+        return videos, {}
     is_v1 = abs(len(videos) - 1203) < abs(len(videos) - 6529)
-    real, youtube, fake, test = (158, 250, 795, 100) if is_v1 else (590, 300, 5639, 518)
     print(f"counted as Celeb-DF v{1 if is_v1 else 2}")
-    expected = {
-        (None, 0, "Celeb-real"): real,
-        (None, 0, "YouTube-real"): youtube,
-        (None, 1, "Celeb-synthesis"): fake,
-    }
-    if file.is_file():
-        expected["test", None, None] = test
-    return videos, expected
+    keys = [(None, int(k == 2), name) for k, name in enumerate(methods.values())]
+    keys += [("test", None, None)] if split else []
+    return videos, dict(zip(keys, (158, 250, 795, 100) if is_v1 else (590, 300, 5639, 518)))
+
+
+def celebdf_name(path):
+    """A path inside Celeb-DF without its ending, in lower case, without the folders `videos`."""
+    return "/".join(part for part in path.with_suffix("").parts if part != "videos").lower()
 
 
 def read_celebdf_list(file, videos):
     """Make the videos in List_of_testing_videos.txt test. The file has no header; 1 is REAL."""
-    by_name = {(video["method"].lower(), video["stem"]): video for video in videos}
-    folders = {method.lower() for method in CELEBDF_FOLDERS}
+    by_name = {celebdf_name(video["path"].relative_to(file.parent)): video for video in videos}
     missing = 0
     text = file.read_text(encoding="utf-8-sig", errors="replace")
     for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        match = re.fullmatch(r"([01])\s+(\S+)/(\S+)", line.strip())
-        if not match or match[2].lower() not in folders:
+        match = re.fullmatch(r"([01])\s+((?:Celeb|YouTube)-\S+/\S+)|", line.strip(), re.I)
+        if not match:
             fail(f"{file}, line {number}: {line[:60]!r} is not like `1 YouTube-real/00170.mp4`")
-        video = by_name.get((match[2].lower(), Path(match[3]).stem))
+        if not match[1]:
+            continue
+        video = by_name.get(celebdf_name(Path(match[2])))
         if video is None:
             missing += 1
-            continue
-        if int(match[1]) == video["label"]:
+        elif int(match[1]) == video["label"]:
             fail(f"{file}, line {number}: {match[1]} for {match[2]}; in it 1 is real, 0 is fake")
-        video["split"] = "test"
-    if missing:
-        print(f"warning: {missing} videos of {file.name} are not there")
+        else:
+            video["split"] = "test"
+    warn(missing, f"videos of {file.name} are not there")
 
 
 def layout_dfdc(root):
-    """DFDC: every folder below DIR with a metadata.json, or the public test set's labels.csv."""
-    splits = {"train": "train", "validation": "val", "val": "val", "test": "test"}
+    """DFDC: every folder below DIR with a metadata.json or a labels.csv, in which 1 is fake.
+
+    The test set's metadata.json has is_fake instead of label. An `original` may be missing.
+    """
+    labels = {"REAL": 0, "FAKE": 1, "0": 0, "1": 1}
     videos = []
-    missing = unknown = 0
+    unlisted = []
+    listed = 0
     for folder, names in walk(root):
-        # The test set has a metadata.json too, of another kind.
         if "labels.csv" in names:
+            # A metadata.json beside it holds the same labels.
             file = folder / "labels.csv"
-            entries = read_dfdc_labels(file)
+            table = read_table(file, ("filename", "label"))
+            entries = {n: dict(is_fake=k) for n, k in zip(table["filename"], table["label"])}
         elif "metadata.json" in names:
             file = folder / "metadata.json"
             entries = read_json(file, dict, "an object of videos")
         else:
-            continue
-        unknown += sum(Path(n).suffix.lower() in ENDINGS for n in names if n not in entries)
-        for name, entry in sorted(entries.items()):
-            label = entry.get("label") if isinstance(entry, dict) else None
-            if label not in ("REAL", "FAKE"):
-                fail(f"{file}: {name[:80]!r} has no label REAL or FAKE (labels.csv: 0 or 1)")
-            path = inside(folder, name, file)
-            if not path.is_file():
-                missing += 1
-                continue
-            # "original" may be missing, also of a fake.
-            original = entry.get("original")
-            if not original or not isinstance(original, str):
-                original = path.name
-            original = Path(original).stem
-            split = splits.get(entry.get("split"), "")
-            method = label.lower()
-            videos.append(make_video(path, KINDS.index(method), method, split, original=original))
+            file, entries = folder, {}
+        # The training parts state their split; of the two other sets, the folder's name tells it.
+        parents = folder.resolve().parts[:-3:-1]
+        place = next((name for name in parents if name.lower() in SPLIT_OF), "test")
+        listed += len(entries)
+        for name, entry, path in videos_listed(entries, folder, file):
+            label = labels.get(str(entry.get("label", entry.get("is_fake"))))
+            if label is None:
+                fail(f"{file}: {name[:80]!r} has no label REAL or FAKE, and no is_fake 0 or 1")
+            split = entry.get("split", place if "is_fake" in entry else "")
+            split = SPLIT_OF.get(str(split).lower(), "")
+            original = Path(str(entry.get("original") or "") if label else name).stem
+            if path.is_file():
+                videos.append(make_video(path, label, KINDS[label], split, original=original))
+        unlisted += [folder / name for name in names if Path(name).suffix.lower() in ENDINGS]
     if not videos:
         fail(f"{root} is not DFDC: no metadata.json or labels.csv beside videos below it")
-    if missing or unknown:
-        print(f"warning: {missing} listed videos are not there; {unknown} videos are in no list")
-    found = {video["split"] for video in videos}
+    warn(listed - len(videos), "listed videos are not there")
+    unlisted = {*unlisted} - {video["path"] for video in videos}
+    folders = sorted({printable(path.parent.relative_to(root)) for path in unlisted})
+    warn(len(unlisted), f"videos are in no list and are left out, in: {', '.join(folders[:5])}")
+    splits = {video["split"] for video in videos}
     # The 50 training parts; 23654 real and 104500 fake are with validation and test.
-    expected = {("train", 0, "real"): 19154, ("train", 1, "fake"): 100000}
-    expected = {} if found == {"test"} else expected
-    if {"train", "val", "test"} <= found:
-        expected |= {(None, 0, None): 23654, (None, 1, None): 104500}
-    return videos, expected
-
-
-def read_dfdc_labels(file):
-    """labels.csv of the public test set, in which 1 is fake, in the form of a metadata.json."""
-    table = read_table(file, ("filename", "label"))
-    return {
-        name: dict(label={"0": "REAL", "1": "FAKE"}.get(label), split="test")
-        for name, label in zip(table["filename"], table["label"])
-    }
+    train = {("train", 0, "real"): 19154, ("train", 1, "fake"): 100000}
+    whole = {(None, 0, None): 23654, (None, 1, None): 104500}
+    expected = train if "train" in splits else {}
+    return videos, expected | (whole if {"train", "val", "test"} <= splits else {})
 
 
 def layout_dfdc_preview(root):
-    """DFDC-Preview: dataset.json, {path: {"label": real or fake, "set": train or test}}."""
+    """DFDC-Preview: dataset.json, {path: {"label": real or fake, "set": train or test}}.
+
+    Of a fake, it also has source_video, the original, and the numbers target_id and swapped_id of
+    the two people.
+    """
     file = root / "dataset.json"
-    if not file.is_file():
-        fail(f"{root} is not DFDC-Preview: no dataset.json")
     entries = read_json(file, dict, "an object of videos")
     videos = []
-    missing = 0
-    for name, entry in sorted(entries.items()):
-        entry = entry if isinstance(entry, dict) else {}
+    for name, entry, path in videos_listed(entries, root, file):
         label, split = entry.get("label"), entry.get("set")
         if label not in KINDS or split not in ("train", "test"):
             fail(f"{file}: {name[:80]!r} has no label real or fake, or no set train or test")
-        path = inside(root, name, file)
-        if not path.is_file():
-            missing += 1
-            continue
+        source = name if label == "real" else entry.get("source_video") or ""
+        ids = (entry.get("target_id"), entry.get("swapped_id"))
+        people = [str(number) for number in ids if number is not None]
+        who = dict(original=Path(str(source)).stem, people=people)
         method = path.relative_to(root).parts[0]
-        videos.append(make_video(path, KINDS.index(label), method, split))
+        if path.is_file():
+            videos.append(make_video(path, KINDS.index(label), method, split, **who))
     if not videos:
         fail(f"{root}: none of the {len(entries)} videos of dataset.json is there")
-    if missing:
-        print(f"warning: {missing} videos of dataset.json are not there")
+    warn(len(entries) - len(videos), "videos of dataset.json are not there")
     labels = {(None, 0, None): 1131, (None, 1, None): 4113}
     return videos, labels | {("train", None, None): 4464, ("test", None, None): 780}
 
@@ -333,13 +362,11 @@ def layout_dftimit(root, vidtimit, quality):
     folders of images .../SUBJECT/.../UTTERANCE/, wherever they are below `vidtimit` (or `root`).
     """
     name = {"lq": "lower_quality", "hq": "higher_quality"}[quality]
-    bases = [path for path in (root / name, root / "DeepfakeTIMIT" / name) if path.is_dir()]
-    if not bases:
-        fail(f"{root} is not DeepfakeTIMIT: no {name}")
+    base = root / name if (root / name).is_dir() else root / "DeepfakeTIMIT" / name
     videos = []
     recordings = set()
     misnamed = 0
-    for path in find_videos(bases[0]):
+    for path in find_videos(base):
         match = re.fullmatch(r"(.+)-video-(.+)", path.stem)
         if not match:
             misnamed += 1
@@ -347,22 +374,21 @@ def layout_dftimit(root, vidtimit, quality):
         subject = path.parent.name.lower()
         utterance, source = match[1].lower(), match[2].lower()
         recordings.add((subject, utterance))
-        video = make_video(path, 1, quality, stem=f"{path.parent.name}_{path.stem}")
-        videos.append(video | dict(original=f"{subject}/{utterance}", people=(subject, source)))
+        names = dict(stem=f"{path.parent.name}_{path.stem}", original=f"{subject}/{utterance}")
+        videos.append(make_video(path, 1, quality, **names, people=(subject, source)))
     if not videos:
-        fail(f"{bases[0]} holds no SUBJECT/UTTERANCE-video-SOURCE.avi")
-    for folder, names in walk(vidtimit or root):
+        fail(f"{root} is not DeepfakeTIMIT: no {name}/SUBJECT/UTTERANCE-video-SOURCE.avi")
+    for folder, files in walk(vidtimit or root):
         parts = [part.lower() for part in folder.parts]
-        if not names or "audio" in parts:
+        if not files or "audio" in parts:
             continue
         for subject in parts[:-1]:
             recording = (subject, parts[-1])
             if recording in recordings and image_files(folder):
                 recordings.remove(recording)
-                video = make_video(folder, 0, "vidtimit", stem="_".join(recording))
-                videos.append(video | dict(original="/".join(recording), people=(subject,)))
-    if misnamed:
-        print(f"warning: {misnamed} files of {name} are not named UTTERANCE-video-SOURCE: left out")
+                names = dict(stem="_".join(recording), original="/".join(recording))
+                videos.append(make_video(folder, 0, "vidtimit", **names, people=(subject,)))
+    warn(misnamed, f"files of {name} are not named UTTERANCE-video-SOURCE: left out")
     if all(video["label"] for video in videos):
         print("warning: no real videos: give --vidtimit, the folder with VidTIMIT's image folders")
     return videos, {("", 0, "vidtimit"): 320, ("", 1, quality): 320}

@@ -10,6 +10,7 @@ import re
 import time
 import warnings
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -202,17 +203,29 @@ def is_image(path):
 def image_numbers(folder):
     """The frame numbers in the names of the images of a folder: rising whole numbers.
 
-    The last number in a name counts: 12 in c23_0012.png. Raises Unreadable if a name has none, or
-    if they do not rise.
+    The last number in a name counts: 12 in c23_0012.png. It is the first in names of a frame and a
+    person: fr001_subj0.jpg, or 10_0.png where the last numbers do not rise. Raises Unreadable if a
+    name has no number, if the numbers do not rise, or if there are several people.
     """
-    numbers = []
-    for path in image_files(folder):
-        digits = re.findall("[0-9]+", path.stem)
+    files = image_files(folder)
+    digits = [re.findall("[0-9]+", path.stem) for path in files]
+    last = [int(numbers[-1]) if numbers else 0 for numbers in digits]
+    pattern = "[a-z]*[0-9]+_(subj|face|person|id)[0-9]+"
+    if any(number <= before for before, number in pairwise(last)):
+        pattern += "|[0-9]+_[0-9]+"
+    has_people = all(re.fullmatch(pattern, path.stem, re.IGNORECASE) for path in files)
+    if has_people and len(set(last)) > 1:
+        example = ascii(next(path.name for path, k in zip(files, last) if k != last[0]))
+        raise Unreadable(f"crops of several people (such as {example[:80]}): give each a folder")
+    frames = []
+    for path, numbers in zip(files, digits):
+        name = ascii(path.name)[:80]
+        number = (numbers or [""])[0 if has_people else -1]
         # index.csv is read as int64.
-        if not digits or len(digits[-1]) > 18:
-            raise Unreadable(f"no frame number in the name {ascii(path.name)[:80]}")
-        numbers.append(int(digits[-1]))
-        if len(numbers) > 1 and numbers[-1] <= numbers[-2]:
-            name = ascii(path.name)[:80]
-            raise Unreadable(f"the frame numbers do not rise: {numbers[-2]}, then {name}")
-    return numbers
+        if not 0 < len(number) <= 18:
+            raise Unreadable(f"no frame number in the name {name}: name crops FRAME.png")
+        if frames and int(number) <= frames[-1]:
+            rising = f"{frames[-1]}, then {name}"
+            raise Unreadable(f"the frame numbers do not rise: {rising}; name crops FRAME.png")
+        frames.append(int(number))
+    return frames

@@ -3,6 +3,7 @@
 A video is a dict as media/layouts.py makes it. Functions change the videos in place.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,9 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from common import fail
+from common import fail, printable, progress
+from media.photos import is_image
 
 SPLITS = ("train", "val", "test")
+PAIR = "the pair of people"
+EMPTY = hashlib.sha256().hexdigest()
 
 
 def print_counts(videos, expected):
@@ -24,24 +28,20 @@ def print_counts(videos, expected):
     expected: {(split, label, method): number}, None standing for any. Prints a warning if numbers
     differ.
     """
-
-    def count(key):
-        fields = ("split", "label", "method")
-        wanted = [(name, value) for name, value in zip(fields, key) if value is not None]
-        return sum(all(video[name] == value for name, value in wanted) for video in videos)
-
-    found = {(video["split"], video["label"], video["method"]) for video in videos}
-    exact = {key for key in expected if None not in key}
+    counts = dict(Counter((video["split"], video["label"], video["method"]) for video in videos))
+    counts |= {
+        key: sum(n for of, n in counts.items() if all(k in (None, v) for k, v in zip(key, of)))
+        for key in expected
+    }
     different = 0
-    for key in [*sorted(found | exact), *(key for key in expected if None in key)]:
+    for key in sorted(counts, key=lambda key: (None in key, [str(value) for value in key])):
         split, label, method = key
         split = "all" if split is None else split or "no split"
         kind = "both" if label is None else ("real", "fake")[label]
-        number = count(key)
-        line = f"  {split:<8} {kind:<5} {method or 'all':<20} {number:7d} videos"
+        line = f"  {split:<8} {kind:<5} {method or 'all':<20} {counts[key]:7d} videos"
         if key in expected:
             line += f"   expected {expected[key]:7d}"
-            if number != expected[key]:
+            if counts[key] != expected[key]:
                 line += "   DIFFERS"
                 different += 1
         print(line)
@@ -59,47 +59,47 @@ def random_split(videos, parts, seed):
     are connected by their people (DFD, Celeb-DF: everybody is swapped with everybody), the people
     are drawn instead, and a fake between two splits gets none.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    target_of = {v["original"]: v["people"][:1] for v in videos if v["original"] and v["people"]}
+    members = []
+    for video in videos:
+        names = video["people"] or target_of.get(video["original"])
+        members.append(names or (video["original"] or str(video["path"]),))
+    first = {}  # of each name, an earlier one of its group, or itself
 
-    members = [video["people"] or (video["original"] or str(video["path"]),) for video in videos]
-    names = sorted({name for names_of_video in members for name in names_of_video})
-    number = {name: k for k, name in enumerate(names)}
-    members = [[number[name] for name in names_of_video] for names_of_video in members]
-    edges = [(first, other) for first, *others in members for other in others]
-    edges = np.array(edges, int).reshape(-1, 2)
-    graph = coo_array((np.ones(len(edges)), edges.T), shape=(len(names), len(names)))
-    _, component = connected_components(graph, directed=False)
-    # The group of each name, by the number of the first name in it.
-    _, first_name, inverse = np.unique(component, return_index=True, return_inverse=True)
-    group_of = first_name[inverse].tolist()
-    if max(Counter(group_of[first] for first, *_ in members).values()) > 0.5 * len(videos):
-        group_of = range(len(names))
+    def group_of(name):
+        while first.setdefault(name, name) != name:
+            first[name] = first[first[name]]
+            name = first[name]
+        return name
+
+    for name, *others in members:
+        for other in others:
+            low, high = sorted((group_of(name), group_of(other)))
+            first[high] = low
+    if max(Counter(group_of(name) for name, *_ in members).values()) > 0.5 * len(videos):
+        first.clear()
     # Groups that have videos of the same labels are drawn together.
+    groups = [{group_of(name) for name in names} for names in members]
     labels = defaultdict(set)
-    for video, numbers in zip(videos, members):
-        for k in numbers:
-            labels[group_of[k]].add(video["label"])
+    for video, groups_of_video in zip(videos, groups):
+        for group in groups_of_video:
+            labels[group].add(video["label"])
     kinds = defaultdict(list)
-    for group, found in labels.items():
-        kinds[tuple(sorted(found))].append(group)
+    for group in sorted(labels):
+        kinds[tuple(sorted(labels[group]))].append(group)
     bounds = np.cumsum(parts) / np.sum(parts)
     split_of = {}
-    for found in sorted(kinds):
-        random = np.random.default_rng((seed, len(found), found[0]))
-        order = random.permutation(sorted(kinds[found])).tolist()
-        for k, group in enumerate(order):
-            place = (k + 0.5) / len(order)
-            split_of[group] = SPLITS[int(np.searchsorted(bounds, place))]
-    for video, numbers in zip(videos, members):
-        splits = {split_of[group_of[k]] for k in numbers}
+    for kind, members_of_kind in sorted(kinds.items()):
+        random = np.random.default_rng((seed, len(kind), kind[0]))
+        for k, place in enumerate(random.permutation(len(members_of_kind))):
+            share = (k + 0.5) / len(members_of_kind)
+            split_of[members_of_kind[place]] = SPLITS[int(np.searchsorted(bounds, share))]
+    for video, groups_of_video in zip(videos, groups):
+        splits = {split_of[group] for group in groups_of_video}
         video["split"] = splits.pop() if len(splits) == 1 else ""
     between = sum(video["split"] == "" for video in videos)
     if between:
-        print(
-            f"{between} of {len(videos)} videos show two people of different splits and are in no "
-            "split"
-        )
+        print(f"{between} videos show two people of different splits and are in no split")
 
 
 def split_in_order(videos, counts):
@@ -122,44 +122,71 @@ def split_in_order(videos, counts):
         video["split"] = (*SPLITS, "")[int(np.searchsorted(ends, k, side="right"))]
 
 
+def original_and_pair(video):
+    """Yield what two splits must not share of a video's names, as (kind of name, name)."""
+    if video["original"]:
+        yield "the original", video["original"]
+    if len(video["people"]) == 2:
+        yield PAIR, tuple(sorted(video["people"]))
+
+
 def split_draw(videos, counts, seed):
     """Draw counts[0] real and as many fake videos for train, counts[1] for val, counts[2] for test.
 
-    Returns the drawn videos. No two splits share an original or a pair of people. They may show the
+    Returns these videos. No two splits share an original or a pair of people. They may show the
     same person, as in the paper, whose DFD has 28 people in all (CLRNet, section 5: of DFD 250, 25,
     25). Exits with an error if there are not enough videos.
     """
     owner = {}
-
-    def keys(video):
-        yield "original", video["original"] or str(video["path"])
-        if len(video["people"]) == 2:
-            yield "people", tuple(sorted(video["people"]))
-
-    for label in (0, 1):
+    selected = []
+    for label, kind in enumerate(("real", "fake")):
         pool = [video for video in videos if video["label"] == label]
         pool.sort(key=lambda video: str(video["path"]))
         pool = [pool[k] for k in np.random.default_rng((seed, label)).permutation(len(pool))]
         for split, wanted in zip(SPLITS[::-1], counts[::-1]):
-            taken, rest = [], []
+            rest = []
+            number = 0
             for video in pool:
-                free = all(owner.get(key, split) == split for key in keys(video))
-                if len(taken) < wanted and free:
-                    owner.update(dict.fromkeys(keys(video), split))
+                keys = dict.fromkeys(original_and_pair(video), split)
+                if number < wanted and all(owner.get(key, split) == split for key in keys):
+                    owner |= keys
                     video["split"] = split
-                    taken.append(video)
+                    selected.append(video)
+                    number += 1
                 else:
                     rest.append(video)
-            if len(taken) < wanted:
-                kind = ("real", "fake")[label]
+            if number < wanted:
                 fail(
                     f"--split-draw: {wanted} {kind} videos are wanted for {split}, there are "
-                    f"{len(taken)} that share no original and no pair of people with another split"
+                    f"{number} that share no original and no pair of people with another split"
                 )
             pool = rest
-        for video in pool:
-            video["split"] = None
-    return [video for video in videos if video["split"] is not None]
+    return selected
+
+
+def hash_files(videos):
+    """The SHA-256 of the files of videos that could be equal: a list of sets, one per video.
+
+    A file is hashed if another of its size has another split or label. Of a folder, the files are
+    its images. Files that cannot be read are left out; decoding them will tell why.
+    """
+    kinds_of_size = defaultdict(set)
+    files = []
+    for number, video in enumerate(videos):
+        path = video["path"]
+        with contextlib.suppress(OSError):
+            for file in path.iterdir() if path.is_dir() else (path,):
+                size = file.stat().st_size
+                kinds_of_size[size].add((video["split"], video["label"]))
+                files.append((number, file, size))
+    hashes = [set() for _ in videos]
+    files = [(number, file) for number, file, size in files if len(kinds_of_size[size]) > 1]
+    for number, file in progress(files, unit="file"):
+        with contextlib.suppress(OSError):
+            if file == videos[number]["path"] or is_image(file):
+                with open(file, "rb") as handle:
+                    hashes[number].add(hashlib.file_digest(handle, "sha256").hexdigest())
+    return [hashes_of_video - {EMPTY} for hashes_of_video in hashes]
 
 
 def drop_leaks(videos, keep_pairs=False):
@@ -167,50 +194,54 @@ def drop_leaks(videos, keep_pairs=False):
 
     Two splits must not share a video (the same file or the same bytes), an original, or a pair of
     target and source. The test split is kept as it is, then val. With `keep_pairs`, as in CLRNet's
-    protocol for FaceForensics++, a shared pair of people is only counted and warned of.
+    protocol for FaceForensics++, a shared pair of people is only counted and warned of. Prints what
+    was checked, and what of it the data set does not tell. Equal files under both labels are warned
+    of.
     """
-    # Only files of a size that several splits have are read, to compare their bytes.
-    splits_of_size = defaultdict(set)
-    for video in videos:
-        if video["split"] and video["path"].is_file():
-            video["bytes"] = video["path"].stat().st_size
-            splits_of_size[video["bytes"]].add(video["split"])
-
-    def keys(video):
-        if video["original"]:
-            yield "the original", video["original"]
-        yield "the file", os.path.realpath(video["path"])
-        if video.get("bytes") and len(splits_of_size[video["bytes"]]) > 1:
-            with open(video["path"], "rb") as file:
-                yield "the same bytes", hashlib.file_digest(file, "sha256").hexdigest()
-        if len(video["people"]) == 2:
-            yield pair, tuple(sorted(video["people"]))
-
-    pair = "the pair of people"
+    hashes = hash_files(videos)
+    first = {}
+    equal = {}
+    for video, hashes_of_video in zip(videos, hashes):
+        for digest in hashes_of_video:
+            other = first.setdefault(digest, video)
+            if other["label"] != video["label"]:
+                equal[digest] = f"{printable(other['path'])} and {printable(video['path'])}"
+    if equal:
+        example = min(equal.values())
+        print(f"warning: {len(equal)} files are both real and fake, byte for byte, as in {example}")
     owner = {}
     leaks = Counter()
     for split in SPLITS[::-1]:
         kept = []
-        for video in [video for video in videos if video["split"] == split]:
-            try:
-                found = list(keys(video))
-            except OSError:  # reported when the video is decoded
-                found = []
-            leak = next((key for key in found if key in owner), None)
+        for video, hashes_of_video in zip(videos, hashes):
+            if video["split"] != split:
+                continue
+            keys = [("the file", os.path.realpath(video["path"])), *original_and_pair(video)]
+            keys += [("the same bytes", digest) for digest in hashes_of_video]
+            leak = next((key for key in keys if key in owner), None)
             if leak:
                 leaks[split, leak[0], owner[leak]] += 1
-            if leak and not (keep_pairs and leak[0] == pair):
+            if leak and not (keep_pairs and leak[0] == PAIR):
                 video["split"] = ""
             else:
-                kept += found
+                kept += keys
         owner = dict.fromkeys(kept, split) | owner
     for (split, what, other), number in sorted(leaks.items()):
         fate = f"they are taken out of {split} and are in no split now"
-        if keep_pairs and what == pair:
+        if keep_pairs and what == PAIR:
             fate = "they stay (--keep-pairs), so the splits are not independent"
         print(f"warning: {number} videos of {split} share {what} with {other}: {fate}")
-    if any(video["split"] for video in videos) and not leaks:
-        print("no video, original or pair of people is in two splits")
+    in_split = [video for video in videos if video["split"]]
+    if len({video["split"] for video in in_split}) > 1:
+        originals = sum(video["original"] != "" for video in in_split)
+        people = sum(video["people"] != () for video in in_split)
+        pairs = "" if keep_pairs else " or a pair of people"
+        print(
+            f"checked: no two splits share a file, equal bytes, an original{pairs}, as far as "
+            f"these are known: the originals of {originals} and the people of {people} of "
+            f"{len(in_split)} videos. What the others show, and copies of other bytes, cannot be "
+            "checked"
+        )
 
 
 def name_videos(videos):
@@ -218,19 +249,21 @@ def name_videos(videos):
 
     Where characters had to be replaced or two names are the same (a.mp4 and a.avi, or 000_003 in
     two folders), a hash of the path is appended. "source" becomes the path below the folder that
-    holds all videos. Exits with an error if a video is listed twice.
+    holds all videos. Neither has control characters or begins like a formula of a spreadsheet.
+    Exits with an error if a video is listed twice.
     """
     titles = ["_".join(filter(None, (video["method"], video["stem"]))) for video in videos]
-    names = [re.sub(r"[^A-Za-z0-9._-]+", "_", title)[:80].strip(".") for title in titles]
+    names = [re.sub(r"[^A-Za-z0-9._-]+", "_", title)[:80].strip(".-") for title in titles]
     times = Counter(name.lower() for name in names)
     root = os.path.commonpath([os.path.abspath(video["path"].parent) for video in videos])
     taken = set()
     for video, name, title in zip(videos, names, titles):
-        video["source"] = os.path.relpath(os.path.abspath(video["path"]), root)
+        source = os.path.relpath(os.path.abspath(video["path"]), root)
         if name != title or times[name.lower()] > 1:
-            name += "-" + hashlib.sha1(os.fsencode(video["source"])).hexdigest()[:8]
+            name += "-" + hashlib.sha1(os.fsencode(source)).hexdigest()[:8]
+        video["source"] = re.sub("^(?=[=+@-])", "./", printable(source))
         if name in taken:
-            fail(f"{video['source']!r} is listed twice: remove one of the two")
+            fail(f"{video['source']} is listed twice: remove one of the two")
         taken.add(name)
         video["name"] = name
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections import Counter
 
 import pytest
@@ -177,11 +178,13 @@ def test_dfdc(small_data, tmp_path, capsys):
     assert expected[None, 0, None] + expected[None, 1, None] == 128154
     original = {v["stem"]: v["original"] for v in videos}
     assert (
-        original["deepfakes00"] == "deepfakes00"
-        and original["faceswap00"] == "faceswap00"
+        original["deepfakes00"] == ""
+        and original["faceswap00"] == ""
         and original["faceswap01"] == "original01"
     )
-    assert "1 listed videos are not there; 1 videos are in no list" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "1 listed videos are not there" in output
+    assert "1 videos are in no list and are left out, in: dfdc_train_part_0" in output
     for text, says in (
         ('{"../x.mp4": {"label": "REAL"}}', "leads out"),
         ('{"a.mp4": {"label": "real"}}', "no label"),
@@ -328,6 +331,145 @@ def test_faces_from_image_folders(small_data, tmp_path):
     ).exists()
 
 
+def test_folders_whatever_they_are_called(tmp_path, capsys):
+    """Splits and labels in any case, valid/ and validation/, 0_real and 1_fake."""
+    for name in ("valid", "validation", "VAL", "Train", "test"):
+        touch(tmp_path, f"{name}/Real/r.mp4", f"{name}/1_fake/swap/f.mp4")
+    videos, _ = layouts.layout_folders(tmp_path)
+    assert counts(videos) == {
+        (split, *kind): 3 if split == "val" else 1
+        for split in ("train", "val", "test")
+        for kind in ((0, "real"), (1, "swap"))
+    }
+    assert "left out" not in capsys.readouterr().out
+    touch(tmp_path, "train/notes.txt", "more/a.mp4", "train/\x1b[31mreds/b.png", "train/c.mp4")
+    assert len(layouts.layout_folders(tmp_path)[0]) == 10
+    output = capsys.readouterr().out
+    assert "3 folders or files" in output and "more, train/\\x1b[31mreds, train/c.mp4" in output
+
+
+def test_reports_of_folders(tmp_path):
+    videos, _ = layouts.layout_folders(shared("data", "reports", "L2"))
+    assert counts(videos) == {
+        (split, label, kind): 1
+        for split in ("train", "val", "test")
+        for label, kind in enumerate(("real", "fake"))
+    }
+    videos, _ = layouts.layout_folders(shared("data", "reports", "L3a"))
+    assert [video["label"] for video in videos] == [1, 0]
+
+
+@pytest.mark.parametrize("missing, other", [("fake", "Deepfakes"), ("real", "originals")])
+def test_one_class_beside_a_folder_that_looks_like_the_other(missing, other, tmp_path):
+    touch(tmp_path, f"{dict(fake='real', real='fake')[missing]}/a.mp4", "more/b.mp4")
+    assert len(layouts.layout_folders(tmp_path)[0]) == 1
+    touch(tmp_path, f"{other}/c.mp4")
+    with pytest.raises(SystemExit, match=f"has no {missing}/: call {other} so, or move it away"):
+        layouts.layout_folders(tmp_path)
+
+
+def test_ffpp_without_fakes_at_this_compression(tmp_path):
+    touch(
+        tmp_path,
+        "original_sequences/youtube/c23/videos/000.mp4",
+        "manipulated_sequences/DeepFakeDetection/c40/videos/01_02__x__y.mp4",
+    )
+    assert len(layouts.layout_ffpp(tmp_path, None, "c23")[0]) == 1
+    touch(tmp_path, "manipulated_sequences/Deepfakes/c40/videos/000_003.mp4")
+    assert len(layouts.layout_ffpp(tmp_path, ["originals"], "c23")[0]) == 1
+    with pytest.raises(SystemExit, match="no videos at c23: give --compression, or --method"):
+        layouts.layout_ffpp(tmp_path, None, "c23")
+
+
+def test_dfdc_has_three_official_sets(tmp_path, capsys):
+    """validation/labels.csv is val; the test set has labels.csv, or is_fake in metadata.json."""
+    touch(tmp_path, "p0/r.mp4", "p0/f.mp4", "validation/v.mp4", "validation/w.mp4", "test/x/t.mp4")
+    touch(tmp_path, "test/x/u.mp4", "p1/a.mp4", "p1/b.mp4")
+    entries = {"r.mp4": dict(label="REAL", split="train")}
+    entries["f.mp4"] = dict(label="FAKE", split="train", original="r.mp4")
+    (tmp_path / "p0/metadata.json").write_text(json.dumps(entries))
+    (tmp_path / "validation/labels.csv").write_text("filename,label\nv.mp4,1\nw.mp4,0\n")
+    tests = {"t.mp4": dict(is_fake=1), "u.mp4": dict(is_fake=0)}
+    (tmp_path / "test/x/metadata.json").write_text(json.dumps(tests))
+    videos, expected = layouts.layout_dfdc(tmp_path)
+    assert sorted((v["stem"], v["split"], v["label"], v["original"]) for v in videos) == [
+        ("f", "train", 1, "r"),
+        ("r", "train", 0, "r"),
+        ("t", "test", 1, ""),
+        ("u", "test", 0, "u"),
+        ("v", "val", 1, ""),
+        ("w", "val", 0, "w"),
+    ]
+    assert expected[None, 0, None] == 23654
+    # Parts without a list are named.
+    assert "2 videos are in no list and are left out, in: p1\n" in capsys.readouterr().out
+    (alone, _), nothing = layouts.layout_dfdc(tmp_path / "validation")
+    assert alone["split"] == "val" and nothing == {}
+
+
+def test_dfdc_preview_tells_originals_and_people(tmp_path, capsys):
+    """A random split leaks no original and no target; reals go with their targets."""
+    entries = {}
+    for k in range(20):
+        real = dict(label="real", set="train", target_id=str(k), swapped_id=None)
+        entries[f"original_videos/{k}/{k}_A.mp4"] = real
+        for method, other in (("method_A", (k + 1) % 20), ("method_B", (k + 7) % 20)):
+            entries[f"{method}/{k}/{k}_{other}.mp4"] = dict(
+                label="fake",
+                set="train",
+                source_video=f"original_videos/{k}/{k}_A.mp4",
+                target_id=k,
+                swapped_id=other,
+            )
+    touch(tmp_path, *entries)
+    (tmp_path / "dataset.json").write_text(json.dumps(entries))
+    videos, _ = layouts.layout_dfdc_preview(tmp_path)
+    assert {v["original"] for v in videos} == {f"{k}_A" for k in range(20)}
+    assert sorted(v["people"] for v in videos if v["stem"] == "3_4") == [("3", "4")]
+    splits.random_split(videos, (60, 20, 20), 0)
+    assert {v["split"] for v in videos} == {"", "train", "val", "test"}
+    before = [v["split"] for v in videos]
+    splits.drop_leaks(videos)
+    assert [v["split"] for v in videos] == before
+    assert not splits_of(videos, lambda v: v["original"])
+    for person in map(str, range(20)):
+        assert len({v["split"] for v in videos if person in v["people"] and v["split"]}) <= 1
+    assert "the originals of" in capsys.readouterr().out
+
+
+def test_celebdf_plus_plus(capsys):
+    """Generators are methods, and the list has deeper paths."""
+    videos, expected = layouts.layout_celebdf(shared("data", "reports", "L6"))
+    assert {(v["method"], v["label"], v["split"]) for v in videos} == {
+        ("BlendFace", 1, "test"),
+        ("GHOST", 1, "train"),
+        ("SadTalker", 1, "train"),
+        ("Celeb-real", 0, "test"),
+        ("Celeb-real", 0, "train"),
+        ("YouTube-real", 0, "train"),
+    }
+    output = capsys.readouterr().out
+    assert "Celeb-DF++" in output and "not there" not in output and expected == {}
+    splits.drop_leaks(videos)
+    assert not splits_of(videos, lambda v: v["original"])
+
+
+def test_a_list_may_tell_originals(tmp_path, capsys):
+    """By the path, the file name or the stem of the real video, or by any name."""
+    (tmp_path / "v.csv").write_text(
+        "path,label,split,original\nr/a.mp4,0,train,\nr/b.mp4,0,train,\nr/c.mp4,0,Validation,\n"
+        "f/1.mp4,1,test,r/a.mp4\nf/2.mp4,1,test,b\nf/3.mp4,1,test,other.mp4\nr/d.mp4,0,train,\n"
+    )
+    videos, _ = layouts.layout_list(tmp_path / "v.csv")
+    assert [v["original"] for v in videos] == [
+        *("r/a.mp4", "b", "r/c.mp4"),
+        *("r/a.mp4", "b", "other.mp4", "r/d.mp4"),
+    ]
+    splits.drop_leaks(videos)
+    assert [v["split"] for v in videos] == ["", "", "val", "test", "test", "test", "train"]
+    assert "the originals of 5 and the people of 0 of 5 videos" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------- splits that never leak
 
 
@@ -365,7 +507,10 @@ def test_planted_leaks(tmp_path, capsys):
         and "the same bytes" in output
     )
     splits.drop_leaks(videos)
-    assert "no video, original or pair of people is in two splits" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    what = "a file, equal bytes, an original or a pair of people"
+    assert f"checked: no two splits share {what}" in output
+    assert "the originals of 1 and the people of 1 of 4 videos" in output
 
 
 def test_a_planted_leak_in_a_data_set_gives_a_warning(small_data, tmp_path):
@@ -396,6 +541,40 @@ def test_a_planted_leak_in_a_data_set_gives_a_warning(small_data, tmp_path):
         splits["Celeb-real_id2_0000"] == splits["Celeb-synthesis_id3_id2_0000"] == ""
         and splits["Celeb-real_id3_0000"] == "train"
     )
+
+
+def test_what_was_not_checked_is_said(tmp_path, capsys):
+    """Where originals are unknown, nothing is claimed of them: names alone do not tell them."""
+    names = "train/real/000 train/fake/003_000 test/real/003 test/fake/000_003"
+    touch(tmp_path, *(f"{name}.mp4" for name in names.split()))
+    videos, _ = layouts.layout_folders(tmp_path)
+    splits.drop_leaks(videos)
+    output = capsys.readouterr().out
+    assert "the originals of 0 and the people of 0 of 4 videos. What the others show" in output
+    assert "cannot be checked" in output
+    # With one split there is nothing to check.
+    splits.drop_leaks([video for video in videos if video["split"] == "test"])
+    assert capsys.readouterr().out == ""
+
+
+def test_equal_crops_in_two_splits_and_under_two_labels(tmp_path, capsys):
+    """Folders of images count by their images; other files in them do not."""
+    crop = b"\x89PNG\r\n\x1a\n"
+    touch(tmp_path, "train/real/a/1.png", "test/real/b/7.png", content=crop + b"same")
+    touch(tmp_path, "val/real/c/1.png", "val/fake/d/1.png", content=crop + b"both")
+    touch(tmp_path, "train/fake/e/1.png", content=crop + b"1234")
+    touch(tmp_path, "test/fake/f/1.png", content=crop + b"5678")
+    for folder in ("train/fake/e", "test/fake/f"):
+        touch(tmp_path, f"{folder}/Thumbs.db", content=b"no image")
+    videos, _ = layouts.layout_folders(tmp_path, crops=True)
+    splits.drop_leaks(videos)
+    assert {v["stem"]: v["split"] for v in videos} == {
+        **dict(a="", b="test", c="val"),
+        **dict(d="val", e="train", f="test"),
+    }
+    output = capsys.readouterr().out
+    assert "1 videos of train share the same bytes with test" in output
+    assert "1 files are both real and fake, byte for byte, as in " in output
 
 
 people = st.integers(0, 7).map(str)
@@ -702,6 +881,33 @@ def test_names_are_safe_and_unique():
         and len(name) < 100
         for name in names
     )
+
+
+def test_names_are_neither_formulas_nor_escapes_and_any_bytes_are_read(tmp_path, capsys):
+    """Of videos, methods, sources and originals: for terminals and spreadsheets."""
+    method = os.fsdecode(b"met\xff")
+    touch(tmp_path, f"fake/{method}/a.mp4", "fake/=1+1/\x1b[31m.mp4")
+    touch(tmp_path, "real/=2+2.mp4", "real/@a.mp4")
+    videos, _ = layouts.layout_folders(tmp_path)
+    videos.append(layouts.make_video(tmp_path / "-x.mp4", 0, "", original="+1"))
+    splits.name_videos(videos)
+    splits.print_counts(videos, {})
+    for video in videos:
+        for value in (video["method"], video["original"], video["name"], video["source"]):
+            assert value.isprintable() and not value.startswith(("=", "+", "-", "@"))
+            value.encode()
+    assert {v["method"] for v in videos} == {"met\\udcff", "_1+1", "real", ""}
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_counts_of_many_methods_are_fast(capsys):
+    videos = [layouts.make_video(f"{k}.mp4", 1, f"m{k}") for k in range(20000)]
+    start = time.monotonic()
+    splits.print_counts(videos, {("", 1, "m7"): 1, (None, 1, None): 20000, (None, 0, None): 1})
+    assert time.monotonic() - start < 5
+    output = capsys.readouterr().out
+    assert output.count("\n") == 20003 and "1 of these numbers" in output
+    assert "all      fake  all                    20000 videos   expected   20000\n" in output
 
 
 def test_links_in_circles_end(tmp_path):

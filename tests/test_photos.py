@@ -429,7 +429,14 @@ def test_clips_of_known_numbers():
     "names, says",
     [
         (["c23_008.png", "c23_9.png", "c23_0010.png"], [8, 9, 10]),
-        (["12_0.png", "13_0.png"], "do not rise: 0, then '13_0.png'"),
+        # A frame and a person, as other people's programs name them.
+        (["fr001_subj0.jpg", "fr012_subj0.jpg"], [1, 12]),
+        (["fr007_subj0.jpg"], [7]),
+        (["9_0.png", "10_0.png", "12_0.png"], [9, 10, 12]),
+        (["0_0.png", "1_10.png", "2_20.png"], [0, 10, 20]),  # a count and a frame
+        (["10_0.png", "10_1.png", "11_0.png"], "several people .such as '10_1.png'"),
+        (["fr1_subj0.jpg", "fr1_subj1.jpg"], "give each a folder"),
+        (["c1_12.png", "c2_12.png"], "do not rise: 12, then 'c2_12.png'; name crops FRAME.png"),
         (["1.png", "face.png"], "no frame number in the name 'face.png'"),
         (["1.png", f"{10**20}.png"], "no frame number in the name '1000"),
     ],
