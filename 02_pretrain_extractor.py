@@ -29,6 +29,7 @@ Deviations and choices (paper -> this script):
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -40,17 +41,16 @@ from running.devices import (
     autocast,
     choose_device,
     choose_precision,
-    compile_network,
     describe_device,
     distribute,
 )
 from running.folder import describe_data, flags_of, start_run
 from running.loading import Faces, predict
 from running.processes import run_script
-from running.run import Run, is_complete
+from running.run import Run, is_complete, seed_of
 
 # Flags that may change when a run is resumed.
-RUNTIME_FLAGS = ("out", "workers", "device", "compile", "save_every")
+RUNTIME_FLAGS = ("out", "workers", "device")
 
 
 def parse_args():
@@ -81,17 +81,13 @@ def parse_args():
     text = "Adam's L2 penalty on all weights (default 4e-5)"
     add("--weight-decay", type=float, default=4e-5, metavar="RATE", help=text)
     add("--max-steps", type=int, metavar="N", help="stop after N steps, for a trial")
-    text = "steps between saves of last.pt within an epoch (default: every ten minutes)"
-    add("--save-every", type=int, metavar="N", help=text)
-    text = "compile the network by torch.compile, which needs a C compiler; untested on a GPU"
-    add("--compile", action="store_true", help=text)
     add_system_flags(
         parser, workers="processes that load images", seed=True, device=True, precision="auto"
     )
     args = parser.parse_args()
-    numbers = (args.epochs, args.batch, args.save_every, args.max_steps, args.image_size)
+    numbers = (args.epochs, args.batch, args.max_steps, args.image_size)
     if any(n is not None and n < 1 for n in numbers):
-        fail("--epochs, --batch, --image-size, --max-steps and --save-every must be 1 or more")
+        fail("--epochs, --batch, --image-size and --max-steps must be 1 or more")
     return args
 
 
@@ -159,11 +155,14 @@ def main():
 
     example = torch.zeros(1, 3, model.image_size, model.image_size, dtype=torch.uint8)
     net = distribute(model, device, example)
-    if args.compile:
-        net = compile_network(net)
-    for _ in run.epochs():
+    for epoch in run.epochs():
         net.train()
-        for images, y in run.batches(train, labels, device, args.workers):
+        # An incomplete last batch is left out: batch norm would weigh its few images too much.
+        order = np.random.default_rng((args.seed, epoch)).permutation(len(train))
+        order = order[: run.per_epoch * run.size].reshape(-1, run.size)
+        for images, y in run.batches(train, labels, order, device, args.workers):
+            # Dropout, which some networks have, draws from this seed.
+            torch.manual_seed(seed_of(args.seed, run.step, 1 + RANK))
             images = flip(images, run.draw(1))
             optimizer.zero_grad()
             with autocast(device, args.precision):
@@ -175,7 +174,7 @@ def main():
         logits = margin(predict(model, val, args.batch, args.workers, device, "validation"))
         value = auc(val_labels, logits)
         validation = validate(val_videos, val_labels, logits)
-        run.end_epoch(choose_by=value, validation=validation, val_auc=value)
+        run.end_epoch(validation, val_auc=value)
     print(f"done: {args.out / 'model.pt'}")
 
 

@@ -52,7 +52,6 @@ from running.devices import (
     autocast,
     choose_device,
     choose_precision,
-    compile_network,
     describe_device,
     fetch,
     one_ahead,
@@ -167,8 +166,6 @@ def parse_args():
     add("--split", choices=("train", "val", "test", "all"), default="test", help=text)
     add = parser.add_argument_group("extraction").add_argument
     add("--batch", type=int, default=128, metavar="N", help="images at a time (default 128)")
-    text = "compile the network by torch.compile, which needs a C compiler; untested on a GPU"
-    add("--compile", action="store_true", help=text)
     add_system_flags(parser, workers="processes that load images", device=True, precision="auto")
     args = parser.parse_args()
     if args.batch < 1 or args.workers < 0:
@@ -189,8 +186,6 @@ def main():
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
     model = fold_batch_norm(load_extractor(args.checkpoint)).to(device)
-    if args.compile:
-        model.features = compile_network(model.features)
     print(
         f"{args.checkpoint}: {model.dimensions} features from images of {model.image_size} pixels; "
         f"{describe_device(device, args.precision)}, batch {args.batch}, {args.workers} loading "

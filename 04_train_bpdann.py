@@ -103,7 +103,7 @@ from running.features import (
     read_features,
 )
 from running.folder import describe_data, flags_of, folder_names, start_run
-from running.loading import Faces, epoch_batches, load_batches, predict
+from running.loading import Faces, load_batches, predict
 from running.processes import run_script
 from running.run import Run, draw_joint, is_complete, seed_of
 
@@ -217,7 +217,7 @@ def adapt(out, args, kwargs, source, target, device, about, content):
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, fused=True)
     content = content | dict(kwargs=kwargs, end_to_end=args.end_to_end)
     samples = len(source.x)
-    run = Run(out, "04", args, model, optimizer, samples, content, LOSSES, COLUMNS)
+    run = Run(out, "04", args, model, optimizer, samples, content, "last", LOSSES, COLUMNS)
     first = run.epoch
     if not run.finished:
         print(
@@ -271,8 +271,7 @@ def adapt(out, args, kwargs, source, target, device, about, content):
         if is_tenth(epoch, args.epochs):
             measured |= score_target(predict_logits(model, target.sample, args, device))
         measured["lambda"] = lambdas[(epoch + 1) * run.per_epoch - 1]
-        # Nothing is chosen: the last epoch is kept.
-        run.end_epoch(choose_by=None, validation=validation, **measured)
+        run.end_epoch(validation, **measured)
     run.finish()
     if first < args.epochs:
         seconds = time.perf_counter() - start
@@ -289,7 +288,10 @@ def draw_batches(source, target_x, model, args, device, epoch):
     flipped at random. The order of both domains depends on the seed and the epoch alone.
     """
     where = device if isinstance(source.x, torch.Tensor) else "cpu"
-    rows = torch.tensor(epoch_batches(len(source.x), args.batch, args.seed, epoch), device=where)
+    # An incomplete last batch is left out.
+    size = min(args.batch, len(source.x))
+    rows = torch.from_numpy(np.random.default_rng((args.seed, epoch)).permutation(len(source.x)))
+    rows = rows[: len(rows) // size * size].view(-1, size).to(where)
     # The target is shuffled anew each time that it is used up. The third number is never 0, as
     # (seed, epoch, 0) is the same seed as (seed, epoch), which shuffles the source.
     rounds = range(1, 1 + -(-rows.numel() // len(target_x)))

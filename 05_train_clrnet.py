@@ -93,10 +93,10 @@ from running.devices import (
 from running.folder import describe_data, flags_of, folder_names, start_run
 from running.loading import Faces, as_clips, predict, read_clips
 from running.processes import run_script
-from running.run import Run, is_complete, load_checkpoint, load_state
+from running.run import Run, is_complete, load_checkpoint, load_state, seed_of
 
 # Not compared when a run is resumed; kwargs only repeats flags that are compared.
-RUNTIME_FLAGS = ("out", "workers", "device", "cuda_graph", "save_every", "test", "test_split")
+RUNTIME_FLAGS = ("out", "workers", "device", "cuda_graph", "test", "test_split")
 RUNTIME_FLAGS += ("scores", "save_features", "cam", "allow_changes", "kwargs")
 
 # What a strategy trains on. `val_videos` are (set, video) of each validation sample; `few_shot` are
@@ -310,9 +310,13 @@ def main():
     if args.cuda_graph and not run.finished:
         set_train_mode(model, frozen)
         capture_graph(model, torch.zeros(run.size, *shape, device=device), args.precision)
-    for _ in run.epochs():
+    for epoch in run.epochs():
         set_train_mode(net, frozen)
-        for clips, y in run.batches(train_faces, labels, device, args.workers):
+        # An incomplete last batch is left out: batch norm would weigh its few samples too much.
+        order = np.random.default_rng((args.seed, epoch)).permutation(len(train_faces))
+        order = order[: run.per_epoch * run.size].reshape(-1, run.size)
+        for clips, y in run.batches(train_faces, labels, order, device, args.workers):
+            torch.manual_seed(seed_of(args.seed, run.step, 1 + RANK))  # dropout draws from it
             clips = as_clips(clips)
             if not args.no_augment:
                 clips = augment(clips, run.draw(5), args.brightness)
@@ -327,7 +331,7 @@ def main():
         logits = score(model, val_faces, args, device, "validation")
         value = auc(data.val_labels, logits)
         validation = validate(data.val_videos, data.val_labels, logits)
-        run.end_epoch(choose_by=value, validation=validation, val_auc=value)
+        run.end_epoch(validation, val_auc=value)
     run.finish()
 
     load_state(model, load_checkpoint(args.out / "model.pt", "05"), args.out / "model.pt")
@@ -493,8 +497,6 @@ def parse_args():
     text = "transfer: share of the layers that are frozen (default 0.5; the authors' code: 0.4203)"
     add("--freeze", type=float, default=0.5, metavar="SHARE", help=text)
     add("--max-steps", type=int, metavar="N", help="stop after N steps, for a trial")
-    text = "steps between saves of last.pt within an epoch (default: every ten minutes)"
-    add("--save-every", type=int, metavar="N", help=text)
     text = "capture each step as CUDA graphs: one GPU, one process; untested"
     add("--cuda-graph", action="store_true", help=text)
     add_system_flags(
@@ -540,7 +542,7 @@ def parse_args():
         args.kwargs["filters"] = args.filters or 64
         args.kwargs["repetitions"] = args.repetitions or [3, 4, 6, 3]
         args.kwargs["gates"] = args.gates or "hard_sigmoid"
-    numbers = [args.batch, args.image_size, args.few_shot, args.save_every, args.max_steps]
+    numbers = [args.batch, args.image_size, args.few_shot, args.max_steps]
     numbers += [args.cam, args.filters, *(args.repetitions or ())]
     if any(n is not None and n < 1 for n in numbers):
         fail("numbers of samples, pixels, videos, steps, filters and blocks must be 1 or more")

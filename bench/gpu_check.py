@@ -7,7 +7,7 @@
 
 The project was written without a GPU. This compares a step of 02, 04 and 05 in each precision with
 float64 on the CPU, looks for steps that wait for the GPU, compares counted and measured memory,
-resumes a training on the other device and back, tries the CUDA graph and --compile, and measures
+resumes a training on the other device and back, tries the CUDA graph and measures
 images per second of steps, of the whole loop and of the loader. It ends with one table in Markdown
 for an issue, which is also appended to bench/RESULTS.md, and with the defaults that it would
 change.
@@ -42,7 +42,6 @@ from running.devices import (
     capture_graph,
     choose_device,
     choose_precision,
-    compile_network,
     place,
 )
 from running.loading import Faces, as_clips, load_batches
@@ -360,31 +359,6 @@ class Check:
             self.rates["05", kind] = rate_of(step, n, self.device, self.sizes.repeats)
         self.compare("05, --cuda-graph", found["eager"], found["graph"], ("05", "eager", "graph"))
 
-    def compiled(self):
-        """02's network compiled against eager: gradients and rate."""
-        n, precision = self.sizes.batch["02"], choose_precision("auto", self.device)
-        batch = move(make_batch("02", self.sizes, n), self.device)
-        found = {}
-        for kind in ("eager", "compiled"):
-            model = place(make_network("02", self.sizes), self.device).train()
-            net = model
-            if kind == "compiled":
-                # Without Inductor, whose C++ takes minutes to compile on a CPU.
-                net = (
-                    compile_network(model) if self.is_gpu else torch.compile(model, backend="eager")
-                )
-
-            def step():
-                model.zero_grad()
-                loss_of("02", net, model, batch, self.device, precision).backward()
-
-            step()
-            state = torch.cat([b.double().flatten() for b in model.buffers()])
-            found[kind] = gradient_of(model), state.cpu()
-            self.rates["02", kind] = rate_of(step, n, self.device, self.sizes.repeats)
-        what = ("02", "eager", "compiled")
-        self.compare("02, --compile", found["eager"], found["compiled"], what)
-
     def compare(self, what, eager, other, keys):
         """A row about two ways to compute the same step: (gradient, buffers) of each."""
         name, a, b = keys
@@ -573,7 +547,6 @@ def main():
             check.against_float64,
             check.steps,
             check.graph,
-            check.compiled,
             check.resuming,
             check.loops,
             check.adaptation,

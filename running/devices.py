@@ -12,7 +12,6 @@ augmentation are drawn for it. Only the masks of dropout differ.
 """
 
 import os
-import shutil
 
 import numpy as np
 import torch
@@ -88,14 +87,6 @@ def place(model, device):
     if device.type == "cuda":
         return model.to(device, memory_format=torch.channels_last)
     return model.to(device)
-
-
-def compile_network(network):
-    """`network`, a module or a function, compiled by torch.compile at its first call."""
-    names = (os.environ.get("CC"), os.environ.get("CXX"), "cc", "gcc", "g++", "clang")
-    if not any(shutil.which(name) for name in names if name):
-        fail("--compile needs a C compiler, and none was found: install gcc, or leave it out")
-    return torch.compile(network)
 
 
 def capture_graph(model, example, precision):

@@ -159,17 +159,6 @@ def joint_batch(samples, batch):
     return min(batch, samples - samples % WORLD_SIZE)
 
 
-def epoch_batches(samples, batch, seed, epoch):
-    """The batches of an epoch: a permutation of the samples by (seed, epoch), cut into lists.
-
-    An incomplete last batch is left out, because batch norm would weigh its few images too much;
-    which images these are differs from epoch to epoch.
-    """
-    batch = joint_batch(samples, batch)
-    order = np.random.default_rng((seed, epoch)).permutation(samples).tolist()
-    return [order[k : k + batch] for k in range(0, samples - batch + 1, batch)]
-
-
 def group_clips(index, rows, folder, length):
     """Samples of `length` consecutive frames: (tuples of paths, row of each sample's first frame).
 

@@ -1,14 +1,16 @@
 """The course of a training: its state, losses, log, checkpoints and progress.
 
-Everything that a training run needs in addition to its method. A script draws its batches from a
-`Run`, computes the loss and takes the optimizer's step itself, and hands the loss back:
+Everything that a training run needs in addition to its method. A script draws the order of its
+samples, takes batches from a `Run`, computes the loss and takes the optimizer's step itself, and
+hands the loss back:
 
-    run = Run(args.out, "02", args, model, optimizer, samples=len(train), content=...)
+    run = Run(args.out, "02", args, model, optimizer, len(train), content)
     for epoch in run.epochs():
-        for images, y in run.batches(train, labels, device, args.workers):
+        order = ...  # numbers of samples, (run.per_epoch, run.size)
+        for images, y in run.batches(train, labels, order, device, args.workers):
             ...
             run.record(loss)
-        run.end_epoch(choose_by=auc, validation=..., val_auc=auc)
+        run.end_epoch(validation, val_auc=value)
     run.finish()
 """
 
@@ -23,12 +25,12 @@ from common import RANK, WORLD_SIZE, fail, progress, write_table, write_whole
 from networks.weights import load_tensors
 from reporting.metrics import percent
 from running.devices import mean_over_ranks, share
-from running.loading import epoch_batches, joint_batch, load_batches
+from running.loading import joint_batch, load_batches
 from running.processes import barrier
 
-# How long a run may go on without saving its state, unless --save-every counts steps.
+# Within an epoch, last.pt is saved every ten minutes. At the ends of epochs, which may take
+# milliseconds, it is saved if that takes at most a twentieth of the time.
 SAVE_SECONDS = 600
-# At the ends of epochs, which may take milliseconds, saving takes at most this share of the time.
 SAVE_SHARE = 0.05
 
 # What last.pt stores in addition to the weights and the optimizer.
@@ -51,17 +53,14 @@ def draw_joint(size, columns, *numbers):
 class Run:
     """The course of one training, resumed from OUT/last.pt if it is there.
 
-    Random numbers depend on the seed and on the step or epoch, so a resumed run draws the same
-    ones. Batches and augmentation are the same for any number of processes; masks of dropout are
-    not.
-
     Args:
         out: folder of model.pt, last.pt and log.csv.
         stage: "02", "04" or "05", for the checkpoints.
-        args: namespace with epochs, batch, seed, and where a stage has them max_steps, save_every.
+        args: namespace with epochs, batch, seed, and max_steps where a stage has it.
         model, optimizer: on their device.
         samples: number of training samples.
         content: what else the checkpoints store, a dict.
+        keep: model.pt is the epoch with the "best" val_auc, or with none the latest, or the "last".
         losses: names of what `record` is given.
         columns: columns of log.csv after epoch and step.
 
@@ -79,17 +78,17 @@ class Run:
         optimizer,
         samples,
         content,
+        keep="best",
         losses=("train_loss",),
         columns=("train_loss", "val_auc"),
     ):
         self.out, self.stage, self.args = out, stage, args
         self.model, self.optimizer, self.content = model, optimizer, content
-        self.losses, self.columns = losses, columns
+        self.keep, self.losses, self.columns = keep, losses, columns
         self.last, self.samples = out / "last.pt", samples
         self.size = joint_batch(samples, args.batch) if samples else 0
         self.per_epoch = samples // self.size if samples else 0
         self.max_steps = getattr(args, "max_steps", None) or math.inf
-        self.save_every = getattr(args, "save_every", None) or math.inf
         self.epoch = self.batch = self.step = 0
         self.sums = [0.0] * len(losses)
         self.best, self.validation, self.log = -math.inf, None, []
@@ -108,37 +107,25 @@ class Run:
         return self.epoch >= self.args.epochs or self.step >= self.max_steps
 
     def resume(self):
-        """Read last.pt. Exits with an error if it does not fit this network and optimizer."""
+        """Read last.pt. Exits with an error if it does not fit this network."""
         saved = load_checkpoint(self.last, self.stage)
         load_state(self.model, saved, self.last)
-        flags = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
-        try:
+        for name in STATE:
+            setattr(self, name, saved[name])
+        if self.batch and any(saved.get(name) != getattr(self, name) for name in ORDER):
+            print(
+                f"{self.last} was saved inside epoch {self.epoch + 1} with another --batch or "
+                "other images: this epoch starts over",
+                flush=True,
+            )
+            self.batch, self.sums = 0, [0.0] * len(self.losses)
+        if not self.finished:
             # The flags of now: with --allow-changes, --lr may be another than was saved, and
             # PyTorch leaves each `step` on the CPU unless the groups that it loads are fused.
-            optimizer = saved["optimizer"]
-            for group, flag in zip(optimizer["param_groups"], flags):
-                group.update(flag)
-            for name in STATE:
-                setattr(self, name, saved[name])
-            if self.batch and any(saved.get(name) != getattr(self, name) for name in ORDER):
-                print(
-                    f"{self.last} was saved inside epoch {self.epoch + 1} with another --batch or "
-                    "other images: this epoch starts over",
-                    flush=True,
-                )
-                self.batch, self.sums = 0, [0.0] * len(self.losses)
-            # A finished run needs none, and may have frozen other layers than this version does.
-            if not self.finished:
-                self.optimizer.load_state_dict(optimizer)
-                match_strides(self.optimizer)
-        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:150] or type(error).__name__
-            fail(
-                f"{self.last} cannot be resumed from ({reason}): delete it to start over; "
-                "checkpoints of release 1.0 have to be trained again"
-            )
-        # A log that was begun before a column existed.
-        self.log = [[*row, *[math.nan] * (2 + len(self.columns) - len(row))] for row in self.log]
+            for group, now in zip(saved["optimizer"]["param_groups"], self.optimizer.param_groups):
+                group.update({name: now[name] for name in now if name != "params"})
+            self.optimizer.load_state_dict(saved["optimizer"])
+            match_strides(self.optimizer)
         self.write_log()
 
     def epochs(self):
@@ -146,18 +133,17 @@ class Run:
         while not self.finished:
             yield self.epoch
 
-    def batches(self, faces, labels, device, workers):
+    def batches(self, faces, labels, order, device, workers):
         """Yield (samples, labels) of each step that is left in this epoch, both on the device.
 
         They are this process's share of the joint batch: items of the data set, a uint8 tensor, and
-        their labels. Call `record` once for each step. Also seeds torch's generator, from which
-        dropout draws.
+        their labels. Call `record` once for each step. No step of a GPU waits for the CPU: images
+        come from pinned memory, and labels and draws are sent once an epoch.
 
-        No step of a GPU waits for the CPU: images come from pinned memory, and labels and draws are
-        sent once an epoch.
+        Args:
+            order: numbers of the samples in each step of the epoch, an array (per_epoch, size).
         """
-        batches = epoch_batches(len(faces), self.args.batch, self.args.seed, self.epoch)
-        mine = [share(batch) for batch in batches[self.batch :]]
+        mine = [share(numbers).tolist() for numbers in order[self.batch :]]
         loader = load_batches(faces, mine, workers, pin=device.type == "cuda")
         labels = labels[torch.tensor(mine, dtype=torch.int64)].to(device)
         self.device, self.draws = device, {}
@@ -170,23 +156,17 @@ class Run:
         start = mark = time.perf_counter()
         for samples, of_step in zip(loader, labels):
             self.waited += time.perf_counter() - mark
-            torch.manual_seed(seed_of(self.args.seed, self.step, 1 + RANK))
             yield samples.to(device, non_blocking=True), of_step
             bar.update()
             is_last = self.step >= self.max_steps or self.batch == self.per_epoch
-            is_save = self.step % self.save_every == 0
-            if is_last or is_save or self.step % look_every == 0:
+            if is_last or self.step % look_every == 0:
                 self.check_losses()
-            if is_last:
-                self.check_weights()
-            if not self.pending:
                 bar.set_postfix(loss=f"{self.sums[0] / self.batch:.3f}", refresh=False)
+                # Rank 0, which alone writes, goes by its own clock.
+                if not is_last and time.monotonic() - self.saved >= SAVE_SECONDS:
+                    self.save_last()
             if self.step >= self.max_steps:
                 break
-            # Without --save-every, rank 0, which alone writes, goes by its own clock.
-            is_late = time.monotonic() - self.saved >= SAVE_SECONDS and not self.pending
-            if (is_save or (is_late and self.save_every == math.inf)) and not is_last:
-                self.save_last()
             mark = time.perf_counter()
         self.seconds = time.perf_counter() - start
         self.steps_timed = self.step - first
@@ -211,7 +191,10 @@ class Run:
         self.step += 1
 
     def check_losses(self):
-        """Add the noted losses to the epoch's sums. Exits with an error if one is not finite."""
+        """Add the noted losses to the epoch's sums.
+
+        Exits with an error if one is not finite, or a weight at the end of the epoch.
+        """
         if not self.pending:
             return
         values = mean_over_ranks(torch.stack(self.pending).float().cpu()).tolist()
@@ -223,6 +206,8 @@ class Run:
                 if not math.isfinite(value):
                     self.fail_at(f"{name} is {value} at", step + 1, batch + 1)
                 self.sums[k] += value
+        if self.batch == self.per_epoch or self.step >= self.max_steps:
+            self.check_weights()
 
     def check_weights(self):
         """Exit with an error if a weight is not finite, which a finite loss does not exclude."""
@@ -239,38 +224,36 @@ class Run:
             f"{state if self.last.exists() else 'no state was saved yet'}"
         )
 
-    def end_epoch(self, choose_by=math.nan, validation=None, **measured):
+    def end_epoch(self, validation=None, **measured):
         """Write log.csv, last.pt unless it is recent, and model.pt if this is the best so far.
 
         A run that --max-steps ends inside an epoch validates too; when resumed, it trains the rest
         of that epoch.
 
         Args:
-            choose_by: the value to maximize; nan: the latest epoch is the best; None: only the last
-                epoch is kept.
             validation: what `reporting.metrics.validate` returned, for the checkpoint.
             measured: values for the columns of log.csv that are not losses.
         """
         self.check_losses()
         means = {name: total / self.batch for name, total in zip(self.losses, self.sums)}
         values = means | measured
-        is_better = choose_by is None or math.isnan(choose_by) or choose_by > self.best
+        value = measured["val_auc"] if self.keep == "best" else math.nan
+        is_better = math.isnan(value) or value > self.best
         # Drop the row that a stop by --max-steps left for this epoch.
         self.log = [row for row in self.log if row[0] <= self.epoch]
         row = [round(values[name], 6) for name in self.columns]
         self.log.append([self.epoch + 1, self.step, *row])
         self.validation = validation
-        if is_better and choose_by is not None and not math.isnan(choose_by):
-            self.best = choose_by
+        if value > self.best:
+            self.best = value
         if self.seconds:
-            self.print_epoch(means[self.losses[0]], choose_by, is_better)
+            self.print_epoch(means[self.losses[0]], value, is_better)
         if self.batch == self.per_epoch:
             self.epoch += 1
             self.batch = 0
             self.sums = [0.0] * len(self.losses)
-        is_kept = self.finished if choose_by is None else is_better
-        if is_kept:
-            self.save_model()
+        if self.finished if self.keep == "last" else is_better:
+            self.save("model.pt")
         if self.finished or self.saving <= SAVE_SHARE * (time.monotonic() - self.saved):
             self.save_last()
         # Written last: a log of all epochs means that the run is finished.
@@ -292,12 +275,8 @@ class Run:
     def finish(self):
         """Make sure that model.pt exists before any process continues (after --epochs 0, say)."""
         if not (self.out / "model.pt").exists():
-            self.save_model()
+            self.save("model.pt")
         barrier()
-
-    def save_model(self):
-        """Write model.pt: the weights and what they were trained on."""
-        self.save("model.pt")
 
     def save_last(self):
         """Write last.pt, from which the run can be resumed."""
@@ -393,10 +372,7 @@ def load_state(model, checkpoint, path):
         model.load_state_dict(checkpoint["model"])
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:150]
-        fail(
-            f"{path} does not hold the weights of this network ({reason}); a checkpoint of release "
-            "1.0 has to be trained again"
-        )
+        fail(f"{path} does not hold the weights of this network ({reason})")
 
 
 def rebuild(network, content, path):

@@ -20,7 +20,6 @@ import torch
 from conftest import ROOT, SMALL_CLRNET, SMALL_EXTRACTOR, assert_none_left, assert_same_tree, run
 
 import common
-from running import loading
 
 pytestmark = pytest.mark.slow
 CPU_FP32 = ("--device", "cpu", "--precision", "fp32")
@@ -180,7 +179,7 @@ def test_a_process_that_ends_ends_the_run_with_its_reason(small, copy, tmp_path)
     index = common.read_index(faces)
     train = common.rows_of_split(index, "train", faces)
     # The second sample of the first batch.
-    victim = train[loading.epoch_batches(len(train), 8, 0, 0)[0][1]]
+    victim = train[np.random.default_rng((0, 0)).permutation(len(train))[1]]
     path = faces / index["path"][victim]
     path.write_bytes(path.read_bytes()[:60])
     args = extractor_args(faces, 9999)

@@ -1,9 +1,11 @@
 """How a run goes on, reads its data and ends: resuming, loading processes, locks, errors."""
 
 import errno
+import math
 import multiprocessing
 import os
 import signal
+import time
 import zlib
 from types import SimpleNamespace
 
@@ -14,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from running import folder, loading, processes
-from running.run import Run
+from running.run import Run, load_checkpoint, seed_of
 
 CPU = torch.device("cpu")
 
@@ -42,10 +44,11 @@ def ends():
     signal.alarm(0)
 
 
-def make_run(out, samples=10, model=None, **flags):
+def make_run(out, samples=10, model=None, optimizer=None, **flags):
     args = SimpleNamespace(**dict(epochs=2, batch=2, seed=3) | flags)
     model = model or nn.Linear(1, 1)
-    return Run(out, "02", args, model, torch.optim.Adam(model.parameters()), samples, {})
+    optimizer = optimizer or torch.optim.Adam(model.parameters())
+    return Run(out, "02", args, model, optimizer, samples, {})
 
 
 # ---------------------------------------------------------------- resuming inside an epoch
@@ -62,7 +65,8 @@ def test_an_epoch_of_other_batches_starts_over(tmp_path, capsys, batch, samples)
     run = make_run(tmp_path, samples, batch=batch)
     assert "inside epoch 1 with another --batch or other images" in capsys.readouterr().out
     seen = []
-    for numbers, _ in run.batches(Numbers(samples), torch.zeros(samples), CPU, 0):
+    order = np.arange(samples).reshape(-1, batch)
+    for numbers, _ in run.batches(Numbers(samples), torch.zeros(samples), order, CPU, 0):
         seen += numbers[:, 0].tolist()
         run.record(torch.tensor(0.5))
     assert sorted(seen) == list(range(samples)) and run.sums == [0.5 * samples / batch]
@@ -75,12 +79,105 @@ def test_weights_that_the_last_step_spoiled_are_not_kept(tmp_path):
     model = nn.Linear(1, 1)
     run = make_run(tmp_path, model=model)
     with pytest.raises(SystemExit, match=r"weight is not finite after step 5 \(epoch 1, batch 5"):
-        for _ in run.batches(Numbers(), torch.zeros(10), CPU, 0):
+        for _ in run.batches(Numbers(), torch.zeros(10), np.arange(10).reshape(5, 2), CPU, 0):
             run.record(torch.tensor(0.5))
             if run.batch == 5:
                 model.weight.data.fill_(torch.nan)
-        run.end_epoch(choose_by=0.5, val_auc=0.5)
+        run.end_epoch(val_auc=0.5)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_and_draws_are_those_of_each_step(tmp_path):
+    """Sent once an epoch, they belong to the step's samples, also after resuming inside one."""
+    run = make_run(tmp_path)
+    run.epoch, run.batch, run.step = 1, 2, 7
+    found = []
+    order = np.random.default_rng(0).permutation(10).reshape(5, 2)
+    for samples, labels in run.batches(Numbers(), 10 + torch.arange(10), order, CPU, 0):
+        generator = torch.Generator().manual_seed(seed_of(3, run.step))
+        assert torch.equal(run.draw(5), torch.rand(2, 5, generator=generator))
+        assert torch.equal(labels, 10 + samples[:, 0])
+        found += samples[:, 0].tolist()
+        run.record(torch.tensor(0.5))
+    assert found == order[2:].flatten().tolist()
+
+
+def test_last_pt_is_saved_every_ten_minutes(tmp_path, monkeypatch):
+    """A step takes 350 seconds here. The last step of an epoch leaves the saving to its end."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    run = make_run(tmp_path)
+    steps = []
+    monkeypatch.setattr(
+        run, "save", lambda name, **_: steps.append(run.step) if name == "last.pt" else None
+    )
+    for _ in run.batches(Numbers(), torch.arange(10), np.arange(10).reshape(5, 2), CPU, 0):
+        now[0] += 350
+        run.record(torch.tensor(0.5))
+        if run.step == 5:
+            now[0] += 700
+    assert steps == [2, 4]
+    run.end_epoch(val_auc=math.nan)
+    assert steps == [2, 4, 5]
+
+
+def test_saving_takes_a_twentieth_of_the_time_of_short_epochs(tmp_path, monkeypatch):
+    """Saving takes 10 seconds here, an epoch 60: the first is saved, every fourth, and the last."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    run = make_run(tmp_path, epochs=10)
+    saved = []
+
+    def save(name, **_):
+        if name == "last.pt":
+            saved.append(run.epoch)
+            now[0] += 10
+
+    monkeypatch.setattr(run, "save", save)
+    while not run.finished:
+        for _ in range(run.per_epoch):
+            run.record(torch.tensor(0.5))
+        now[0] += 60
+        run.end_epoch(val_auc=math.nan)
+    assert saved == [1, 5, 9, 10]
+
+
+def test_a_fused_adam_resumes_an_unfused_one(tmp_path):
+    """Its `step` has to be where the weights are, and its state in their order in memory."""
+    torch.manual_seed(0)
+    model = nn.Conv2d(3, 4, 3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, fused=False, foreach=False)
+    model(torch.rand(2, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    run = make_run(tmp_path, model=model, optimizer=optimizer)
+    run.save_last()
+    expected = optimizer.state[model.weight]["exp_avg_sq"].clone()
+
+    other = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    fused = torch.optim.Adam(other.parameters(), lr=0.2, fused=True)
+    make_run(tmp_path, model=other, optimizer=fused)
+    state = fused.state[other.weight]
+    assert fused.param_groups[0]["fused"] and fused.param_groups[0]["lr"] == 0.2
+    assert torch.equal(other.weight, model.weight) and torch.equal(state["exp_avg_sq"], expected)
+    assert state["exp_avg_sq"].stride() == state["exp_avg"].stride() == other.weight.stride()
+    # The same step as the unfused one takes.
+    optimizer.param_groups[0]["lr"] = 0.2
+    for network, adam in ((model, optimizer), (other, fused)):
+        adam.zero_grad()
+        network(torch.ones(2, 3, 8, 8)).square().sum().backward()
+        adam.step()
+    assert torch.allclose(model.weight, other.weight, atol=1e-6)
+
+    on_gpu_ = nn.Conv2d(3, 4, 3, device="meta")
+    fused = torch.optim.Adam(on_gpu_.parameters())
+    fused.param_groups[0]["fused"] = True  # the constructor does not know "meta"
+    content = load_checkpoint(tmp_path / "last.pt", "02")
+    run = make_run(tmp_path / "none", model=on_gpu_, optimizer=fused)
+    run.last = tmp_path / "last.pt"
+    run.write_log = lambda: None
+    run.resume()
+    assert content["optimizer"]["state"][0]["step"].device == CPU
+    assert fused.state[on_gpu_.weight]["step"].device.type == "meta"
 
 
 # ---------------------------------------------------------------- loading
