@@ -15,7 +15,9 @@ TEXTS = sorted(path for path in TEXTS if path.suffix in (".py", ".sh", ".md", ".
 WITHDRAWN = ("no rival", "9.5 points", "ahead in all three", "ahead in five of five")
 # Flags of other programs in the commands of the pages.
 OTHERS_FLAGS = "nproc-per-node nnodes node-rank master-addr master-port nodes ntasks-per-node "
-OTHERS_FLAGS += "gpus-per-node cpus-per-task no-deps no-binary force-reinstall check fix all"
+OTHERS_FLAGS += (
+    "shm-size gpus-per-node cpus-per-task no-deps no-binary force-reinstall check fix all"
+)
 
 
 def one_line(path):
