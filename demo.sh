@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every stage on generated videos, on a CPU. Running it again resumes; rm -r demo starts over.
 #
-#   ./demo.sh            minutes: what each method is for, in small
+#   ./demo.sh            every stage in minutes; it shows nothing about the methods
 #   SEED=1 ./demo.sh     the same with other people, videos and initial weights, in demo-1
 #   SMALL=1 ./demo.sh    the same commands at their smallest, for the tests: nothing is learned
 #

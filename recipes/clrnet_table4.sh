@@ -6,13 +6,11 @@
 #   DATA=/where/the/data/sets/are MODELS=CLRNet SEEDS="0 1 2" recipes/clrnet_table4.sh
 #   SMALL=1 recipes/clrnet_table4.sh
 #
-# The sets of Table 3 without DFDC, and DFW (250 videos, 2 GB; DFW_FRAMES=all: some 12 GB). Six of
-# the trainings of clrnet_table3.sh, which take as long as there; after it, hours for the scores
-# alone.
+# The sets of Table 3 without DFDC, and DFW (250 videos, 2 GB; DFW_FRAMES=all: some 12 GB). The
+# six trainings on F2F of clrnet_table3.sh; after that recipe, only scores are computed, in hours.
 #
-# Unlike the paper: DFW's reals are the 125 test videos of FaceForensics++, which the paper does not
-# say in so many words, and its fakes are 125 of those that you have; recipes/clrnet_common.sh has
-# the paper's words on DFW. Faces are found by dlib; DETECTOR=mtcnn takes the paper's detector.
+# Unlike the paper: DFW's reals are the 125 test videos of FaceForensics++, and its fakes are 125 of
+# those that you have; recipes/clrnet_common.sh quotes what the paper says about DFW. Faces are found by dlib; DETECTOR=mtcnn takes the paper's detector.
 source "$(dirname "$0")/common.sh"
 source recipes/clrnet_common.sh
 

@@ -13,7 +13,7 @@
 # Unlike the paper: the search's best is chosen on one half of DFW, and the whole table is measured
 # on the other half; the paper chooses on all of what it then reports. With SEARCH=0 the table is
 # measured on all of DFW. DFW's reals are the 125 test videos of FaceForensics++, and its fakes 125
-# of those that you have (recipes/clrnet_common.sh has the paper's words). Faces are found by dlib;
+# of those that you have (recipes/clrnet_common.sh quotes the paper). Faces are found by dlib;
 # DETECTOR=mtcnn takes the paper's detector.
 source "$(dirname "$0")/common.sh"
 source recipes/clrnet_common.sh

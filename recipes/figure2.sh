@@ -5,8 +5,8 @@
 #   DATA=/where/the/data/sets/are recipes/figure2.sh
 #   SMALL=1 recipes/figure2.sh
 #
-# The scores are those of Table 3, so this takes what table3.sh takes; after it, a minute. What is
-# unlike the paper is there too; faces are found by dlib, with DETECTOR=mtcnn by the paper's
+# Draws the scores of Table 3, so it takes as long as table3.sh, or a minute after it. Deviations from
+# the paper are those of table3.sh; faces are found by dlib, or with DETECTOR=mtcnn by the paper's
 # detector.
 source "$(dirname "$0")/table3.sh"
 

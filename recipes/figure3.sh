@@ -9,10 +9,10 @@
 # 1.7 million images at 224 pixels: 117 hours on 2 CPU cores at 4.1 images per second (computed). It
 # needs a GPU, with 27 GB in bfloat16 or 53 GB in float32 (counted from the memory of 02).
 #
-# Unlike the paper: what table3.sh says. The extractor of FeatureTransfer has seen the 5.7 million
+# Unlike the paper: as in table3.sh. The extractor of FeatureTransfer has seen the 5.7 million
 # faces of DFDC-F with labels and DANN has not, so the figure does not compare the strategies alone;
 # what the paper's DANN starts from is not given, here it is ImageNet's weights. Faces are found by
-# dlib, with DETECTOR=mtcnn by the paper's detector.
+# dlib, or with DETECTOR=mtcnn by the paper's detector.
 source "$(dirname "$0")/table3.sh"
 
 # 4.6: source FF-DF (train), target FF-FS (validation), then tested on the others without further
