@@ -31,10 +31,7 @@ and these figures, as PNG and PDF, as wide as a paper's column or page:
                       Figure 2)
     figure3           two training strategies, if there are scores of FT-20epochs or DANN-20epochs
                       (FeatureTransfer, Figure 3)
-    compression_NAME  AUC and mean scores against compression, if there are scores of NAME-crf23,
-                      NAME-crf40 ... (01 --crf)
-    learning          with --runs: losses and validation AUC of each run by epoch, and the scores
-                      of 04's target that need no labels
+    learning          with --runs: losses and validation metrics of each run by epoch
     embedding1_NAME   with --runs: what 04's networks make of source and target images; runs that
                       drew the same images stand side by side
 
@@ -90,7 +87,7 @@ from running.processes import run_script
 # Bins of 0..1 in the figures of scores.
 BINS = 40
 # Endings of the columns of log.csv that the learning curves show.
-DRAWN = ("loss", "auc", "accuracy", "entropy", "density")
+DRAWN = ("loss", "auc", "accuracy")
 
 
 def parse_args():
@@ -189,20 +186,6 @@ def read_runs(runs):
     return logs
 
 
-def compressions(sets):
-    """Sets re-encoded by 01 --crf, in order: {NAME: [(crf, or None for NAME itself; set)]}."""
-    found = {}
-    for name in sets:
-        match = re.fullmatch(r"(.+)-crf([0-9]+)", name)
-        if match:
-            found.setdefault(match[1], []).append((int(match[2]), name))
-    for base, levels in found.items():
-        levels.sort()
-        if base in sets:
-            levels.insert(0, (None, base))
-    return found
-
-
 def measure_file(path, labeled, resamples, seed):
     """What tables and figures need of one score file: its metrics, ROC curve and histograms.
 
@@ -218,7 +201,6 @@ def measure_file(path, labeled, resamples, seed):
         metrics=evaluate(videos, labels, scores, ranks, resamples, seed),
         roc=roc(labels, ranks),
         histograms=[np.histogram(part, BINS, (0, 1))[0] for part in of_class],
-        means=[part.mean() if len(part) else np.nan for part in of_class],
     )
 
 
@@ -318,11 +300,6 @@ def draw_figures(out, files, results, pooled, sets, runs, embeddings):
         title = "Two training strategies (FeatureTransfer, Figure 3)"
         charts.draw_bars(out / "figure3", [("image level", bars)], scored, pooled, title, svgs)
 
-    means = {key: file["means"] for key, file in files.items()}
-    for base, levels in compressions(sets).items():
-        scored = [d for d in trained if any((d, name) in files for _, name in levels)]
-        path = out / f"compression_{base}"
-        charts.draw_compression(path, base, levels, scored, results, means, svgs)
     if runs:
         charts.draw_learning(out / "learning", runs, svgs)
     for k, (key, panels) in enumerate(embeddings.items(), 1):

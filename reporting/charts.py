@@ -1,4 +1,4 @@
-"""The charts of stage 06: ROC curves, scores, AUC, learning curves, compression.
+"""The charts of stage 06: ROC curves, scores, AUC, learning curves.
 
 `results` is {(detector, set, level): what `metrics.evaluate` returns for the level}. Each function
 writes path.png and path.pdf, and adds the figure to `svgs` {name: SVG text} for the report.
@@ -194,26 +194,23 @@ def draw_bars(path, panels, sets, results, title, svgs):
 def draw_learning(path, runs, svgs):
     """Learning curves, one row per run: losses on the left, validation metrics on the right.
 
-    The entropy of 04's target is drawn with the losses, and its density with the metrics. runs:
-    {name: {column of log.csv: values}}.
+    runs: {name: {column of log.csv: values}}.
     """
     figure, rows = pyplot().subplots(
         len(runs), 2, figsize=(PAGE, 0.3 + 1.3 * len(runs)), layout="constrained", squeeze=False
     )
     for (left, right), (name, log) in zip(rows, runs.items()):
-        losses = [column for column in log if column.endswith(("loss", "entropy"))]
-        rates = [column for column in log if column.endswith(("auc", "accuracy", "density"))]
+        losses = [column for column in log if column.endswith("loss")]
+        rates = [column for column in log if column.endswith(("auc", "accuracy"))]
         rates = [column for column in rates if not np.isnan(log[column]).all()]
         for axes, columns, scale in ((left, losses, 1), (right, rates, 100)):
             for k, column in enumerate(columns):
-                # The scores of 04's target are measured at tenths of the training.
-                measured = ~np.isnan(log[column])
                 axes.plot(
-                    log["epoch"][measured],
-                    log[column][measured] * scale,
+                    log["epoch"],
+                    log[column] * scale,
                     color=COLORS[k],
                     linestyle=STYLES[k],
-                    marker="." if measured.sum() < 30 else "",
+                    marker="." if len(log["epoch"]) < 30 else "",
                     markersize=3,
                     label=column.replace("_", " ").replace("auc", "AUC"),
                 )
@@ -227,37 +224,4 @@ def draw_learning(path, runs, svgs):
         right.set(ylabel="%", ylim=(-2, 102))
     for axes in rows[-1]:
         axes.set_xlabel("epoch")
-    save_figure(figure, path, svgs)
-
-
-def draw_compression(path, base, levels, detectors, results, means, svgs):
-    """AUC, and mean scores of reals and fakes, against the compression of one data set.
-
-    levels: [(crf, or None for the original; set)] in order; means: {(detector, set): (mean score of
-    reals, of fakes)}.
-    """
-    figure, (left, right) = pyplot().subplots(
-        1, 2, figsize=(PAGE, 2.4 + 0.07 * len(detectors)), layout="constrained"
-    )
-    for d, detector in enumerate(detectors):
-        style = dict(color=COLORS[d % len(COLORS)], markersize=3.5)
-        marker, line = MARKERS[d % len(MARKERS)], STYLES[d % len(STYLES)]
-        places = [(k, (detector, name, "image")) for k, (_, name) in enumerate(levels)]
-        x, value, error = find_auc(results, places)
-        left.errorbar(x, value, yerr=error, fmt=marker + line, capsize=1.5, label=detector, **style)
-        scored = [
-            (k, means[detector, n]) for k, (_, n) in enumerate(levels) if (detector, n) in means
-        ]
-        for label, line in enumerate(("--", "-")):
-            y = [pair[label] for _, pair in scored]
-            right.plot([k for k, _ in scored], y, line, marker=marker, **style)
-    left.axhline(50, color="0.5", linewidth=0.6, linestyle=":")
-    left.set(ylabel="AUC (%)", ylim=(-2, 102), title="image or clip level")
-    right.set(ylabel="mean P(fake)", ylim=(-0.02, 1.02), title="solid: fakes; dashed: reals")
-    names = ["original" if crf is None else f"crf {crf}" for crf, _ in levels]
-    for axes in (left, right):
-        axes.set_xticks(range(len(levels)), names)
-        axes.set_xlim(-0.3, len(levels) - 0.7)
-    figure.suptitle(f"{base} against compression (x264's constant rate factor)")
-    legend_below(figure, left, PAGE)
     save_figure(figure, path, svgs)

@@ -161,9 +161,6 @@ def figures_section(svgs):
     yield heading("levels")
     yield figures("auc")
     yield figures("figure")
-    if compression := figures("compression_"):
-        yield "<h2>Compression</h2>"
-        yield compression
     yield heading("learning")
     yield figures("learning") or "<p>No runs were given (<code>--runs</code>).</p>"
     yield figures("embedding")

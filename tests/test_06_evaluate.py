@@ -701,19 +701,6 @@ def test_the_best_of_a_column_is_bold():
     ]
 
 
-def test_compression_is_drawn_where_there_are_levels(tmp_path):
-    assert evaluate.compressions(["A", "A-crf40", "A-crf23", "B-crf5", "C", "crf7"]) == {
-        "A": [(None, "A"), (23, "A-crf23"), (40, "A-crf40")],
-        "B": [(5, "B-crf5")],
-    }
-    for name in ("A", "A-crf23", "A-crf40"):
-        write(tmp_path / "s/d" / f"{name}.csv", [f"v{k},0,{k % 2},{k / 10}" for k in range(10)])
-    run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "r", "--resamples", 5)
-    assert (tmp_path / "r/compression_A.png").exists() and "against compression" in (
-        tmp_path / "r/report.html"
-    ).read_text()
-
-
 def test_activation_maps_stand_beside_their_frames(tmp_path):
     """One row per clip: its frames in color, then the same frames in gray under their maps."""
     rng = np.random.default_rng(0)
