@@ -78,7 +78,17 @@ from common import (
 )
 from reporting import charts, papers
 from reporting.embedding import draw_embedding, read_embeddings
-from reporting.metrics import LEVELS, METRICS, evaluate, percent, pool_repeats, roc
+from reporting.metrics import (
+    LEVELS,
+    METRICS,
+    draw_resamples,
+    measure,
+    measure_resampled,
+    percent,
+    pool_repeats,
+    roc,
+    video_means,
+)
 from reporting.pages import versions, write_report
 from reporting.tables import paper_table, print_and_write, print_auc_and_eer, table_2, write_tables
 from running.folder import folder_names, read_flags
@@ -184,6 +194,41 @@ def read_runs(runs):
         if len(log["epoch"]):
             logs[name] = {column: log[column] for column in columns if column in kinds}
     return logs
+
+
+def evaluate(videos, labels, scores, ranks, resamples, seed):
+    """All metrics of one score file with their intervals, at both levels: {level: dict}.
+
+    Args:
+        videos, labels, scores, ranks: of N images or clips, as `common.read_scores` returns them.
+    """
+    # FeatureTransfer 4.5: the score of a video is the mean of its images' scores.
+    groups, video_labels, video_scores = video_means(videos, labels, scores)
+    # The bootstrap resamples videos, as the images of a video are not independent: V of V videos
+    # are drawn with replacement. weights (R, V): how often each resample has each video.
+    weights = draw_resamples(len(video_labels), resamples, seed)
+    each = np.arange(len(video_labels))
+    return dict(
+        image=with_intervals(labels, scores, ranks, groups, weights),
+        video=with_intervals(video_labels, video_scores, video_scores, each, weights),
+    )
+
+
+def with_intervals(labels, scores, ranks, groups, weights):
+    """The metrics of one level with their 95 % intervals from R resamples of V videos.
+
+    groups: (N,), the number 0..V-1 of each image's video. Returns {"rows", "real", "fake": counts;
+    metric: (value, low, high)}; a metric's interval leaves out resamples in which it is undefined.
+    """
+    result = dict(rows=len(labels), real=int((labels == 0).sum()), fake=int((labels == 1).sum()))
+    resampled = measure_resampled(labels, scores, ranks, groups, weights)
+    for name, value in measure(labels, scores, ranks).items():
+        defined = resampled[name][~np.isnan(resampled[name])]
+        low, high = np.nan, np.nan
+        if len(defined) and not np.isnan(value):
+            low, high = np.percentile(defined, (2.5, 97.5))
+        result[name] = (value, low, high)
+    return result
 
 
 def measure_file(path, labeled, resamples, seed):

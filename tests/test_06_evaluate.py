@@ -10,7 +10,13 @@ import pytest
 from conftest import run, shared, stage
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+    roc_curve,
+)
 
 from reporting import charts, figures, metrics, papers, tables
 
@@ -28,32 +34,51 @@ def eer_by_search(labels, scores):
     return x[np.argmin(np.abs(1 - y - x))]
 
 
+def measure_by_sklearn(labels, scores):
+    """All metrics by scikit-learn, and the EER by `eer_by_search`."""
+    names = ("precision", "recall", "f1")
+    called_fake = scores >= 0.5
+    by_class = precision_recall_fscore_support(
+        labels, called_fake, labels=[0, 1], zero_division=np.nan
+    )
+    values = dict(accuracy=accuracy_score(labels, called_fake))
+    for name, pair in zip(names, by_class):
+        values |= {name: pair[1], f"{name}_macro": pair.mean()}
+    if len(set(labels)) < 2:
+        return values | dict.fromkeys(("auc", "eer", "average_precision"), np.nan)
+    return values | dict(
+        auc=roc_auc_score(labels, scores),
+        eer=eer_by_search(labels, scores),
+        average_precision=average_precision_score(labels, scores),
+    )
+
+
 @given(scores_with_ties)
 @settings(max_examples=150, deadline=None)
-def test_auc_and_eer_agree_with_sklearn(pairs):
+def test_all_metrics_agree_with_sklearn(pairs):
     labels, scores = np.array([y for y, _ in pairs]), np.array([s for _, s in pairs])
-    if len(set(labels)) < 2:
-        assert np.isnan(metrics.auc(labels, scores)) and np.isnan(metrics.eer(labels, scores))
-        return
-    assert metrics.auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    assert metrics.eer(labels, scores) == pytest.approx(eer_by_search(labels, scores), abs=2e-4)
+    found, expected = metrics.measure(labels, scores, scores), measure_by_sklearn(labels, scores)
+    assert list(found) == list(metrics.METRICS) and found.keys() == expected.keys()
+    for name, value in expected.items():
+        tolerance = 2e-4 if name == "eer" else 1e-12
+        assert found[name] == pytest.approx(value, abs=tolerance, nan_ok=True), name
+    assert found["auc"] == pytest.approx(metrics.auc(labels, scores), nan_ok=True, abs=0)
 
 
 @given(scores_with_ties, st.integers(0, 1000))
 @settings(max_examples=150, deadline=None)
 def test_a_resample_gives_what_measuring_its_copies_gives(pairs, seed):
-    """The metrics of a resample are scikit-learn's on scores repeated as often as they weigh."""
+    """The metrics of a resample are those of scores repeated as often as they weigh."""
     labels, scores = np.array([y for y, _ in pairs]), np.array([s for _, s in pairs])
     rng = np.random.default_rng(seed)
     groups = rng.integers(0, 5, len(labels))
     weights = rng.integers(0, 3, (1, 5))
     weights[0, groups[0]] = 1
     times = weights[0][groups]
-    expected = metrics.measure(
-        np.repeat(labels, times), np.repeat(scores, times), np.repeat(scores, times)
-    )
+    labels_, scores_ = np.repeat(labels, times), np.repeat(scores, times)
+    expected = metrics.measure(labels_, scores_, scores_)
     found = metrics.measure_resampled(labels, scores, scores, groups, weights)
-    assert list(found) == list(expected) == list(metrics.METRICS)
+    assert found.keys() == expected.keys() == metrics.METRICS.keys()
     for name in expected:
         assert found[name][0] == pytest.approx(expected[name], abs=1e-9, nan_ok=True), name
 
@@ -86,7 +111,7 @@ def test_a_thinned_roc_curve_is_the_curve():
     labels, noise = rng.integers(0, 2, 50_000), rng.normal(0, 1, 50_000)
     scores = 1 / (1 + np.exp(-noise - labels))
     x, y = metrics.roc(labels, scores)
-    fpr, tpr, _ = roc_curve(labels, scores)
+    fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
     assert 2000 < len(x) <= 4000 < len(fpr) and (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
     assert (
         set(zip(x, y)) <= set(zip(fpr, tpr))
@@ -424,7 +449,7 @@ def test_intervals_resample_videos_not_images():
     videos = [f"v{k}" for k in range(4) for _ in range(500)]
     labels = np.repeat([0, 0, 1, 1], 500)
     scores = np.clip(np.repeat([0.3, 0.6, 0.5, 0.8], 500) + rng.normal(0, 0.02, 2000), 0, 1)
-    value, low, high = metrics.evaluate(videos, labels, scores, scores, 500, 0)["image"]["auc"]
+    value, low, high = evaluate.evaluate(videos, labels, scores, scores, 500, 0)["image"]["auc"]
     assert value == pytest.approx(0.75, abs=0.02) and low < 0.05 and high > 0.95
 
 
