@@ -83,7 +83,7 @@ from common import (
 )
 from networks.extractor import Extractor
 from networks.weights import load_weights
-from reporting.embedding import draw_embedding, read_embeddings, write_embedding
+from reporting.figures import draw_embedding, write_embedding
 from reporting.metrics import auc, percent, validate
 from running.choice import (
     CHOICES,
@@ -572,8 +572,7 @@ def show_embedding(out, networks, data, args, device):
         parts = [predict_logits(model, x, args, device, model.embed) for x in inputs]
         outputs[method] = np.concatenate(parts)
     write_embedding(out / "embedding.csv", images, outputs)
-    (panels,) = read_embeddings([out / "embedding.csv"]).values()
-    draw_embedding(out / "embedding", out.name, panels)
+    draw_embedding(out / "embedding", out.name, {"": out})
 
 
 def main():

@@ -18,7 +18,7 @@ columns are ignored. What it writes to OUT:
                       versions; learning curves with --runs, counts of faces with --faces
     table2.md         with --faces: numbers of face images beside FeatureTransfer's Table 2
     table3.md         FeatureTransfer's Table 3: ours, the paper's, the difference, if detectors and
-                      data sets are named as in the paper (reporting/papers.py)
+                      data sets are named as in the paper (reporting/tables.py)
     clrnet_table3.md  to clrnet_table6.md: the same for CLRNet's tables, in balanced accuracy and
                       macro F1
 
@@ -32,8 +32,8 @@ and these figures, as PNG and PDF, as wide as a paper's column or page:
     figure3           two training strategies, if there are scores of FT-20epochs or DANN-20epochs
                       (FeatureTransfer, Figure 3)
     learning          with --runs: losses and validation metrics of each run by epoch
-    embedding1_NAME   with --runs: what 04's networks make of source and target images; runs that
-                      drew the same images stand side by side
+    embedding_NAME    with --runs: 04's embedding of source and target images, NAME the target; one
+                      row per run
 
 Repeated trainings of a detector are folders DETECTOR@SEED, where SEED is a number. Where there are
 several, tables, report and bars show their mean and sample standard deviation in one row DETECTOR,
@@ -58,8 +58,6 @@ Choices that the papers do not describe:
                       fake in the code
 """
 
-import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -71,13 +69,10 @@ from common import (
     no_formula,
     printable,
     progress,
-    read_index,
     read_scores,
-    read_table,
     write_table,
 )
-from reporting import charts, papers
-from reporting.embedding import draw_embedding, read_embeddings
+from reporting import figures, tables
 from reporting.metrics import (
     LEVELS,
     METRICS,
@@ -89,51 +84,24 @@ from reporting.metrics import (
     roc,
     video_means,
 )
-from reporting.pages import versions, write_report
-from reporting.tables import paper_table, print_and_write, print_auc_and_eer, table_2, write_tables
+from reporting.pages import write_report
 from running.folder import folder_names, read_flags
 from running.processes import run_script
-
-# Bins of 0..1 in the figures of scores.
-BINS = 40
-# Endings of the columns of log.csv that the learning curves show.
-DRAWN = ("loss", "auc", "accuracy")
 
 
 def parse_args():
     parser = Parser(__doc__)
-    data = parser.add_argument_group("data (--scores, --faces or both)")
-    data.add_argument(
-        "--scores", type=Path, metavar="DIR", help="folder of score files: DIR/DETECTOR/NAME.csv"
-    )
-    data.add_argument(
-        "--faces",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="DIR",
-        help="folders of stage 01 whose images and skipped videos are counted",
-    )
-    data.add_argument(
-        "--runs",
-        type=Path,
-        metavar="DIR",
-        help="folder of the runs of 02, 04 and 05, for learning curves",
-    )
-    data.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder for tables and figures; files of an earlier run are overwritten",
-    )
-    data.add_argument(
-        "--resamples",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="bootstrap resamples for the intervals (default 1000)",
-    )
+    add = parser.add_argument_group("data (--scores, --faces or both)").add_argument
+    text = "folder of score files: DIR/DETECTOR/NAME.csv"
+    add("--scores", type=Path, metavar="DIR", help=text)
+    text = "folders of stage 01 whose images and skipped videos are counted"
+    add("--faces", type=Path, nargs="+", default=[], metavar="DIR", help=text)
+    text = "folder of the runs of 02, 04 and 05, for learning curves"
+    add("--runs", type=Path, metavar="DIR", help=text)
+    text = "folder for tables and figures; files of an earlier run are overwritten"
+    add("--out", type=Path, required=True, metavar="DIR", help=text)
+    text = "bootstrap resamples for the intervals (default 1000)"
+    add("--resamples", type=int, default=1000, metavar="N", help=text)
     add_system_flags(parser, seed=True, allow_changes=False)
     args = parser.parse_args()
     if args.resamples < 1:
@@ -146,26 +114,19 @@ def parse_args():
     return args
 
 
-def count_faces(name, folder):
-    """What became of the videos in a folder of stage 01, for the report.
-
-    Reasons for skipping that differ only in numbers are counted as one.
-    """
-    index = read_index(folder)
-    with_faces = len(set(index["video"]))
-    videos, reasons = with_faces, []
-    if (folder / "videos.csv").exists():
-        videos = len(read_table(folder / "videos.csv", ("video",))["video"])
-    if (folder / "skipped.csv").exists():
-        reasons = read_table(folder / "skipped.csv", ("reason",))["reason"]
-    return dict(
-        set=name,
-        videos=videos,
-        with_faces=with_faces,
-        real=int((index["label"] == 0).sum()),
-        fake=int((index["label"] == 1).sum()),
-        reasons=Counter(re.sub(r"[0-9]+", "N", printable(reason)) for reason in reasons),
-    )
+def find_score_files(folder):
+    """{(detector, data set): path} of FOLDER/DETECTOR/NAME.csv, in order; .CSV is as good."""
+    files = {}
+    for path in sorted(folder.glob("*/*")):
+        if path.suffix.lower() != ".csv" or path.name.startswith("."):
+            continue
+        key = printable(path.parent.name), printable(path.stem)
+        if key in files:
+            fail(f"{files[key]} and {path} are both the scores of {' on '.join(key)}: delete one")
+        files[key] = path
+    if not files:
+        fail(f"no score files in {folder}: it should contain DETECTOR/NAME.csv")
+    return files
 
 
 def find_runs(folder):
@@ -180,20 +141,6 @@ def find_runs(folder):
         else:
             print(f"{printable(path)} is left out: beside it is no args.json of stage 02, 04 or 05")
     return runs
-
-
-def read_runs(runs):
-    """{run: {column: array}} of the log.csv of each run, for the learning curves."""
-    logs = {}
-    for name, folder in runs.items():
-        path = folder / "log.csv"
-        columns = list(read_table(path, ("epoch",)))
-        drawn = [column for column in columns if column.endswith(DRAWN)]
-        kinds = {column: (float, "nan") for column in ("epoch", *drawn)}
-        log = read_table(path, ("epoch",), kinds)
-        if len(log["epoch"]):
-            logs[name] = {column: log[column] for column in columns if column in kinds}
-    return logs
 
 
 def evaluate(videos, labels, scores, ranks, resamples, seed):
@@ -231,39 +178,6 @@ def with_intervals(labels, scores, ranks, groups, weights):
     return result
 
 
-def measure_file(path, labeled, resamples, seed):
-    """What tables and figures need of one score file: its metrics, ROC curve and histograms.
-
-    labeled: of `contradictions`, for the file's data set; the file's videos are added.
-    """
-    videos, labels, scores, ranks = read_scores(path)
-    if not len(labels):
-        fail(f"{path} has no rows: delete it, or write it again")
-    for video, label in zip(videos, labels.tolist()):
-        labeled[label].setdefault(video, printable(path.parent.name))
-    of_class = [scores[labels == label] for label in (0, 1)]
-    return dict(
-        metrics=evaluate(videos, labels, scores, ranks, resamples, seed),
-        roc=roc(labels, ranks),
-        histograms=[np.histogram(part, BINS, (0, 1))[0] for part in of_class],
-    )
-
-
-def find_score_files(folder):
-    """{(detector, data set): path} of FOLDER/DETECTOR/NAME.csv, in order; .CSV is as good."""
-    files = {}
-    for path in sorted(folder.glob("*/*")):
-        if path.suffix.lower() != ".csv" or path.name.startswith("."):
-            continue
-        key = printable(path.parent.name), printable(path.stem)
-        if key in files:
-            fail(f"{files[key]} and {path} are both the scores of {' on '.join(key)}: delete one")
-        files[key] = path
-    if not files:
-        fail(f"no score files in {folder}: it should contain DETECTOR/NAME.csv")
-    return files
-
-
 def contradictions(labeled):
     """Warnings of videos that are real in one score file of a data set and fake in another.
 
@@ -282,7 +196,7 @@ def contradictions(labeled):
 
 
 def below_chance(results):
-    """Warnings of score files whose AUC is below 50 % by its whole interval.
+    """A warning of the score files whose AUC is below 50 % by its whole interval.
 
     Of fewer than five videos of a class, chance alone can put all into the wrong order.
     """
@@ -316,101 +230,92 @@ def write_results(path, results):
         fail(f"cannot write {path} ({error.strerror}): give another --out")
 
 
-def draw_figures(out, files, results, pooled, sets, runs, embeddings):
-    """Draw all figures; returns {name: SVG text} for the report. files: {(detector, set): dict}.
+def draw_figures(out, curves, histograms, results, pooled, sets, runs):
+    """Draw all figures; returns {name: SVG text} for the report.
 
-    Curves and scores are drawn of each training, from `results`; values with their spread are drawn
-    from `pooled`, in which repeated trainings are one.
+    Curves and scores are drawn of each training, {(detector, set): data}; values with their spread
+    are drawn from `pooled`, in which repeated trainings are one.
     """
     svgs = {}
-    trained = sorted({detector for detector, _ in files})
+    trained = sorted({detector for detector, _ in curves})
     detectors = sorted({detector for detector, *_ in pooled})
     for name in sets:
-        of_set = {d: file for (d, of), file in files.items() if of == name}
-        curves = {d: (results[d, name, "image"]["auc"][0], of_set[d]["roc"]) for d in of_set}
-        histograms = {d: file["histograms"] for d, file in of_set.items()}
-        charts.draw_roc(out / f"roc_{name}", name, curves, trained, svgs)
-        charts.draw_scores(out / f"scores_{name}", name, histograms, svgs)
-    charts.draw_auc(out / "auc", pooled, detectors, sets, svgs)
+        of_set = [detector for detector in trained if (detector, name) in curves]
+        lines = {d: (results[d, name, "image"]["auc"][0], curves[d, name]) for d in of_set}
+        figures.draw_roc(out / f"roc_{name}", name, lines, trained, svgs)
+        bars = {d: histograms[d, name] for d in of_set}
+        figures.draw_scores(out / f"scores_{name}", name, bars, svgs)
+    figures.draw_auc(out / "auc", pooled, detectors, sets, svgs)
 
-    panels = [
-        (detector, [(title, detector, level) for level, title in LEVELS.items()])
-        for detector in detectors
-    ]
+    charts = [(d, [(title, d, level) for level, title in LEVELS.items()]) for d in detectors]
     title = "Image level against video level (FeatureTransfer, Figure 2)"
-    charts.draw_bars(out / "figure2", panels, sets, pooled, title, svgs)
-    bars = [(title, d, "image") for d, title in papers.FIGURE_3.items() if d in detectors]
+    figures.draw_bars(out / "figure2", charts, sets, pooled, title, svgs)
+    bars = [(title, d, "image") for d, title in tables.FIGURE_3.items() if d in detectors]
     if bars:
         scored = [name for name in sets if any((d, name, "image") in pooled for _, d, _ in bars)]
         title = "Two training strategies (FeatureTransfer, Figure 3)"
-        charts.draw_bars(out / "figure3", [("image level", bars)], scored, pooled, title, svgs)
+        figures.draw_bars(out / "figure3", [("image level", bars)], scored, pooled, title, svgs)
 
-    if runs:
-        charts.draw_learning(out / "learning", runs, svgs)
-    for k, (key, panels) in enumerate(embeddings.items(), 1):
-        draw_embedding(out / f"embedding{k}_{key[0]}", key[0], panels, svgs)
+    figures.draw_learning(out / "learning", runs, svgs)
+    figures.draw_embeddings(out, runs, svgs)
     return svgs
 
 
 def main():
     args = parse_args()
-    folders = {printable(name): folder for name, folder in folder_names(args.faces).items()}
+    faces = {printable(name): folder for name, folder in folder_names(args.faces).items()}
     paper_tables = []
-    if args.faces:
-        title, rows = table_2(folders)
-        print_and_write(args.out / "table2.md", title, rows)
+    if faces:
+        title, rows = tables.table_2(faces)
+        tables.print_and_write(args.out / "table2.md", title, rows)
         if "Table 2" in title:
             paper_tables.append((title, rows))
     if not args.scores:
         return
     paths = find_score_files(args.scores)
     runs = find_runs(args.runs) if args.runs else {}
-    logs = read_runs(runs)
-    pictured = [folder / "embedding.csv" for folder in runs.values()]
-    embeddings = read_embeddings([path for path in pictured if path.exists()])
-    faces = [count_faces(name, folder) for name, folder in folders.items()]
 
     print(f"{len(paths)} score files, {args.resamples} resamples each", flush=True)
-    files, results, labeled = {}, {}, {}
+    results, curves, histograms, labeled = {}, {}, {}, {}
     for (detector, name), path in progress(paths.items(), unit="file"):
-        labels = labeled.setdefault(name, ({}, {}))
-        file = files[detector, name] = measure_file(path, labels, args.resamples, args.seed)
-        for level, result in file["metrics"].items():
+        videos, labels, scores, ranks = read_scores(path)
+        if not len(labels):
+            fail(f"{path} has no rows: delete it, or write it again")
+        measured = evaluate(videos, labels, scores, ranks, args.resamples, args.seed)
+        for level, result in measured.items():
             results[detector, name, level] = result
-    sets = sorted({name for _, name in files})
+        curves[detector, name] = roc(labels, ranks)
+        histograms[detector, name] = figures.histograms(scores, labels)
+        of_set = labeled.setdefault(name, ({}, {}))
+        for video, label in zip(videos, labels.tolist()):
+            of_set[label].setdefault(video, detector)
+    sets = sorted({name for _, name in paths})
+    warnings = [*contradictions(labeled), *below_chance(results)]
+
     pooled = pool_repeats(results)
     detectors = sorted({detector for detector, *_ in pooled})
-    trained = {detector for detector, _ in files}
+    trained = {detector for detector, _ in paths}
     repeated = {detector.rpartition("@")[0] for detector in trained - set(detectors)}
     for name in sorted(repeated & trained):
         print(f"{name} is in results.csv; tables and bars have the repeated trainings {name}@SEED")
 
-    warnings = [*contradictions(labeled), *below_chance(results)]
     write_results(args.out / "results.csv", results)
-    write_tables(args.out / "tables.md", pooled, detectors, sets, warnings)
-    svgs = draw_figures(args.out, files, results, pooled, sets, logs, embeddings)
-    print_auc_and_eer(pooled, detectors, sets)
-    for table in papers.TABLES:
-        rows = paper_table(pooled, table)
+    tables.write_tables(args.out / "tables.md", pooled, detectors, sets, warnings)
+    svgs = draw_figures(args.out, curves, histograms, results, pooled, sets, runs)
+    tables.print_auc_and_eer(pooled, detectors, sets)
+    for table in tables.TABLES:
+        rows = tables.paper_table(pooled, table)
         if rows:
-            print_and_write(args.out / table["file"], table["title"], rows, table["note"])
+            note = table.get("note", "")
+            tables.print_and_write(args.out / table["file"], table["title"], rows, note)
             paper_tables.append((table["title"], rows))
 
-    flags = {name: read_flags(folder) for name, folder in folders.items()}
-    flags |= {f"run {name}": read_flags(folder) for name, folder in runs.items()}
-    settings = {
-        "This report": f"{len(paths)} score files of {printable(args.scores)}, {args.resamples} "
-        f"resamples, seed {args.seed}",
-        "Versions": versions(),
-    }
-    for name, of_folder in flags.items():
-        if of_folder:
-            lines = [printable(f"{key}: {value}") for key, value in of_folder.items()]
-            settings[name] = "\n".join(lines)
-    demonstration = any(of_folder.get("generated") for of_folder in flags.values())
     path = args.out / "report.html"
-    about = (faces, paper_tables, settings, demonstration, warnings)
-    write_report(path, pooled, detectors, sets, svgs, *about)
+    rests_on = (
+        f"{len(paths)} score files of {args.scores}, {args.resamples} resamples, seed {args.seed}"
+    )
+    tables_ = (pooled, detectors, sets, paper_tables)
+    write_report(path, *tables_, svgs, faces, runs, rests_on, warnings)
     for warning in warnings:
         print(f"\nWARNING: {warning}")
     print(

@@ -14,7 +14,7 @@ time on one such machine with all its cores at work.
 
 from side_by_side import arguments, record, table  # also puts the project on the path
 
-from reporting import papers
+from reporting import tables
 
 # Videos of each set; FF is FaceForensics++'s originals, or one of its methods. DFDC is its training
 # parts, which the images of Table 2 fit.
@@ -83,7 +83,7 @@ def clrnet_clips():
 
 def face_images():
     """Images of FeatureTransfer's Table 2: (those of the extractor's training, all others)."""
-    images = {key: sum(counts) for key, counts in papers.TABLE_2.items()}
+    images = {key: sum(counts) for key, counts in tables.TABLE_2.items()}
     pretraining = images.pop(("DFDC-F", "train"))
     return pretraining, sum(images.values())
 

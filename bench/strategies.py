@@ -124,12 +124,12 @@ def one_seed(out, seed, args):
 
 def printed(model, strategy, attack):
     """What the paper prints for a detector, in percent."""
-    from reporting.papers import TABLES
+    from reporting.tables import TABLES, rows_of
 
     number, suffix, columns = PRINTED[strategy, attack]
     row = model.replace("MesoInception4", "MesoNet") + suffix
     (of_paper,) = [t for t in TABLES if t["file"] == f"clrnet_table{number}.md"]
-    (cells,) = [cells for label, _, cells in of_paper["rows"] if label == row]
+    (cells,) = [cells for label, cells in rows_of(of_paper) if label == row]
     by_column = dict(zip(of_paper["columns"], cells))
     return np.mean([float(by_column[column].split("±")[0]) for column in columns])
 

@@ -9,7 +9,9 @@ environment variable SHARED names (default: ../shared beside the project), and a
 message where it is missing.
 """
 
+import contextlib
 import importlib
+import io
 import os
 import shlex
 import shutil
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import forks
@@ -107,6 +110,30 @@ def run(script, *args, fails=False, fresh=False):
         assert len(errors.strip().splitlines()) == 1, f"not one clear line:\n{errors}"
         assert ": error: " in errors, errors
     return output + errors
+
+
+def call(line, fails=False):
+    """As `run`, in this process: a command as one string, such as "06_evaluate.py --out r".
+
+    A warning of Python is an error. What `fails` is the exception's message, without a traceback.
+    """
+    script, *argv = shlex.split(line)
+    output, message = io.StringIO(), None
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(output),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("error")
+        patch.setattr(sys, "argv", [script, *argv])
+        try:
+            stage(script.removesuffix(".py")).main()
+        except SystemExit as end:
+            message = str(end)
+    assert (message is not None) == fails, output.getvalue() + str(message)
+    if fails:
+        assert ": error: " in message and len(message.splitlines()) == 1, message
+    return output.getvalue() + (message or "")
 
 
 def run_forked(argv):

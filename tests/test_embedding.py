@@ -5,9 +5,9 @@ import csv
 import numpy as np
 import pytest
 import torch
-from conftest import run, stage
+from conftest import call, run, stage
 
-from reporting import embedding
+from reporting import figures
 
 
 def read(path):
@@ -21,15 +21,15 @@ def points(rows, network):
 def test_projection_of_known_rows():
     """Points on a line have one component; a turned and moved rectangle is found again."""
     line = np.arange(9.0)[:, None] * [[2, 0, -1, 2]]
-    xy, variance = embedding.project(line)
+    xy, variance = figures.project(line)
     assert variance == pytest.approx(1) and np.allclose(xy[:, 1], 0)
     assert np.allclose(np.abs(xy[:, 0]), 3 * np.abs(np.arange(9) - 4))
     corners = np.array([[4, 1], [4, -1], [-4, 1], [-4, -1]])
     turned, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))
-    xy, variance = embedding.project(corners @ turned[:2] + 5)
+    xy, variance = figures.project(corners @ turned[:2] + 5)
     assert variance == pytest.approx(1) and np.allclose(np.abs(xy), np.abs(corners))
     for degenerate in (np.ones((5, 3)), np.ones((5, 1))):
-        xy, variance = embedding.project(degenerate)
+        xy, variance = figures.project(degenerate)
         assert variance == 0 and not xy.any() and xy.shape == (5, 2)
 
 
@@ -68,10 +68,10 @@ def test_the_picture_is_of_the_network_and_of_the_same_images(features, runs):
             inputs.append(np.load(folder / "features.npy", mmap_mode="r")[place])
             assert row["label"] == index[place]["label"]
         with torch.no_grad():
-            xy, _ = embedding.project(network.embed(torch.from_numpy(np.stack(inputs))).numpy())
+            xy, _ = figures.project(network.embed(torch.from_numpy(np.stack(inputs))).numpy())
         assert np.allclose(points(rows, method), xy, atol=1e-4)
         assert np.allclose(
-            points(rows, "features"), embedding.project(np.stack(inputs))[0], atol=1e-3
+            points(rows, "features"), figures.project(np.stack(inputs))[0], atol=1e-3
         )
     a, b = ([r for r in rows if r["network"] == "features"] for rows in tables.values())
     assert a == b and {r["domain"] for r in a} == {"source", "target"}
@@ -80,44 +80,58 @@ def test_the_picture_is_of_the_network_and_of_the_same_images(features, runs):
     )
 
 
-def test_06_draws_both_side_by_side_and_the_scores(runs):
+def test_06_draws_a_row_per_run(runs):
     out = runs / "results"
-    command = ("06_evaluate.py", "--scores", runs / "scores", "--runs", runs / "runs")
-    run(*command, "--resamples", 2, "--out", out)
-    assert [path.name for path in sorted(out.glob("embedding*.png"))] == ["embedding1_phone.png"]
+    flags = f"--scores {runs}/scores --runs {runs}/runs --resamples 2 --out {out}"
+    call(f"06_evaluate.py {flags}")
+    assert [path.name for path in sorted(out.glob("embedding*.png"))] == ["embedding_phone.png"]
     report = (out / "report.html").read_text()
     for text in (
-        *("phone: what Gf makes of source and target images", "target labels only color it"),
+        *("phone: Gf's embedding of source and target images", "target labels only color it"),
         *("features", "Gf, source-only", "Gf, BP-DANN", "source fake", "target real"),
+        *(">source-only/phone<", ">bp-dann/phone<"),
     ):
         assert text in report, text
 
 
-def test_files_of_the_same_images_are_drawn_together(tmp_path):
-    """Networks are titled with their runs; another draw of images has a picture of its own."""
+def test_a_picture_has_a_row_per_run_and_a_panel_per_network(tmp_path, monkeypatch):
+    """Runs may show other images and networks."""
     rng = np.random.default_rng(0)
-    rows = rng.normal(size=(6, 3))
     images = [(domain, f"v{k}", k, k % 2) for domain in ("source", "target") for k in range(3)]
-    paths = [tmp_path / name / "phone/embedding.csv" for name in ("a", "b", "x/b", "c")]
-    for path, pictured in zip(paths, (images, images, images, images[::-1])):
-        outputs = {"features": rows, "bp-dann": rng.normal(size=(6, 2))}
-        embedding.write_embedding(path, pictured, outputs)
-    first, second = embedding.read_embeddings(paths).values()
-    names = ("a", "b", tmp_path / "x/b")
-    assert list(first) == ["features", *(f"Gf, BP-DANN\n{name}" for name in names)]
-    assert list(second) == ["features", "Gf, BP-DANN\nc"]
-    variance, domains, labels, xy = first["features"]
-    assert variance < 1 and list(domains) == 3 * ["source"] + 3 * ["target"]
-    assert list(labels) == [0, 1, 0, 0, 1, 0]
-    assert np.allclose(xy, embedding.project(rows)[0], atol=1e-4)
+    features, gf = rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
+    figures.write_embedding(tmp_path / "a/embedding.csv", images, dict(features=features))
+    outputs = {"features": features, "bp-dann": gf}
+    figures.write_embedding(tmp_path / "b/embedding.csv", images[::-1], outputs)
+    drawn = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, *_: drawn.append(figure))
+    runs = {"a": tmp_path / "a", "run b": tmp_path / "b"}
+    figures.draw_embedding(tmp_path / "embedding", "phone", runs)
+    (figure,) = drawn
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    titles = [(axes.get_ylabel(), axes.get_title()) for axes in panels]
+    assert titles == [("a", "features"), ("run b", "features"), ("", "Gf, BP-DANN")]
+    for axes, rows, order in zip(panels, (features, features, gf), (1, -1, -1)):
+        xy, variance = figures.project(rows)
+        assert axes.get_xlabel() == f"{100 * variance:.0f} % of the variance"
+        for domain, label, *_ in figures.GROUPS:
+            (points,) = [
+                c
+                for c in axes.collections
+                if c.get_label().split() == [domain, ("real", "fake")[label]]
+            ]
+            of_group = [
+                k for k, (of, _, _, y) in enumerate(images[::order]) if (of, y) == (domain, label)
+            ]
+            assert np.allclose(points.get_offsets(), xy[of_group], atol=1e-4)
+    figures.pyplot().close(figure)
 
 
 @pytest.mark.parametrize("bad", ["inf", "1e300", "", "x"])
 def test_a_damaged_file_is_one_line(tmp_path, bad):
     path = tmp_path / "phone/embedding.csv"
-    embedding.write_embedding(path, [("source", "v", 1, 0)] * 3, {"features": np.eye(3)})
+    figures.write_embedding(path, [("source", "v", 1, 0)] * 3, {"features": np.eye(3)})
     lines = path.read_text().split("\n")
     lines[2] = ",".join([*lines[2].split(",")[:-1], bad])
     path.write_text("\n".join(lines))
     with pytest.raises(SystemExit, match="embedding.csv"):
-        embedding.read_embeddings([path])
+        figures.read_embedding(path)

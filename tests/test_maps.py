@@ -7,12 +7,11 @@ from conftest import run, stage
 from PIL import Image
 from torch import nn
 
+from networks import maps as maps_module
 from networks.baselines import NETWORKS
 from networks.clrnet import CLRNet
 from networks.extractor import Extractor
-from networks.maps import full_size_maps, gradient_maps
-from reporting import maps as maps_of_reporting
-from reporting.maps import choose_samples
+from networks.maps import choose_samples, full_size_maps, gradient_maps
 from running.loading import Clips, Faces
 
 bpdann = stage("04_train_bpdann")
@@ -245,8 +244,8 @@ def test_half_of_the_videos_are_real_where_possible(tmp_path):
 def test_a_picture_shows_the_frames_its_maps_and_scores(tmp_path, monkeypatch):
     clips = made_up_clips(tmp_path, [1, 1, 1], [0, 1, 1])
     drawn = []
-    monkeypatch.setattr(maps_of_reporting, "draw_activation_maps", lambda *args: drawn.append(args))
-    maps_of_reporting.draw_maps(
+    monkeypatch.setattr(maps_module, "draw_activation_maps", lambda *args: drawn.append(args))
+    maps_module.draw_maps(
         tmp_path / "cam",
         "set",
         clips,

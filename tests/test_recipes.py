@@ -12,7 +12,7 @@ import subprocess
 import pytest
 from conftest import ROOT, forked_python, run
 
-from reporting import papers
+from reporting import tables
 
 feature_transfer = pytest.mark.xdist_group("recipes-feature-transfer")
 clrnet = pytest.mark.xdist_group("recipes-clrnet")
@@ -67,12 +67,12 @@ def made(tmp_path_factory, small_data):
 def test_table_2(made):
     out, output = made
     table = (out / "results/table2.md").read_text()
-    for name, split in papers.TABLE_2:
+    for name, split in tables.TABLE_2:
         assert f"| {name} | {split or 'all'} |" in table
     assert "differ from" in output or "warning" in output.lower(), (
         "six people per data set are not what the data sets should contain, and 01 says so"
     )
-    assert sets_of(out / "faces") == {name for name, _ in papers.TABLE_2} | {"FF-all"}
+    assert sets_of(out / "faces") == {name for name, _ in tables.TABLE_2} | {"FF-all"}
 
 
 @feature_transfer
@@ -81,7 +81,7 @@ def test_table_3(made):
     table = (out / "results/table3.md").read_text()
     for detector in ("Xception", "Se_Res", "FT"):
         assert f"| {detector} | ours |" in table
-        assert sets_of(out / "scores" / detector) - {"FF-DF"} == set(papers.SETS)
+        assert sets_of(out / "scores" / detector) - {"FF-DF"} == set(tables.SETS)
     # As in Table 2: the test split of FF-FS, all images of the other sets.
     for name in ("FF-FS", "DFD", "DF-TIMIT", "DFDC-P", "Celeb-DF"):
         images = rows_of(out / "faces" / name / "index.csv")
@@ -99,8 +99,8 @@ def test_figures(made):
     out, _ = made
     for name in ("figure2.png", "figure3.png"):
         assert (out / "results" / name).read_bytes().startswith(b"\x89PNG")
-    for detector in papers.FIGURE_3:
-        assert sets_of(out / "scores" / detector) == set(papers.SETS)
+    for detector in tables.FIGURE_3:
+        assert sets_of(out / "scores" / detector) == set(tables.SETS)
 
 
 @feature_transfer
