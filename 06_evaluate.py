@@ -72,18 +72,7 @@ from common import (
     read_scores,
     write_table,
 )
-from reporting import figures, tables
-from reporting.metrics import (
-    LEVELS,
-    METRICS,
-    draw_resamples,
-    measure,
-    measure_resampled,
-    percent,
-    pool_repeats,
-    roc,
-    video_means,
-)
+from reporting import figures, metrics, tables
 from reporting.pages import write_report
 from running.folder import folder_names, read_flags
 from running.processes import run_script
@@ -150,10 +139,10 @@ def evaluate(videos, labels, scores, ranks, resamples, seed):
         videos, labels, scores, ranks: of N images or clips, as `common.read_scores` returns them.
     """
     # FeatureTransfer 4.5: the score of a video is the mean of its images' scores.
-    groups, video_labels, video_scores = video_means(videos, labels, scores)
+    groups, video_labels, video_scores = metrics.video_means(videos, labels, scores)
     # The bootstrap resamples videos, as the images of a video are not independent: V of V videos
     # are drawn with replacement. weights (R, V): how often each resample has each video.
-    weights = draw_resamples(len(video_labels), resamples, seed)
+    weights = metrics.draw_resamples(len(video_labels), resamples, seed)
     each = np.arange(len(video_labels))
     return dict(
         image=with_intervals(labels, scores, ranks, groups, weights),
@@ -168,8 +157,8 @@ def with_intervals(labels, scores, ranks, groups, weights):
     metric: (value, low, high)}; a metric's interval leaves out resamples in which it is undefined.
     """
     result = dict(rows=len(labels), real=int((labels == 0).sum()), fake=int((labels == 1).sum()))
-    resampled = measure_resampled(labels, scores, ranks, groups, weights)
-    for name, value in measure(labels, scores, ranks).items():
+    resampled = metrics.measure_resampled(labels, scores, ranks, groups, weights)
+    for name, value in metrics.measure(labels, scores, ranks).items():
         defined = resampled[name][~np.isnan(resampled[name])]
         low, high = np.nan, np.nan
         if len(defined) and not np.isnan(value):
@@ -205,7 +194,8 @@ def below_chance(results):
         value, _, high = result["auc"]
         of_videos = results[detector, name, "video"]
         if level == "image" and high < 0.5 and min(of_videos["real"], of_videos["fake"]) >= 5:
-            worse.append(f"{detector} on {name} ({percent(value)}, at most {percent(high)})")
+            at_most = metrics.percent(high)
+            worse.append(f"{detector} on {name} ({metrics.percent(value)}, at most {at_most})")
     if worse:
         yield (
             f"The AUC is below 50 %, by its 95 % interval, of {'; '.join(worse)}. Likely causes: "
@@ -217,12 +207,12 @@ def below_chance(results):
 def write_results(path, results):
     """Write results.csv: one row per detector, data set and level."""
     header = ["detector", "set", "level", "rows", "real", "fake"]
-    for name in METRICS:
+    for name in metrics.METRICS:
         header += [name, f"{name}_low", f"{name}_high"]
     rows = []
     for key, result in results.items():
         counts = [result[name] for name in ("rows", "real", "fake")]
-        values = [f"{value:.6f}" for name in METRICS for value in result[name]]
+        values = [f"{value:.6f}" for name in metrics.METRICS for value in result[name]]
         rows.append([*map(no_formula, key), *counts, *values])
     try:
         write_table(path, header, rows)
@@ -247,7 +237,8 @@ def draw_figures(out, curves, histograms, results, pooled, sets, runs):
         figures.draw_scores(out / f"scores_{name}", name, bars, svgs)
     figures.draw_auc(out / "auc", pooled, detectors, sets, svgs)
 
-    charts = [(d, [(title, d, level) for level, title in LEVELS.items()]) for d in detectors]
+    levels = [(title, level) for level, title in metrics.LEVELS.items()]
+    charts = [(d, [(title, d, level) for title, level in levels]) for d in detectors]
     title = "Image level against video level (FeatureTransfer, Figure 2)"
     figures.draw_bars(out / "figure2", charts, sets, pooled, title, svgs)
     bars = [(title, d, "image") for d, title in tables.FIGURE_3.items() if d in detectors]
@@ -284,7 +275,7 @@ def main():
         measured = evaluate(videos, labels, scores, ranks, args.resamples, args.seed)
         for level, result in measured.items():
             results[detector, name, level] = result
-        curves[detector, name] = roc(labels, ranks)
+        curves[detector, name] = metrics.roc(labels, ranks)
         histograms[detector, name] = figures.histograms(scores, labels)
         of_set = labeled.setdefault(name, ({}, {}))
         for video, label in zip(videos, labels.tolist()):
@@ -292,7 +283,7 @@ def main():
     sets = sorted({name for _, name in paths})
     warnings = [*contradictions(labeled), *below_chance(results)]
 
-    pooled = pool_repeats(results)
+    pooled = metrics.pool_repeats(results)
     detectors = sorted({detector for detector, *_ in pooled})
     trained = {detector for detector, _ in paths}
     repeated = {detector.rpartition("@")[0] for detector in trained - set(detectors)}

@@ -63,7 +63,10 @@ def look(k, **more):
 
 
 def legend_below(figure, axes, width=PAGE):
-    """Put the legend of `axes` below a figure `width` inches wide, in as many columns as fit."""
+    """Put the legend of `axes` below a figure `width` inches wide, in as many columns as fit.
+
+    matplotlib leaves out labels that begin with _, so those of detectors begin with a space.
+    """
     handles, labels = axes.get_legend_handles_labels()
     longest = max(map(len, labels), default=1)
     columns = max(1, min(len(labels), int(width * 13 / (longest + 5))))
@@ -146,7 +149,7 @@ def draw_roc(path, name, curves, detectors, svgs):
     figure, ((axes,),) = panels(1, 1, COLUMN - 0.1 + 0.14 * len(curves), COLUMN)
     axes.plot([0, 100], [0, 100], color="0.6", linewidth=0.6)
     for detector, (value, (fpr, tpr)) in curves.items():
-        label = f"{detector}: AUC {percent(value)}"
+        label = f" {detector}: AUC {percent(value)}"
         x, y = 100 * np.asarray(fpr), 100 * np.asarray(tpr)
         axes.plot(x, y, **look(detectors.index(detector), label=label))
     axes.set(xlabel="false positive rate (%)", ylabel="true positive rate (%)", aspect="equal")
@@ -207,7 +210,7 @@ def draw_auc(path, results, detectors, sets, svgs):
             places = [(y, (*key, level)) for key, y in heights.items() if key[0] == detector]
             y, value, error = auc_points(results, places)
             style = dict(fmt=MARKERS[k % 4], color=COLORS[k % 8], markersize=3.5, linewidth=0.9)
-            axes.errorbar(value, y, xerr=error, capsize=1.5, label=detector, **style)
+            axes.errorbar(value, y, xerr=error, capsize=1.5, label=f" {detector}", **style)
         axes.set(xlabel="AUC (%)", xlim=(-2, 102), ylim=(bands[-1][1], bands[0][0]), title=title)
         axes.grid(axis="x", color="0.5", alpha=0.25, linewidth=0.5)
     left.set_yticks([(top + bottom) / 2 for top, bottom in bands], sets)

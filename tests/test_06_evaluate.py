@@ -135,9 +135,6 @@ def test_known_answers():
         (np.full(4, 0.5), "auc", 0.5),
     ):
         assert metrics.measure(labels, scores, scores)[metric] == value
-
-
-def test_no_warnings_and_no_crash_on_one_class():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = metrics.measure(np.ones(3, int), *[np.array([0.2, 0.7, 0.9])] * 2)
@@ -464,20 +461,23 @@ def test_reported_score_files(tmp_path, monkeypatch):
 
 def test_names_are_text_in_tables_figures_and_on_a_terminal(tmp_path):
     """No formula in a spreadsheet, no escape sequence on a terminal, no tag, no TeX."""
-    names = {"=cmd|x": "'=cmd|x", "+1": "'+1", "-1": "'-1", "@x": "'@x", "<b>&amp;": "<b>&amp;"}
-    names |= {"\x1b[31mred": "\\x1b[31mred", "two\nlines": "two\\nlines", "$x^{": "$x^{"}
-    for name in (*names, "\u202eabc"):
-        folder = "=cmd|x" if name == "<b>&amp;" else name
+    plain = ("<b>&amp;", "$x^{", "_x")
+    formulas, escapes = ("=cmd|x", "+1", "-1", "@x"), ("\x1b[31mred", "two\nlines", "\u202eabc")
+    for name in (*plain, *formulas, *escapes):
         write(tmp_path / "s" / name / "A.csv", BY_VIDEO)
-        write(tmp_path / "s" / folder / f"{name[:2]}.CSV", BY_VIDEO)
+    for name in (formulas[0], escapes[0]):
+        write(tmp_path / f"s/_x/{name}.CSV", BY_VIDEO)
     output = call(f"06_evaluate.py --scores {tmp_path}/s --out {tmp_path}/r --resamples 5")
-    detectors = {detector for detector, *_ in read_results(tmp_path / "r")}
-    assert detectors == {*names.values(), "\\u202eabc"}
+    detectors, sets, _ = map(set, zip(*read_results(tmp_path / "r")))
+    escaped = ("\\x1b[31mred", "two\\nlines", "\\u202eabc")
+    assert detectors == {*plain, *(f"'{name}" for name in formulas), *escaped}
+    assert sets == {"A", "'=cmd|x", escaped[0]}
     report = (tmp_path / "r/report.html").read_text()
     for text in (output, (tmp_path / "r/tables.md").read_text(), report):
         assert not any(c in text for c in "\x1b\u202e") and "red" in text
     assert "<b>&amp;amp;" not in report and "&lt;b&gt;&amp;amp;" in report
-    assert "$x^{" in Page(report).text and "no installed font" not in output
+    text = Page(report).text
+    assert "$x^{" in text and "_x: AUC" in text and "no installed font" not in output
 
 
 # ---------------------------------------------------------------- the report
