@@ -7,8 +7,8 @@
 #   SMALL=1 recipes/clrnet_table3.sh
 #
 # Six sets with 10,600 videos take 48 GB and 4 CPU hours, and the same again for CNN+LSTM. Then 36
-# trainings: CLRNet's are 300 epochs of 1,432 steps of 16 clips (DFDC: 1,500, DFD: 500). A step takes
-# 27 s on 2 CPU cores, which makes 3,300 hours per set, so they need several GPUs. CLRNet's
+# trainings: CLRNet's are 300 epochs of 1,432 steps of 16 clips (DFDC: 1,500, DFD: 500). A step
+# takes 27 s on 2 CPU cores, which makes 3,300 hours per set, so they need several GPUs. CLRNet's
 # checkpoints are 4 GB per training. SEEDS="0 1 2" trains everything three times; the paper's ± is
 # taken for the spread of repeated trainings.
 #

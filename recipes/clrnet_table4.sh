@@ -10,7 +10,8 @@
 # six trainings on F2F of clrnet_table3.sh; after that recipe, only scores are computed, in hours.
 #
 # Unlike the paper: DFW's reals are the 125 test videos of FaceForensics++, and its fakes are 125 of
-# those that you have; recipes/clrnet_common.sh quotes what the paper says about DFW. Faces are found by dlib; DETECTOR=mtcnn takes the paper's detector.
+# those that you have; recipes/clrnet_common.sh quotes what the paper says about DFW. Faces are
+# found by dlib; DETECTOR=mtcnn takes the paper's detector.
 source "$(dirname "$0")/common.sh"
 source recipes/clrnet_common.sh
 

@@ -7,8 +7,8 @@
 #   SMALL=1 recipes/clrnet_table5.sh
 #
 # The sets of Table 4 without DFW. For each model the training on FS of clrnet_table3.sh, a merge of
-# all clips of the five sets, 4 x 22,912 + 8,000 (CLRNet: 150 epochs of 2,491 steps of 40 clips), and
-# a transfer with 4 x 320 clips (CLRNet: 150 epochs of 32 steps).
+# all clips of the five sets, 4 x 22,912 + 8,000 (CLRNet: 150 epochs of 2,491 steps of 40 clips),
+# and a transfer with 4 x 320 clips (CLRNet: 150 epochs of 32 steps).
 #
 # Unlike the paper: faces are found by dlib; DETECTOR=mtcnn takes the paper's detector.
 source "$(dirname "$0")/common.sh"

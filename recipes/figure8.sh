@@ -6,8 +6,8 @@
 #   DATA=/where/the/data/sets/are recipes/figure8.sh
 #   SMALL=1 recipes/figure8.sh
 #
-# Needs the sets and trainings of CLRNet in clrnet_table3.sh and the transfer in clrnet_table6.sh; if
-# those recipes have run, it takes minutes.
+# Needs the sets and trainings of CLRNet in clrnet_table3.sh and the transfer in clrnet_table6.sh;
+# if those recipes have run, it takes minutes.
 #
 # Unlike the paper: the videos are drawn at random, half of them real, and those of DFW from the
 # half that Table 6 tests on (SEARCH=0: from all). The authors scale maps in another way

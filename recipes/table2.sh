@@ -8,8 +8,8 @@
 # real clips: 51 CPU hours and 322 GB, nearly all of it for DFDC (119,154 videos); without DFDC 4
 # CPU hours and 24 GB.
 #
-# Unlike the paper: faces are found by dlib; DETECTOR=mtcnn finds them by the paper's detector, which
-# takes 8 times as long (bench/RESULTS.md).
+# Unlike the paper: faces are found by dlib; DETECTOR=mtcnn finds them by the paper's detector,
+# which takes 8 times as long (bench/RESULTS.md).
 source "$(dirname "$0")/common.sh"
 
 # 4.1: 30 frames at equal intervals from each video; 150 from each real one of DFDC, on which the

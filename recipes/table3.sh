@@ -12,10 +12,10 @@
 # Unlike the paper: its Xception is the one that the authors of FaceForensics++ publish as a pickle
 # of the whole network, which cannot be loaded safely; here stage 02 trains it on the same videos,
 # 30 frames of each fake and 120 of each original, with the learning rate and the batch that
-# FaceForensics++ (Rössler et al., ICCV 2019) gives for it, Adam 2e-4 and 32; epochs and weight decay
-# are the extractor's. The rows FSSpotter and Face X-ray are quoted from their papers, there and
-# here. Faces are found by dlib; DETECTOR=mtcnn finds them by the paper's detector, which takes 8
-# times as long (bench/RESULTS.md). SEEDS="0 1 2" trains everything three times.
+# FaceForensics++ (Rössler et al., ICCV 2019) gives for it, Adam 2e-4 and 32; epochs and weight
+# decay are the extractor's. The rows FSSpotter and Face X-ray are quoted from their papers, there
+# and here. Faces are found by dlib; DETECTOR=mtcnn finds them by the paper's detector, which takes
+# 8 times as long (bench/RESULTS.md). SEEDS="0 1 2" trains everything three times.
 source "$(dirname "$0")/table2.sh"
 
 others=(DF-TIMIT DFD DFDC-P Celeb-DF)

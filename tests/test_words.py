@@ -46,7 +46,10 @@ def test_flags_files_and_recipes_exist(page):
     assert sorted(set(missing)) == []
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+LONG_LINES = [*PAGES, ROOT / "CHANGELOG.md", *(path for path in TEXTS if path.suffix == ".sh")]
+
+
+@pytest.mark.parametrize("page", LONG_LINES, ids=lambda page: page.name)
 def test_lines_are_at_most_100_columns(page):
     """But for tables, commands, links to pictures and addresses."""
     lines = page.read_text(encoding="utf-8").splitlines()
