@@ -62,6 +62,9 @@ from running.loading import Clips, Faces, load_batches
 from running.processes import barrier, run_script
 from running.run import load_checkpoint, rebuild
 
+# Flags that may change when a run is resumed.
+RUNTIME_FLAGS = ("out", "workers", "device", "scores", "split", "cam")
+
 
 def load_extractor(path):
     """The network of a stage 02 checkpoint on the CPU, in evaluation mode."""
@@ -80,7 +83,11 @@ def extract(model, faces, out, batch, workers, device, precision="fp32"):
     batches = [range(k, min(k + batch, n)) for k in range(0, n, batch)]
     files = [out / f".part-{k}.npy" for k in range(len(batches))]
     mine = [k for k in share(range(len(batches))) if not files[k].exists()]
-    check_space(out, 4 * n * (model.dimensions + 2), files)
+    written = sum(file.stat().st_size for file in files if file.exists())
+    needed, free = 2 * 4 * n * (model.dimensions + 2) - written, shutil.disk_usage(out).free
+    if needed > free:
+        megabytes = f"{needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free"
+        fail(f"cannot write {out}: is the disk full? For twice the features, {megabytes}")
     loader = load_batches(faces, [list(batches[k]) for k in mine], workers, device.type == "cuda")
     bar = progress(total=len(mine), desc=out.name, unit="batch")
 
@@ -105,31 +112,19 @@ def extract(model, faces, out, batch, workers, device, precision="fp32"):
     return files
 
 
-def check_space(out, size, files):
-    """Exit with an error unless the disk has room for the batches' files and the joined one."""
-    written = sum(file.stat().st_size for file in files if file.exists())
-    needed, free = 2 * size - written, shutil.disk_usage(out).free
-    if needed > free:
-        fail(
-            f"cannot write {out}: {needed / 1e6:.1f} MB are needed until the features are whole, "
-            f"{free / 1e6:.1f} MB are free: is the disk full?"
-        )
-
-
 def finish(folder, out, files):
     """Join the batches' files to features.npy and logits.npy, and copy index.csv.
 
     index.csv is written last: where it is, the others are whole. Killed before that, the same run
     joins the files again.
     """
-    n = sum(np.load(file, mmap_mode="r").shape[0] for file in files)
-    dimensions = np.load(files[0], mmap_mode="r").shape[1] - 2
+    shapes = np.array([np.load(file, mmap_mode="r").shape for file in files])
     logits = []
     with write_whole(out / "features.npy") as part, open(part, "wb") as file:
-        header = dict(descr="<f4", fortran_order=False, shape=(n, dimensions))
+        shape = int(shapes[:, 0].sum()), int(shapes[0, 1]) - 2
+        header = dict(descr="<f4", fortran_order=False, shape=shape)
         np.lib.format.write_array_header_1_0(file, header)
-        for name in files:
-            rows = np.load(name)
+        for rows in map(np.load, files):
             file.write(rows[:, :-2].tobytes())
             logits.append(margin(rows[:, -2:]))
     with write_whole(out / "logits.npy") as part, open(part, "wb") as file:
@@ -181,8 +176,7 @@ def main():
     indexes = {name: read_index(folder) for name, folder in folders.items()}
     rows = {}
     if args.scores:
-        for name, index in indexes.items():
-            rows[name] = rows_of_split(index, args.split, folders[name])
+        rows = {n: rows_of_split(indexes[n], args.split, folder) for n, folder in folders.items()}
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
     model = fold_batch_norm(load_extractor(args.checkpoint)).to(device)
@@ -195,16 +189,10 @@ def main():
 
     for name, folder in folders.items():
         out, index = args.out / name, indexes[name]
-        flags = Namespace(
-            checkpoint=args.checkpoint,
-            faces=folder,
-            batch=args.batch,
-            precision=args.precision,
-            allow_changes=args.allow_changes,
-            extraction=describe_data(folder, "")["extraction"],
-        )
+        flags = Namespace(**vars(args))
+        flags.faces, flags.extraction = folder, describe_data(folder, "")["extraction"]
         inputs = [args.checkpoint, folder / "index.csv"]
-        start_run(out, flags, inputs, is_finished=(out / "index.csv").exists())
+        start_run(out, flags, inputs, RUNTIME_FLAGS, is_finished=(out / "index.csv").exists())
         start = time.perf_counter()
         if not (out / "index.csv").exists():
             faces = Faces(index["path"], model.image_size, folder)
@@ -215,8 +203,6 @@ def main():
             for part in out.glob(".part-*"):
                 part.unlink()
         barrier()
-        if not (out / "logits.npy").exists():
-            fail(f"{out} was made by release 1.0, without logits: delete it and run again")
         logits = np.load(out / "logits.npy")
         size = len(logits) * model.dimensions * 4 / 1e6
         seconds = time.perf_counter() - start

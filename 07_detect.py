@@ -195,7 +195,7 @@ class Detector:
             self.features = lambda clips: self.net.features(clips / 255)
             self.maps = self.net.activation_maps
             self.frames, self.image_size = self.net.frames, self.net.image_size
-        elif content["stage"] == "04" and not content.get("end_to_end"):
+        elif content["stage"] == "04":
             below = Detector(find_extractor(content, path, extractor), None, device)
             if below.features is None:
                 fail(
@@ -208,15 +208,11 @@ class Detector:
             self.frames, self.image_size = below.frames, below.image_size
             data_of_extractor = below.data
         else:
-            network = Extractor
-            if content["stage"] == "04":
-                network = import_module("04_train_bpdann").DANN
-            self.net = rebuild(network, content, path)
+            self.net = rebuild(Extractor, content, path)
             self.forward = lambda clips: self.net(clips[:, 0])
             maps_of = self.net.activation_maps
             self.maps = lambda clips, *head: maps_of(255 * clips[:, 0], *head)[:, None]
-            if content["stage"] == "02":
-                self.features = lambda clips: self.net.features(clips[:, 0])
+            self.features = lambda clips: self.net.features(clips[:, 0])
             self.frames, self.image_size = 1, self.net.image_size
         self.net.to(device).eval()
         try:

@@ -146,7 +146,7 @@ def loss_of(name, net, model, batch, device, precision):
     samples = samples.double() if is_double else samples
     domains = torch.arange(2, device=device).repeat_interleave(len(labels))
     with autocast(device, precision):
-        embedding = net.embed(samples)
+        embedding = net.extract(samples)
         label_logits = net.classify(embedding[: len(labels)])
         reversed_ = bpdann.GradientReversal.apply(embedding, 0.5)
         domain_logits = net.discriminate(reversed_)

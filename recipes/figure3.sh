@@ -27,7 +27,7 @@ for seed in $SEEDS; do
         run python 04_train_bpdann.py --source "$features/FF-DF" --target "$features/FF-FS" \
             --target-split val $FIGURE_3 --test "${sets[@]/#/$features/}" "${split[@]}" \
             --seed $seed --out "$RUNS/FT-20epochs$at" --scores "$SCORES/FT-20epochs$at"
-        run python 04_train_bpdann.py --end-to-end $SE_RES $NETWORK --source "$FACES/FF-DF" \
+        run python recipes/train_dann.py $SE_RES $NETWORK --source "$FACES/FF-DF" \
             --target "$FACES/FF-FS" --target-split val $FIGURE_3 \
             --test "${sets[@]/#/$FACES/}" "${split[@]}" \
             --seed $seed --out "$RUNS/DANN-20epochs$at" --scores "$SCORES/DANN-20epochs$at"

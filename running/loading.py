@@ -1,5 +1,6 @@
-"""Face images and clips in batches."""
+"""Face images and clips in batches, and features."""
 
+import json
 import os
 import sys
 from collections import namedtuple
@@ -204,3 +205,83 @@ def read_clips(folder, split, length=5):
 def as_clips(batch):
     """uint8 (N, T, 3, S, S), or (N, 3, S, S) of single frames -> float (N, T, 3, S, S) in 0..1."""
     return (batch if batch.ndim == 5 else batch[:, None]) / 255
+
+
+# ---------------------------------------------------------------- features
+
+# A folder of features: `features` is a memory map (N, D), float32.
+FeatureSet = namedtuple("FeatureSet", "folder features index")
+
+
+def read_features(folder, one_label=False):
+    """A folder of stage 03 or 05 as a `FeatureSet`.
+
+    Exits with an error if features and index do not fit each other, or a value is not finite.
+    """
+    index = read_index(folder, one_label)
+    path = Path(folder) / "features.npy"
+    if not path.exists():
+        fail(f"{folder} holds no features.npy: run 03_extract_features.py on it first")
+    try:
+        features = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        fail(f"{path} cannot be read: {error}")
+    n = len(index["path"])
+    if features.ndim != 2 or features.dtype != np.float32 or len(features) != n:
+        fail(
+            f"{path} has shape {features.shape} and type {features.dtype}; (N, D) float32 "
+            f"is needed, N = {n} as in index.csv: extract the features again"
+        )
+    for start in range(0, n, 4096):
+        if not np.isfinite(features[start : start + 4096]).all():
+            fail(f"{path} holds values that are not finite numbers: extract the features again")
+    return FeatureSet(Path(folder), features, index)
+
+
+def load_rows(data, rows, device, dtype):
+    """Rows of a `FeatureSet` on the device, (len(rows), D); read in parts, without a second copy.
+
+    dtype: bfloat16 if the first product is computed in it, which would make the same of float32.
+    """
+    x = torch.empty(len(rows), data.features.shape[1], dtype=dtype, device=device)
+    for start in range(0, len(rows), 4096):
+        part = slice(start, start + 4096)
+        x[part] = torch.from_numpy(data.features[rows[part]])
+    return x
+
+
+@torch.inference_mode()
+def predict_rows(function, data, rows, device):
+    """`function` of rows of a `FeatureSet`, read from disk in parts: a float32 array (N, ...)."""
+    parts = [rows[start : start + 4096] for start in range(0, len(rows), 4096)]
+    inputs = (torch.from_numpy(data.features[part]).to(device) for part in parts)
+    return torch.cat([function(x).float().cpu() for x in inputs]).numpy()
+
+
+def extractor_of(folder):
+    """The checkpoint whose features a folder holds: {"path", "sha256"}, or None if unknown."""
+    try:
+        settings = json.loads((folder / "args.json").read_text(encoding="utf-8"))
+        path = settings["flags"]["checkpoint"]
+        return dict(path=str(path), sha256=str(settings["inputs"][path]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def check_extractors(source, sets):
+    """Exit with an error unless all sets hold features of the source's extractor."""
+    width = source.features.shape[1]
+    ours = extractor_of(source.folder)
+    for data in sets:
+        found = data.features.shape[1]
+        if found != width:
+            fail(
+                f"{data.folder} has {found} features per image, {source.folder} has {width}: use "
+                "one extractor for both"
+            )
+        theirs = extractor_of(data.folder)
+        if ours and theirs and ours["sha256"] != theirs["sha256"]:
+            fail(
+                f"{data.folder} was made by {theirs['path']}, {source.folder} by {ours['path']}: "
+                "use one extractor for both"
+            )

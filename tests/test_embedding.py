@@ -68,7 +68,7 @@ def test_the_picture_is_of_the_network_and_of_the_same_images(features, runs):
             inputs.append(np.load(folder / "features.npy", mmap_mode="r")[place])
             assert row["label"] == index[place]["label"]
         with torch.no_grad():
-            xy, _ = figures.project(network.embed(torch.from_numpy(np.stack(inputs))).numpy())
+            xy, _ = figures.project(network.extract(torch.from_numpy(np.stack(inputs))).numpy())
         assert np.allclose(points(rows, method), xy, atol=1e-4)
         assert np.allclose(
             points(rows, "features"), figures.project(np.stack(inputs))[0], atol=1e-3

@@ -36,6 +36,7 @@ import gpu_check  # noqa: E402
 pretrain = stage("02_pretrain_extractor")
 features_ = stage("03_extract_features")
 bpdann = stage("04_train_bpdann")
+train_dann = stage("recipes.train_dann")
 clrnet = stage("05_train_clrnet")
 CPU, META = torch.device("cpu"), torch.device("meta")
 
@@ -192,7 +193,7 @@ def test_forward_of_all_networks(precision):
     expected = {"Conv2d": {low}, "BatchNorm2d": {low}, "Linear": {low}, "Extractor": {low}}
     assert found.items() >= expected.items()
 
-    model = meta(bpdann.DANN, "resnet18", 64)
+    model = meta(train_dann.DANN, "resnet18", 64)
 
     def adapt(x):
         embedding = model.embed(x)
@@ -245,7 +246,7 @@ def test_backward_in_bfloat16():
         elif isinstance(model, CLRNet):
             logits = model(x.bfloat16())
         else:
-            embedding = model.embed(x.bfloat16())
+            embedding = model.extract(x.bfloat16())
             weight = torch.zeros((), device=META)
             reversed_ = bpdann.GradientReversal.apply(embedding, weight)
             logits = model.classify(embedding) + model.discriminate(reversed_)
@@ -309,9 +310,10 @@ def on_meta(monkeypatch):
     def no_scores(model, faces, *_):
         return np.zeros((len(faces), 2))
 
-    for stage_ in (pretrain, bpdann, clrnet):
+    for stage_ in (pretrain, bpdann, train_dann, clrnet):
         monkeypatch.setattr(stage_, "autocast", lambda *_: contextlib.nullcontext())
-        monkeypatch.setattr(stage_, "predict", no_scores)
+        monkeypatch.setattr(stage_, "predict", no_scores, raising=stage_ is not bpdann)
+    monkeypatch.setattr(training_run.Run, "check_weights", lambda self: None)
     monkeypatch.setattr(training_run.Run, "record", record)
     monkeypatch.setattr(training_run.Run, "end_epoch", end_epoch)
     # The fused Adam of a GPU has no kernel here.
@@ -343,28 +345,23 @@ def test_a_step_of_05_sends_its_clips_alone(small, on_meta, tmp_path, monkeypatc
     assert copies == [1, 1, 1]
 
 
-def test_a_step_of_04_sends_its_images_alone(small, on_meta, tmp_path):
-    folder = small / "faces/frames"
-    paths = sorted(str(path) for path in folder.glob("*/*.png"))[:16]
+def test_a_step_of_dann_sends_its_images_alone(small, on_meta, tmp_path):
+    paths = sorted(str(path) for path in (small / "faces/frames").glob("*/*.png"))[:16]
     labels = torch.zeros(8, dtype=torch.int64, device=META)
-    source = bpdann.Source(paths[:8], labels, [], np.zeros(0, np.int64), [])
-    # The target is scored at tenths of the epochs, not after the first of 20.
-    args = SimpleNamespace(seed=0, end_to_end=True, lr=1e-4, epochs=20, batch=2, workers=0)
-    args.method, args.precision, args.arch, args.weights = "bp-dann", "fp32", "resnet18", "none"
+    args = SimpleNamespace(seed=0, lr=1e-4, epochs=20, batch=2, workers=0, out=tmp_path)
+    args.precision, args.arch, args.weights = "fp32", "resnet18", "none"
     kwargs = dict(arch="resnet18", image_size=64)
-    args = (tmp_path, args, kwargs, source, bpdann.Target(paths[8:], []), META, "", {})
-    assert on_meta(bpdann.adapt, *args) == ([1, 1, 1], {"meta"})
+    args = (args, kwargs, paths[:8], labels, paths[8:], META, {})
+    assert on_meta(train_dann.train, *args) == ([1, 1, 1], {"meta"})
 
 
 def test_a_step_of_bpdann_sends_nothing(on_meta, tmp_path):
     labels = torch.zeros(8, dtype=torch.int64, device=META)
-    x = torch.zeros(8, 6, device=META)
-    source = bpdann.Source(x, labels, x[:0], np.zeros(0, np.int64), [])
-    args = SimpleNamespace(seed=0, end_to_end=False, lr=1e-4, epochs=20, batch=2)
-    args.method, args.precision = "bp-dann", "fp32"
-    target = bpdann.Target(x, x[:0])
-    args = (tmp_path, args, dict(dimensions=6), source, target, META, "", {})
-    assert on_meta(bpdann.adapt, *args)[0] == [0, 0, 0]
+    x, nothing = torch.zeros(8, 6, device=META), np.zeros(0, np.int64)
+    source = bpdann.Source(SimpleNamespace(index={}), nothing, nothing, x, labels)
+    args = SimpleNamespace(seed=0, lr=1e-4, epochs=20, batch=2, method="bp-dann", precision="fp32")
+    args = (tmp_path, args, dict(dimensions=6), source, x, META, {})
+    assert on_meta(bpdann.train, *args)[0] == [0, 0, 0]
 
 
 # ---------------------------------------------------------------- several processes

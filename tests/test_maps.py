@@ -101,7 +101,6 @@ PLANTED = {
     "resnet18": (96, 1, 60, 24),
     "alexnet": (224, 1, 30, 16),
     "BP-DANN": (96, 1, 60, 24),
-    "DANN": (96, 1, 60, 24),
 }
 
 
@@ -130,11 +129,7 @@ def build(name, size):
             net.lstm, net.dense = nn.LSTM(1024, 32, batch_first=True), nn.Linear(32, 512)
         pool = net.combine if hasattr(net, "combine") else lambda maps: maps.mean((1, 3, 4))
         return net, net.feature_maps, lambda maps: net.head(pool(maps)), net.activation_maps
-    if name == "DANN":
-        net = bpdann.DANN("resnet18", size)
-        cnn, maps = net.extractor, net.activation_maps
-        head = nn.Sequential(net.extract, net.classify)
-    elif name == "BP-DANN":
+    if name == "BP-DANN":
         net = nn.ModuleList([Extractor("resnet18", size), bpdann.BPDANN(512)])
         cnn, head = net
         maps = lambda images: cnn.activation_maps(images, head)  # noqa: E731
