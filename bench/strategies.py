@@ -29,12 +29,12 @@ NT; its open domain is DFW, its sets have 750 training videos per class, its net
 """
 
 import csv
+import platform
 import time
 from pathlib import Path
 
 import numpy as np
-from adaptation import circumstances, make_videos, plus_minus, stage
-from side_by_side import append_to_results, arguments, table
+from side_by_side import append_to_results, arguments, run_stage, table
 
 SETS = dict(FS="FaceSwap", DF="Deepfakes", F2F="Face2Face", NT="NeuralTextures", open="FaceShifter")
 KNOWN = ("FS", "DF", "F2F", "NT")
@@ -67,6 +67,43 @@ TRAINING = {
     "CLRNet": ("--lr", 2e-3, "--batch", 8),
     "MesoInception4": ("--lr", 1e-3, "--batch", 40),
 }
+
+
+def stage(script, *args):
+    """Run a stage and show its time and its last line; exits with its error if it fails."""
+    start = time.perf_counter()
+    last = run_stage(script, *args).strip().splitlines()[-1]
+    print(f"  {script} {time.perf_counter() - start:5.0f} s   {last[:150]}", flush=True)
+
+
+def make_videos(out, seed, args, *flags):
+    """Draw people and their videos: OUT/videos."""
+    size = ("--identities", args.identities, "--frames", args.frames)
+    stage("00_make_demo_videos.py", "--seed", seed, *size, *flags, "--out", out / "videos")
+
+
+def interval(values):
+    """Mean and half the width of its 95 % interval (Student's t); nan for fewer than two values."""
+    from scipy.stats import t  # comes with scikit-learn
+
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return values.mean(), float("nan")
+    return values.mean(), t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+
+
+def plus_minus(values, sign=""):
+    """Mean and 95 % interval as text; sign "+" shows the mean's sign."""
+    mean, half = interval(values)
+    return f"{mean:{sign}.1f} ± {half:.1f}"
+
+
+def circumstances(minutes):
+    """The machine, the versions and the time taken, as text."""
+    import torch
+
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{platform.processor() or platform.machine()}, {versions}, {minutes:.0f} minutes"
 
 
 def make_faces(out, seed, args):
