@@ -77,13 +77,7 @@ from reporting.figures import draw_embedding, write_embedding
 from reporting.metrics import auc, percent, validate
 from running.devices import autocast, choose_device, choose_precision, describe_device
 from running.folder import describe_data, flags_of, folder_names, start_run
-from running.loading import (
-    check_extractors,
-    extractor_of,
-    load_rows,
-    predict_rows,
-    read_features,
-)
+from running.loading import check_extractors, load_rows, predict_rows, read_features
 from running.processes import run_script
 from running.run import Run, is_complete, seed_of
 
@@ -245,8 +239,9 @@ def train(out, args, kwargs, source, target_x, device, content):
     domains = torch.arange(2, device=device).repeat_interleave(run.size)
     bar = progress(run.epochs(), total=args.epochs, initial=first, desc=out.name, unit="epoch")
     for epoch in bar:
-        # Both orders depend on the seed and the epoch alone. The target is shuffled anew each time
-        # that it is used up; its third number is never 0, as (seed, epoch, 0) is (seed, epoch).
+        # Both orders depend on the seed and the epoch alone. The source's incomplete last batch is
+        # left out. The target is shuffled anew each time that it is used up; its third number is
+        # never 0, as (seed, epoch, 0) is (seed, epoch).
         order = np.random.default_rng((args.seed, epoch)).permutation(len(source.x))
         target_order = [
             np.random.default_rng((args.seed, epoch, k)).permutation(len(target_x))
@@ -305,8 +300,8 @@ def measure(model, source, device):
 # ---------------------------------------------------------------- data
 
 
-def draw_target(labels, count, balance, rng):
-    """Positions of the target images to adapt to, in rising order.
+def draw_target(folder, labels, count, balance, rng):
+    """Positions of the images of a target, in `folder`, to adapt to, in rising order.
 
     Does not look at `labels`, unless `balance` asks for as many real as fake (4.2); the rarer class
     then bounds both. Exits with an error if a class is missing.
@@ -317,7 +312,7 @@ def draw_target(labels, count, balance, rng):
     classes = [order[labels[order] == label] for label in (0, 1)]
     half = min(count // 2, *map(len, classes))
     if not half:
-        fail("--target-balance: as many real as fake images cannot be drawn from the target")
+        fail(f"--target-balance: as many real as fake images cannot be drawn from {folder}")
     return np.sort(np.concatenate([members[:half] for members in classes]))
 
 
@@ -333,7 +328,7 @@ def adapt(name, source, target, rows, args, device):
     described = zip(folders, ("labeled source", "unlabeled target"))
     content = dict(
         data=[describe_data(folder, role) for folder, role in described],
-        extractor=extractor_of(source.data.folder),
+        extractor=source.data.extractor,
     )
     target_x = load_rows(target, rows, device, source.x.dtype)
 
@@ -357,12 +352,8 @@ def adapt(name, source, target, rows, args, device):
         model, row = train(folder, flags, kwargs, source, target_x, device, stored)
         results.append((folder, point, row, model))
     _, _, row, model = choose(results, out) if args.grid else results[0]
-    print(
-        f"last epoch: label loss {row['label_loss']:.4f}, domain loss {row['domain_loss']:.4f} "
-        f"({math.log(2):.4f} if the domains cannot be told apart), domain accuracy "
-        f"{percent(row['domain_accuracy'])}, AUC on the source's validation split "
-        f"{percent(row['source_val_auc'])}"
-    )
+    values = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in row.items())
+    print(f"last epoch: {values} (domain loss {math.log(2):.4f}: the domains look alike)")
     return model
 
 
@@ -372,14 +363,14 @@ def choose(results, out):
     results: (folder, its N1, N2 and p, last row of its log, network). Writes grid.csv, and copies
     the best run's files to OUT.
     """
-    scores = ("source_val_auc", "source_val_loss")
     order = sorted(results, key=lambda r: (-r[2]["source_val_auc"], r[2]["source_val_loss"]))
     best, point = order[0], order[0][1]
     lines = [
-        (*point.values(), *(row[score] for score in scores), int(folder == best[0]))
-        for folder, point, row, _ in order
+        (*values.values(), row["source_val_auc"], row["source_val_loss"], int(folder == best[0]))
+        for folder, values, row, _ in order
     ]
-    write_table(out / "grid.csv", (*point, *scores, "chosen"), lines)
+    columns = (*point, "source_val_auc", "source_val_loss", "chosen")
+    write_table(out / "grid.csv", columns, lines)
     for file in ("model.pt", "log.csv"):
         with write_whole(out / file) as part:
             shutil.copyfile(best[0] / file, part)
@@ -418,8 +409,8 @@ def main():
     data = read_features(args.source, one_label=True)
     train_rows = rows_of_split(data.index, "train", args.source)
     val_rows = rows_of_split(data.index, "val", args.source)
-    labels = torch.from_numpy(data.index["label"][train_rows]).to(device)
-    if labels.min() == labels.max():
+    train_labels = torch.from_numpy(data.index["label"][train_rows]).to(device)
+    if train_labels.min() == train_labels.max():
         fail(f"the train split of {args.source} has only one class: real and fake are needed")
     if args.grid and len(np.unique(data.index["label"][val_rows])) < 2:
         fail(f"--grid chooses on the val split of {args.source}: real and fake images are needed")
@@ -429,16 +420,13 @@ def main():
     for name, folder in targets.items():
         rows = rows_of_split(sets[folder].index, args.target_split, folder)
         count = max(1, round(args.target_fraction * len(rows)))
-        rng = np.random.default_rng((args.seed, 1))
-        drawn = draw_target(sets[folder].index["label"][rows], count, args.target_balance, rng)
+        labels, rng = sets[folder].index["label"][rows], np.random.default_rng((args.seed, 1))
+        drawn = draw_target(folder, labels, count, args.target_balance, rng)
         target_rows[name] = rows[drawn]
         how = "as many real as fake" if args.target_balance else "drawn without labels"
         print(f"{name}: {len(drawn)} of {len(rows)} target images, {how}")
-    split = args.test_split if tests else args.target_split
-    scored = {
-        folder: rows_of_split(sets[folder].index, split, folder)
-        for folder in (tests or targets).values()
-    }
+    split, folders = (args.test_split, tests) if tests else (args.target_split, targets)
+    scored = {f: rows_of_split(sets[f].index, split, f) for f in folders.values()}
     points = len(args.n1) * len(args.n2) * len(args.dropout)
     grid = f"; grid of {points} for each of {len(targets)} targets" if args.grid else ""
     print(
@@ -449,7 +437,7 @@ def main():
     )
     dtype = torch.bfloat16 if args.precision == "bf16" else torch.float32
     x = load_rows(data, train_rows, device, dtype)
-    source = Source(data, train_rows, val_rows, x, labels)
+    source = Source(data, train_rows, val_rows, x, train_labels)
 
     for name, folder in targets.items():
         model = adapt(name, source, sets[folder], target_rows[name], args, device)

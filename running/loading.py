@@ -209,8 +209,8 @@ def as_clips(batch):
 
 # ---------------------------------------------------------------- features
 
-# A folder of features: `features` is a memory map (N, D), float32.
-FeatureSet = namedtuple("FeatureSet", "folder features index")
+# A folder of features, a memory map (N, D) of float32, and the checkpoint that they are of.
+FeatureSet = namedtuple("FeatureSet", "folder features index extractor")
 
 
 def read_features(folder, one_label=False):
@@ -235,7 +235,7 @@ def read_features(folder, one_label=False):
     for start in range(0, n, 4096):
         if not np.isfinite(features[start : start + 4096]).all():
             fail(f"{path} holds values that are not finite numbers: extract the features again")
-    return FeatureSet(Path(folder), features, index)
+    return FeatureSet(Path(folder), features, index, extractor_of(Path(folder)))
 
 
 def load_rows(data, rows, device, dtype):
@@ -270,8 +270,7 @@ def extractor_of(folder):
 
 def check_extractors(source, sets):
     """Exit with an error unless all sets hold features of the source's extractor."""
-    width = source.features.shape[1]
-    ours = extractor_of(source.folder)
+    width, ours = source.features.shape[1], source.extractor
     for data in sets:
         found = data.features.shape[1]
         if found != width:
@@ -279,7 +278,7 @@ def check_extractors(source, sets):
                 f"{data.folder} has {found} features per image, {source.folder} has {width}: use "
                 "one extractor for both"
             )
-        theirs = extractor_of(data.folder)
+        theirs = data.extractor
         if ours and theirs and ours["sha256"] != theirs["sha256"]:
             fail(
                 f"{data.folder} was made by {theirs['path']}, {source.folder} by {ours['path']}: "

@@ -240,14 +240,14 @@ def test_balanced_draw():
     labels = np.array([0] * 30 + [1] * 70)
 
     def draw(labels, count, balance, seed=0):
-        return bpdann.draw_target(labels, count, balance, np.random.default_rng(seed))
+        return bpdann.draw_target("phone", labels, count, balance, np.random.default_rng(seed))
 
     for seed in range(5):
         drawn = draw(labels, 20, True, seed)
         assert len(set(drawn)) == 20 and labels[drawn].sum() == 10 and (np.diff(drawn) > 0).all()
     # The rarer class bounds both.
     assert labels[draw(labels, 100, True)].sum() == 30
-    with pytest.raises(SystemExit, match="as many real as fake images cannot be drawn"):
+    with pytest.raises(SystemExit, match="as many real as fake images cannot be drawn from phone"):
         draw(np.ones(10, int), 4, True)
     without_labels = draw(labels, 20, False)
     assert list(without_labels) == list(draw(1 - labels, 20, False))
@@ -334,7 +334,7 @@ def test_features_are_in_memory_once(features, tmp_path, monkeypatch):
 
     array = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (40_000, 64))
     array[:, 0] = np.arange(40_000)
-    data, rows = loading.FeatureSet(tmp_path, array, {}), np.arange(39_999, 0, -1)
+    data, rows = loading.FeatureSet(tmp_path, array, {}, None), np.arange(39_999, 0, -1)
     for dtype in (torch.float32, torch.bfloat16):
         # numpy's memory; the tensor itself is torch's.
         tracemalloc.start()
