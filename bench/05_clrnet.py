@@ -40,7 +40,7 @@ def concatenating():
     import torch
     from torch import nn
 
-    from networks.convlstm import hard_sigmoid
+    from networks.clrnet import hard_sigmoid
 
     class Concatenating(nn.Module):
         def __init__(self, channels, filters, kernel, stride=1, gates="hard_sigmoid"):

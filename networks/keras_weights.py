@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from networks.clrnet import FrameNorm
-from networks.convlstm import ConvLSTM
+from networks.clrnet import ConvLSTM, FrameNorm
 
 
 def read_keras_weights(path):

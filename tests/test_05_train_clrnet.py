@@ -12,8 +12,15 @@ from PIL import Image
 from torch.nn import functional as F
 
 import common
-from networks.clrnet import CLRNet, FrameNorm, frozen_layers, initialize
-from networks.convlstm import ConvLSTM, hard_sigmoid, pad_same
+from networks.clrnet import (
+    CLRNet,
+    ConvLSTM,
+    FrameNorm,
+    frozen_layers,
+    hard_sigmoid,
+    initialize,
+    pad_same,
+)
 from networks.keras_weights import load_keras_weights, read_keras_weights
 from running import devices, loading
 from running.run import seed_of

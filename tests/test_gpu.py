@@ -24,8 +24,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from networks.clrnet import CLRNet, FrameNorm, initialize
-from networks.convlstm import ConvLSTM, Recurrence
+from networks.clrnet import CLRNet, ConvLSTM, FrameNorm, Recurrence, initialize
 from networks.extractor import Extractor
 from running import devices, loading, processes
 from running import run as training_run
