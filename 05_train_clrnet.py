@@ -66,7 +66,6 @@ from torch.nn import functional as F
 from common import (
     INDEX_COLUMNS,
     RANK,
-    WORLD_SIZE,
     Parser,
     add_system_flags,
     fail,
@@ -83,7 +82,6 @@ from networks.weights import load_weights
 from reporting.metrics import auc, percent, validate
 from running.devices import (
     autocast,
-    capture_graph,
     choose_device,
     choose_precision,
     describe_device,
@@ -96,7 +94,7 @@ from running.processes import run_script
 from running.run import Run, is_complete, load_checkpoint, load_state, seed_of
 
 # Not compared when a run is resumed; kwargs only repeats flags that are compared.
-RUNTIME_FLAGS = ("out", "workers", "device", "cuda_graph", "test", "test_split")
+RUNTIME_FLAGS = ("out", "workers", "device", "test", "test_split")
 RUNTIME_FLAGS += ("scores", "save_features", "cam", "allow_changes", "kwargs")
 
 # What a strategy trains on. `val_videos` are (set, video) of each validation sample; `few_shot` are
@@ -266,8 +264,6 @@ def main():
     args = parse_args()
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
-    if args.cuda_graph and (device.type != "cuda" or WORLD_SIZE > 1):
-        fail(f"--cuda-graph needs one GPU and one process; here: {device}, {WORLD_SIZE} processes")
     origin, kwargs = None, args.kwargs
     if args.checkpoint:
         origin = load_checkpoint(args.checkpoint, "05")
@@ -307,9 +303,6 @@ def main():
     class_weights = (len(labels) / (2 * counts)).to(device)
     shape = (frames, 3, model.image_size, model.image_size)
     net = distribute(model, device, torch.zeros(1, *shape))
-    if args.cuda_graph and not run.finished:
-        set_train_mode(model, frozen)
-        capture_graph(model, torch.zeros(run.size, *shape, device=device), args.precision)
     for epoch in run.epochs():
         set_train_mode(net, frozen)
         # An incomplete last batch is left out: batch norm would weigh its few samples too much.
@@ -471,8 +464,6 @@ def parse_args():
     add("--filters", type=int, metavar="N", help=text)
     text = "CLRNet: blocks of each stage (default 3 4 6 3)"
     add("--repetitions", type=int, nargs="+", metavar="N", help=text)
-    text = "CLRNet: activation of the gates (default hard_sigmoid, the authors')"
-    add("--gates", choices=("hard_sigmoid", "sigmoid"), help=text)
     text = "CLRNet: start from the authors' Keras weights, .hdf5 or .npz"
     add("--init", type=Path, metavar="FILE", help=text)
     text = "CNN+LSTM, DBiRNN, Xception: initial weights of the CNN (default none)"
@@ -497,8 +488,6 @@ def parse_args():
     text = "transfer: share of the layers that are frozen (default 0.5; the authors' code: 0.4203)"
     add("--freeze", type=float, default=0.5, metavar="SHARE", help=text)
     add("--max-steps", type=int, metavar="N", help="stop after N steps, for a trial")
-    text = "capture each step as CUDA graphs: one GPU, one process; untested"
-    add("--cuda-graph", action="store_true", help=text)
     add_system_flags(
         parser, workers="processes that load images", seed=True, device=True, precision="auto"
     )
@@ -520,15 +509,15 @@ def parse_args():
     if args.checkpoint:
         if args.init:
             fail("--checkpoint and --init both say where to start: give one")
-        if args.filters or args.repetitions or args.gates or args.image_size:
-            flags = "--filters, --repetitions, --gates and --image-size"
+        if args.filters or args.repetitions or args.image_size:
+            flags = "--filters, --repetitions and --image-size"
             fail(f"the network is the checkpoint's: leave out {flags}")
         args.model = load_checkpoint(args.checkpoint, "05").get("network", "CLRNet")
         if args.model not in NETWORKS:
             fail(f"{args.checkpoint} holds a network {args.model!r}, which is not known here")
     if args.model != "CLRNet":
-        if args.filters or args.repetitions or args.gates or args.init:
-            fail("--filters, --repetitions, --gates and --init are for CLRNet")
+        if args.filters or args.repetitions or args.init:
+            fail("--filters, --repetitions and --init are for CLRNet")
     if args.weights != "none" and not hasattr(NETWORKS[args.model], "arch"):
         fail("--weights is for CNN+LSTM, DBiRNN and Xception")
     defaults = NETWORKS[args.model].defaults
@@ -541,7 +530,6 @@ def parse_args():
     if args.model == "CLRNet":
         args.kwargs["filters"] = args.filters or 64
         args.kwargs["repetitions"] = args.repetitions or [3, 4, 6, 3]
-        args.kwargs["gates"] = args.gates or "hard_sigmoid"
     numbers = [args.batch, args.image_size, args.few_shot, args.max_steps]
     numbers += [args.cam, args.filters, *(args.repetitions or ())]
     if any(n is not None and n < 1 for n in numbers):

@@ -7,7 +7,7 @@
 
 The project was written without a GPU. This compares a step of 02, 04 and 05 in each precision with
 float64 on the CPU, looks for steps that wait for the GPU, compares counted and measured memory,
-resumes a training on the other device and back, tries the CUDA graph and measures
+resumes a training on the other device and back, and measures
 images per second of steps, of the whole loop and of the loader. It ends with one table in Markdown
 for an issue, which is also appended to bench/RESULTS.md, and with the defaults that it would
 change.
@@ -39,7 +39,6 @@ from networks.clrnet import CLRNet, initialize
 from networks.extractor import Extractor
 from running.devices import (
     autocast,
-    capture_graph,
     choose_device,
     choose_precision,
     place,
@@ -334,50 +333,6 @@ class Check:
             torch.cuda.set_sync_debug_mode("default")
         self.add(f"{name}, waits in {precision}", found, "", found == "none")
 
-    def graph(self):
-        """05 with a CUDA graph against eager: gradients and rate."""
-        if not self.is_gpu:
-            self.add("05, --cuda-graph", "no GPU")
-            return
-        n, precision = self.sizes.batch["05"], choose_precision("auto", self.device)
-        batch = move(make_batch("05", self.sizes, n), self.device)
-        found = {}
-        for kind in ("eager", "graph"):
-            model = place(make_network("05", self.sizes, True), self.device).train()
-            if kind == "graph":
-                capture_graph(model, torch.zeros_like(as_clips(batch[0])), precision)
-
-            def step():
-                # Both draw the same masks of dropout.
-                torch.manual_seed(2)
-                model.zero_grad()
-                loss_of("05", model, model, batch, self.device, precision).backward()
-
-            step()
-            state = torch.cat([b.double().flatten() for b in model.buffers()])
-            found[kind] = gradient_of(model), state.cpu()
-            self.rates["05", kind] = rate_of(step, n, self.device, self.sizes.repeats)
-        self.compare("05, --cuda-graph", found["eager"], found["graph"], ("05", "eager", "graph"))
-
-    def compare(self, what, eager, other, keys):
-        """A row about two ways to compute the same step: (gradient, buffers) of each."""
-        name, a, b = keys
-        cosine = F.cosine_similarity(eager[0], other[0], dim=0).item()
-        off = ((eager[1] - other[1]).abs().max() / eager[1].abs().max()).item()
-        faster = self.rates[name, b] / self.rates[name, a]
-        is_same = cosine > 0.95 and off < 0.02
-        self.add(
-            what,
-            f"{faster:.2f} times as fast as eager; cosine of the gradients {cosine:.5f}, buffers "
-            f"off by {off:.1e}",
-            f"eager: {self.rates[name, a]:.4g} samples per second",
-            is_same,
-        )
-        if self.is_gpu and is_same and faster > 1.1:
-            self.advice.append(
-                f"{what.split()[1]} of {name} could be on: {faster:.2f} times as fast"
-            )
-
     def resuming(self):
         """A training of 02 and of 05 on the device, then on the CPU, then on the device again."""
         faces = self.folder / "small"
@@ -546,7 +501,6 @@ def main():
             check.matrices,
             check.against_float64,
             check.steps,
-            check.graph,
             check.resuming,
             check.loops,
             check.adaptation,

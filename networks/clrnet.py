@@ -37,14 +37,6 @@ def pad_same(x, kernel, stride, value=0.0):
     return F.pad(x, pads, value=value) if any(pads) else x
 
 
-def hard_sigmoid(x):
-    """Keras' hard sigmoid, clip(0.2 x + 0.5, 0, 1); torch's hardsigmoid has the slope 1 / 6."""
-    return (0.2 * x + 0.5).clamp(0, 1)
-
-
-SIGMAS = {"hard_sigmoid": hard_sigmoid, "sigmoid": torch.sigmoid}
-
-
 def memory_format_of(weight):
     """channels_last if a kernel (O, I, k, k) lies in memory so, else contiguous_format."""
     is_last = weight.is_contiguous(memory_format=torch.channels_last)
@@ -115,7 +107,7 @@ def convolution_backward(x, d, weight, wanted):
 class Recurrence(torch.autograd.Function):
     """All that follows the input convolutions.
 
-    z (T, N, 4 F, H, W), weight (4 F, F, k, k), hard (bool) -> hidden states (T, N, F, H, W).
+    z (T, N, 4 F, H, W), weight (4 F, F, k, k) -> hidden states (T, N, F, H, W).
 
     Autograd would compute a weight gradient for each frame and keep every intermediate result.
     Here the states of all frames are one array, and so are the gradients of z, which makes the
@@ -123,7 +115,7 @@ class Recurrence(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, z, weight, hard):
+    def forward(ctx, z, weight):
         gates = torch.empty_like(z)  # i, f, g, o after their activations
         cells, states = (torch.empty_like(z[:, :, : z.shape[2] // 4]) for _ in range(2))
         half = z.new_full((), 0.5)  # filled on the device; `new_tensor` would wait for it
@@ -133,16 +125,13 @@ class Recurrence(torch.autograd.Function):
             z_i, z_f, z_c, z_o = z_t.chunk(4, 1)
             i, f, g, o = gates[t].chunk(4, 1)
             for gate, value in ((i, z_i), (f, z_f), (o, z_o)):
-                if hard:
-                    torch.add(half, value, alpha=0.2, out=gate).clamp_(0, 1)
-                else:
-                    torch.sigmoid(value, out=gate)
+                # Keras' hard sigmoid, clip(0.2 x + 0.5, 0, 1); torch's has the slope 1 / 6.
+                torch.add(half, value, alpha=0.2, out=gate).clamp_(0, 1)
             torch.tanh(z_c, out=g)
             c = torch.mul(i, g, out=cells[t])
             if t > 0:
                 c.addcmul_(f, cells[t - 1])
             torch.mul(o, torch.tanh(c), out=states[t])
-        ctx.hard = hard
         ctx.save_for_backward(gates, cells, states, weight)
         return states
 
@@ -153,10 +142,7 @@ class Recurrence(torch.autograd.Function):
         aten = torch.ops.aten
 
         def sigma_backward(d, gate, out):
-            if ctx.hard:
-                aten.hardtanh_backward(d.mul_(0.2), gate, 0.0, 1.0, grad_input=out)
-            else:
-                aten.sigmoid_backward(d, gate, grad_input=out)
+            aten.hardtanh_backward(d.mul_(0.2), gate, 0.0, 1.0, grad_input=out)
 
         last = len(gates) - 1
         d_z = torch.empty_like(gates)
@@ -183,7 +169,7 @@ class Recurrence(torch.autograd.Function):
         d_weight = None
         if ctx.needs_input_grad[1]:
             d_weight = weight_gradient(states[:-1].flatten(0, 1), d_z[1:].flatten(0, 1), weight)
-        return d_z, d_weight, None
+        return d_z, d_weight
 
 
 class ConvLSTM(nn.Module):
@@ -201,14 +187,13 @@ class ConvLSTM(nn.Module):
     convolutions are matrix products, and the gradient of W_h is one convolution over all frames.
 
     Args: channels, C; filters, F; kernel, side of both kernels; stride, of the input convolution
-    alone; gates, the sigma of the equations: "hard_sigmoid" as in the authors' code, or "sigmoid".
+    alone.
     """
 
-    def __init__(self, channels, filters, kernel, stride=1, gates="hard_sigmoid"):
+    def __init__(self, channels, filters, kernel, stride=1):
         super().__init__()
         self.kernel = kernel
         self.stride = stride
-        self.sigma = SIGMAS[gates]
         self.input = nn.Conv2d(channels, 4 * filters, kernel, stride)
         self.recurrent = nn.Conv2d(filters, 4 * filters, kernel, padding=kernel // 2, bias=False)
 
@@ -226,7 +211,7 @@ class ConvLSTM(nn.Module):
         # Under autocast z is bfloat16: the weight follows it, and so do the gates and the states.
         weight = self.recurrent.weight.to(z.dtype)
         z = z.unflatten(0, (-1, n))
-        return Recurrence.apply(z, weight, self.sigma is hard_sigmoid).transpose(0, 1)
+        return Recurrence.apply(z, weight).transpose(0, 1)
 
 
 # ---------------------------------------------------------------- the network
@@ -249,21 +234,21 @@ class Block(nn.Module):
     shortcut is a ConvLSTM; the first block of the network starts without batch norm and ReLU.
     """
 
-    def __init__(self, channels, filters, first_of_stage, first_of_network, gates):
+    def __init__(self, channels, filters, first_of_stage, first_of_network):
         super().__init__()
         stride = 2 if first_of_stage else 1
         self.norm_a = None if first_of_network else FrameNorm(channels)
-        self.a = ConvLSTM(channels, filters, 3 if first_of_network else 1, stride, gates)
+        self.a = ConvLSTM(channels, filters, 3 if first_of_network else 1, stride)
         self.dropout_a = nn.Dropout(0.25)
         self.dropout_b = nn.Dropout(0.25)
         self.norm_b = FrameNorm(filters)
-        self.b = ConvLSTM(filters, filters, 3, 1, gates)
+        self.b = ConvLSTM(filters, filters, 3, 1)
         self.norm_c = FrameNorm(filters)
         self.shortcut = self.norm_shortcut = None
         if first_of_stage:
-            self.shortcut = ConvLSTM(channels, 4 * filters, 1, stride, gates)
+            self.shortcut = ConvLSTM(channels, 4 * filters, 1, stride)
             self.norm_shortcut = FrameNorm(4 * filters)
-        self.c = ConvLSTM(filters, 4 * filters, 1, 1, gates)
+        self.c = ConvLSTM(filters, 4 * filters, 1, 1)
 
     def forward(self, x):
         y = x if self.norm_a is None else F.relu(self.norm_a(x))
@@ -285,8 +270,10 @@ class CLRNet(nn.Module):
     """The network of Figure 6: frames (N, T, 3, H, W) in 0..1 -> logits (N, 2): real, fake.
 
     Args: filters, F of the stem and of the first stage (64: 248 million parameters); repetitions,
-    the number of blocks in each stage; gates, see `ConvLSTM`. The network itself does not need
-    image_size and frames, which are kept for whoever loads it.
+    the number of blocks in each stage; image_size and frames, which the network itself does not
+    need, are kept for whoever loads it; gates, which checkpoints of release 2.0 name.
+
+    Raises ValueError if gates are not "hard_sigmoid".
     """
 
     # Not in the paper: from the authors' code.
@@ -297,9 +284,11 @@ class CLRNet(nn.Module):
         self, filters=64, repetitions=(3, 4, 6, 3), image_size=240, frames=5, gates="hard_sigmoid"
     ):
         super().__init__()
+        if gates != "hard_sigmoid":
+            raise ValueError(f"its gates are {gates}, and only hard_sigmoid is left")
         self.image_size = image_size
         self.frames = frames
-        self.stem = ConvLSTM(3, filters, 7, 2, gates)
+        self.stem = ConvLSTM(3, filters, 7, 2)
         self.norm_stem = FrameNorm(filters)
         self.stages = nn.ModuleList()
         channels = filters
@@ -307,7 +296,7 @@ class CLRNet(nn.Module):
             width = filters * 2**stage
             blocks = []
             for k in range(count):
-                blocks.append(Block(channels, width, k == 0, stage == k == 0, gates))
+                blocks.append(Block(channels, width, k == 0, stage == k == 0))
                 channels = 4 * width
             self.stages.append(nn.Sequential(*blocks))
         self.norm_head = FrameNorm(channels)

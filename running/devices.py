@@ -70,13 +70,9 @@ def choose_precision(name, device):
     return name
 
 
-def autocast(device, precision, cache=True):
-    """The context in which a network computes in a precision.
-
-    cache: whether weights that were converted are kept for their next use in the same context.
-    """
-    is_on = precision == "bf16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=is_on, cache_enabled=cache)
+def autocast(device, precision):
+    """The context in which a network computes in a precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def place(model, device):
@@ -87,22 +83,6 @@ def place(model, device):
     if device.type == "cuda":
         return model.to(device, memory_format=torch.channels_last)
     return model.to(device)
-
-
-def capture_graph(model, example, precision):
-    """Capture a model's forward and backward pass of training as CUDA graphs, and return it.
-
-    A captured pass is launched as a whole, where the thousands of small kernels of CLRNet are
-    launched one by one. The model must be in training mode and in one process, and `example` of the
-    shape of every batch to come. Its buffers stay as they are; dropout draws as without a graph.
-    """
-    before = [buffer.clone() for buffer in model.buffers()]
-    with autocast(example.device, precision, cache=False):
-        model = torch.cuda.make_graphed_callables(model, (example,))
-    # The passes before the capture, which warm up, have moved the statistics of batch norm.
-    for buffer, value in zip(model.buffers(), before):
-        buffer.copy_(value)
-    return model
 
 
 def fetch(*tensors):

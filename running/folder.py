@@ -84,7 +84,7 @@ def parse_settings(text):
 def differences(before, now):
     """What differs between two settings, as a list of texts.
 
-    A flag that did not exist yet when the folder was made counts as one that was not given.
+    A flag that one of the two versions does not have counts as one that was not given.
     """
     if before["script"] != now["script"]:
         return [f"it was written by {before['script']}"]
@@ -92,8 +92,8 @@ def differences(before, now):
     for kind in ("flags", "inputs"):
         for name in sorted({*before[kind], *now[kind]}):
             a, b = (settings[kind].get(name, "not there") for settings in (before, now))
-            is_new_flag = kind == "flags" and name not in before[kind] and not b
-            if a != b and not is_new_flag:
+            is_new_or_gone = "not there" in (a, b) and kind == "flags"
+            if a != b and not (is_new_or_gone and not (a and b)):
                 found.append(
                     f"{name} was {a}, is {b}" if kind == "flags" else f"{name} has changed"
                 )

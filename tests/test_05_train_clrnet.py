@@ -17,7 +17,6 @@ from networks.clrnet import (
     ConvLSTM,
     FrameNorm,
     frozen_layers,
-    hard_sigmoid,
     initialize,
     pad_same,
 )
@@ -121,6 +120,11 @@ def test_full_size():
     assert model.stages[2][0].c not in half
 
 
+def hard_sigmoid(x):
+    """Keras' own, clip(0.2 x + 0.5, 0, 1)."""
+    return (0.2 * x + 0.5).clamp(0, 1)
+
+
 def plain_loop(layer, x):
     """A ConvLSTM as its equations stand: one frame at a time, every convolution, zero state."""
     h = c = None
@@ -130,8 +134,8 @@ def plain_loop(layer, x):
         if h is None:
             h = c = torch.zeros(len(z), z.shape[1] // 4, *z.shape[2:], dtype=z.dtype)
         i, f, g, o = (z + layer.recurrent(h)).chunk(4, 1)
-        c = layer.sigma(f) * c + layer.sigma(i) * torch.tanh(g)
-        h = layer.sigma(o) * torch.tanh(c)
+        c = hard_sigmoid(f) * c + hard_sigmoid(i) * torch.tanh(g)
+        h = hard_sigmoid(o) * torch.tanh(c)
         states.append(h)
     return torch.stack(states, 1)
 
@@ -145,7 +149,6 @@ def test_cell_equals_a_plain_loop(channels, filters, kernel, stride, size, frame
     """Outputs, and the gradients of the input and of every parameter; size not a multiple too."""
     torch.manual_seed(0)
     layer = ConvLSTM(channels, filters, kernel, stride).double()
-    assert layer.sigma is hard_sigmoid
     x = torch.randn(2, frames, channels, *size, dtype=torch.double, requires_grad=True)
     plain, ours = plain_loop(layer, x), layer(x)
     assert ours.shape == (2, frames, filters, -(-size[0] // stride), -(-size[1] // stride))
@@ -157,15 +160,14 @@ def test_cell_equals_a_plain_loop(channels, filters, kernel, stride, size, frame
     assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(found, expected))
 
 
-@pytest.mark.parametrize("gates", ["hard_sigmoid", "sigmoid"])
-def test_training_gradients_equal_a_plain_loop_over_the_frames(gates, monkeypatch):
+def test_training_gradients_equal_a_plain_loop_over_the_frames(monkeypatch):
     """The whole network in training mode, with batch statistics: outputs and all gradients.
 
     Without dropout: its draws follow the order in memory, which is frame by frame in ours and clip
     by clip in the loop.
     """
     torch.manual_seed(0)
-    model = without_dropout(CLRNet(3, (2, 1), gates=gates).double().train())
+    model = without_dropout(CLRNet(3, (2, 1)).double().train())
     initialize(model)
     x, y = torch.rand(3, 5, 3, 32, 40, dtype=torch.double), torch.tensor([0, 1, 1])
     names = [name for name, _ in model.named_parameters()]
@@ -184,11 +186,10 @@ def test_training_gradients_equal_a_plain_loop_over_the_frames(gates, monkeypatc
             assert gradient.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize("gates", ["hard_sigmoid", "sigmoid"])
-def test_bfloat16_goes_in_the_direction_of_float32(gates):
+def test_bfloat16_goes_in_the_direction_of_float32():
     """Under autocast: logits to 0.02, gradients in float32 and in the direction of those in it."""
     torch.manual_seed(0)
-    model = without_dropout(CLRNet(8, (1, 1), gates=gates).train())
+    model = without_dropout(CLRNet(8, (1, 1)).train())
     initialize(model)
     x, y = torch.rand(4, 5, 3, 48, 48), torch.arange(4) % 2
     logits, gradients = {}, {}
@@ -228,16 +229,10 @@ def test_the_script_offers_the_network_and_the_loader_of_weights():
     assert script.CLRNet is CLRNet and script.load_keras_weights is load_keras_weights
 
 
-def test_gates():
-    """hard_sigmoid is the default and the authors'; sigmoid gives other numbers."""
-    x = torch.rand(1, 3, 3, 16, 16)
-    outputs = []
-    for gates in (("hard_sigmoid",), ("sigmoid",), ()):
-        torch.manual_seed(0)
-        outputs.append(ConvLSTM(3, 2, 3, 1, *gates)(x))
-    hard, soft, default = outputs
-    assert torch.equal(default, hard)
-    assert not torch.allclose(hard, soft, atol=1e-3)
+def test_a_checkpoint_of_release_2_may_name_its_gates():
+    assert CLRNet(2, (1,), gates="hard_sigmoid").stem
+    with pytest.raises(ValueError, match="only hard_sigmoid is left"):
+        CLRNet(2, (1,), gates="sigmoid")
 
 
 def test_same_padding_is_tensorflows():
@@ -506,9 +501,7 @@ def single(small, tmp_path_factory):
 def test_single(small, single):
     checkpoint = torch.load(single / "r/model.pt", weights_only=True)
     assert checkpoint["network"] == "CLRNet"
-    assert checkpoint["kwargs"] == dict(
-        filters=4, repetitions=[1, 1], image_size=48, frames=5, gates="hard_sigmoid"
-    )
+    assert checkpoint["kwargs"] == dict(filters=4, repetitions=[1, 1], image_size=48, frames=5)
     rows = list(csv.DictReader(open(single / "s/clips.csv")))
     assert len(rows) == 4 * 2 and {r["frame"] for r in rows} == {"0", "5"}
     # The scores are P(fake) of the stored network on those clips.
@@ -766,6 +759,19 @@ def test_other_test_sets_without_training_again(small, single):
     assert (single / "s2/clips-FS.csv").read_bytes() == (single / "s/clips-FS.csv").read_bytes()
 
 
+def test_a_folder_of_release_2_is_scored_again(small, single, copy):
+    """Its args.json has flags that are gone, which were not given."""
+    folder = copy(single)
+    settings = json.loads((folder / "r/args.json").read_text())
+    settings["flags"] |= dict(gates=None, reenactment=[], swap=[], validation=None)
+    (folder / "r/args.json").write_text(json.dumps(settings))
+    sets = ("--test", small / "faces/clips-FS", "--scores", folder / "s")
+    assert "epoch 1:" not in train(small, folder / "r", *sets)
+    settings["flags"]["gates"] = "sigmoid"
+    (folder / "r/args.json").write_text(json.dumps(settings))
+    assert "gates was sigmoid" in train(small, folder / "r", *sets, fails=True)
+
+
 # ---------------------------------------------------------------- class activation maps (Figure 8)
 
 
@@ -889,16 +895,7 @@ def test_errors(small, single, extractor, tmp_path):
             "give one",
         ),
         (
-            (
-                "--strategy",
-                "single",
-                "--source",
-                clips,
-                "--model",
-                "ShallowNet",
-                "--gates",
-                "sigmoid",
-            ),
+            ("--strategy", "single", "--source", clips, "--model", "ShallowNet", "--filters", 2),
             "are for CLRNet",
         ),
         (

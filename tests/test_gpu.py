@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import ROOT, SMALL_CLRNET, SMALL_EXTRACTOR, run, stage
+from conftest import ROOT, SMALL_CLRNET, SMALL_EXTRACTOR, stage
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
@@ -148,12 +148,6 @@ def test_out_of_memory_is_one_line():
     assert "--batch" in message and "--precision bf16" in message
 
 
-def test_a_graph_without_a_gpu_is_one_line(small, tmp_path):
-    args = ("--strategy", "single", "--source", small / "faces/clips", *SMALL_CLRNET)
-    args = (*args, "--cuda-graph", "--out", tmp_path / "r")
-    assert "--cuda-graph needs one GPU" in run("05_train_clrnet.py", *args, fails=True)
-
-
 # ---------------------------------------------------------------- forward and backward
 
 
@@ -209,20 +203,19 @@ def test_forward_of_all_networks(precision):
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
-@pytest.mark.parametrize("hard", [True, False])
-def test_the_recurrences_own_backward_on_a_gpu(kernel, hard):
+def test_the_recurrences_own_backward_on_a_gpu(kernel):
     """Called by hand, because autograd does not run there: dtypes, devices, channels innermost."""
-    context = SimpleNamespace(needs_input_grad=(True, True, False))
+    context = SimpleNamespace(needs_input_grad=(True, True))
     context.save_for_backward = lambda *tensors: setattr(context, "saved_tensors", tensors)
     last = dict(dtype=torch.bfloat16, device="cuda:0")
     with fake_gpu("bf16"), Watch() as watch:
         z = torch.empty(3 * 2, 8, 7, 6, **last).to(memory_format=torch.channels_last)
         weight = torch.empty(8, 2, kernel, kernel, **last).to(memory_format=torch.channels_last)
         z = z.unflatten(0, (3, 2))
-        states = Recurrence.forward(context, z, weight, hard)
+        states = Recurrence.forward(context, z, weight)
         # `once_differentiable` would ask autograd.
         backward = Recurrence.backward.__wrapped__
-        d_z, d_weight, _ = backward(context, torch.empty_like(states))
+        d_z, d_weight = backward(context, torch.empty_like(states))
     assert watch.copies == 0
     assert d_z.shape == z.shape and d_weight.shape == weight.shape
     for tensor in (*context.saved_tensors, d_z, d_weight):
@@ -426,26 +419,7 @@ class Rnn(nn.LSTM):
         return super().forward(x)[0]
 
 
-# ---------------------------------------------------------------- graphs, overlap, paths
-
-
-def test_capturing_a_graph_leaves_batch_norm_as_it_was(monkeypatch):
-    found = {}
-
-    def warm_up(model, examples):
-        found["cached"] = torch.is_autocast_cache_enabled()
-        found["low"] = torch.is_autocast_enabled("cpu")
-        for _ in range(3):
-            model(*examples)
-        return model
-
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", warm_up)
-    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)).train()
-    before = copy.deepcopy(model.state_dict())
-    assert devices.capture_graph(model, torch.rand(2, 3, 4, 4), "bf16") is model
-    assert found == dict(cached=False, low=True)
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, before[name]), name
+# ---------------------------------------------------------------- overlap, paths
 
 
 def test_03_computes_a_batch_ahead():
