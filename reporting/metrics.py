@@ -44,7 +44,9 @@ def measure(labels, scores, ranks):
 
 
 def auc(labels, scores):
-    """Area under the ROC curve; nan if only one class is present."""
+    """Area under the ROC curve; nan if only one class is present, or nothing is."""
+    if len(labels) == 0:
+        return float("nan")
     return float(curve_metrics(*roc_counts(labels, scores))["auc"][0])
 
 
