@@ -15,7 +15,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL_EXTRACTOR, assert_same_tree, run, run_and_kill, shared, stage
+from conftest import (
+    SMALL_EXTRACTOR,
+    assert_same_tree,
+    call,
+    changes_below,
+    run,
+    run_and_kill,
+    shared,
+    stage,
+)
 from PIL import Image
 
 import common
@@ -137,38 +146,14 @@ def test_precision_is_what_the_processor_has(monkeypatch):
 
 
 def test_features_in_bfloat16(small, extractor, features, tmp_path):
-    output = run(
-        "03_extract_features.py",
-        "--checkpoint",
-        extractor,
-        "--faces",
-        small / "faces/phone",
-        "--out",
-        tmp_path / "f",
-        "--device",
-        "cpu",
-        "--precision",
-        "bf16",
-    )
+    args = f"--checkpoint {extractor} --faces {small}/faces/phone --out {tmp_path} --device cpu"
+    output = call(f"03_extract_features.py {args} --precision bf16")
     assert "; device cpu (" in output and " threads), bf16" in output
-    found, plain = (np.load(folder / "phone/features.npy") for folder in (tmp_path / "f", features))
-    assert (
-        found.dtype == np.float32 and 0 < np.abs(found - plain).max() < 0.05 * np.abs(plain).max()
-    )
-    assert "precision was bf16, is fp32" in run(
-        "03_extract_features.py",
-        "--checkpoint",
-        extractor,
-        "--faces",
-        small / "faces/phone",
-        "--out",
-        tmp_path / "f",
-        "--device",
-        "cpu",
-        "--precision",
-        "fp32",
-        fails=True,
-    )
+    found, plain = (np.load(folder / "phone/features.npy") for folder in (tmp_path, features))
+    assert found.dtype == np.float32
+    assert 0 < np.abs(found - plain).max() < 0.05 * np.abs(plain).max()
+    output = call(f"03_extract_features.py {args} --precision fp32", fails=True)
+    assert "precision was bf16, is fp32" in output
 
 
 def test_losses_are_checked_many_at_a_time(tmp_path):
@@ -536,30 +521,23 @@ def test_imagenet_weights_come_from_the_first_host_that_has_them(tmp_path, monke
 def test_features_and_scores_are_the_networks(small, extractor, features):
     network = features_.load_extractor(extractor)
     for name in ("frames", "phone"):
-        index = common.read_index(features / name)
-        stored = np.load(features / name / "features.npy")
+        faces, folder = small / "faces" / name, features / name
+        index = common.read_index(folder)
+        stored, logits = np.load(folder / "features.npy"), np.load(folder / "logits.npy")
         assert stored.shape == (len(index["path"]), 512) and stored.dtype == np.float32
-        assert (features / name / "index.csv").read_bytes() == (
-            small / "faces" / name / "index.csv"
-        ).read_bytes()
+        assert (folder / "index.csv").read_bytes() == (faces / "index.csv").read_bytes()
         for row in (0, len(stored) - 1):
-            image = np.array(
-                Image.open(small / "faces" / name / index["path"][row])
-                .convert("RGB")
-                .resize((64, 64), Image.Resampling.BICUBIC)
-            )
+            image = Image.open(faces / index["path"][row]).convert("RGB")
+            image = np.array(image.resize((64, 64), Image.Resampling.BICUBIC))
             with torch.no_grad():
                 vector = network.features(torch.from_numpy(image).permute(2, 0, 1)[None])
                 p_fake = network.head(vector).softmax(1)[0, 1].item()
             assert np.allclose(stored[row], vector[0].numpy(), atol=1e-4)
-            assert common.sigmoid(np.load(features / name / "logits.npy")[row]) == pytest.approx(
-                p_fake, abs=1e-4
-            )
+            assert common.sigmoid(logits[row]) == pytest.approx(p_fake, abs=1e-4)
     scores = list(csv.DictReader(open(small / "scores/direct/frames.csv")))
     index = common.read_index(features / "frames")
-    assert [r["video"] for r in scores] == [
-        v for v, s in zip(index["video"], index["split"]) if s == "test"
-    ]
+    tested = [video for video, split in zip(index["video"], index["split"]) if split == "test"]
+    assert [row["video"] for row in scores] == tested
 
 
 def test_features_go_on_after_a_kill(small, extractor, tmp_path, monkeypatch):
@@ -670,61 +648,35 @@ def test_features_that_are_not_finite_are_refused(small, extractor, tmp_path, mo
 def test_running_03_again_changes_nothing_and_another_checkpoint_is_refused(
     small, extractor, features, tmp_path
 ):
-    before = (features / "frames/features.npy").stat().st_mtime_ns
-    args = (
-        "--faces",
-        small / "faces/frames",
-        "--out",
-        features,
-        "--device",
-        "cpu",
-        "--precision",
-        "fp32",
-    )
-    run("03_extract_features.py", "--checkpoint", extractor, *args)
-    assert (features / "frames/features.npy").stat().st_mtime_ns == before
+    before, faces = changes_below(features), small / "faces/frames"
+    line = f"03_extract_features.py --faces {faces} --out {features} --device cpu --precision fp32"
+    call(f"{line} --checkpoint {extractor}")
+    assert changes_below(features) == before
     run(
-        "02_pretrain_extractor.py",
-        "--faces",
-        small / "faces/frames",
-        "--out",
-        tmp_path / "r",
-        "--max-steps",
-        1,
-        *SMALL_EXTRACTOR,
-        "--seed",
-        7,
+        f"02_pretrain_extractor.py --faces {faces} --out {tmp_path / 'r'} --max-steps 1 --seed 7 "
+        f"{SMALL_EXTRACTOR}"
     )
-    assert "another run" in run(
-        "03_extract_features.py", "--checkpoint", tmp_path / "r/model.pt", *args, fails=True
-    )
+    output = call(f"{line} --checkpoint {tmp_path / 'r/model.pt'}", fails=True)
+    assert "another run" in output
 
 
 def test_errors(small, extractor, features, copy, tmp_path):
-    (tmp_path / "empty").mkdir()
-    out = ("--out", tmp_path / "o")
-    for folder, says in ((tmp_path / "none", "not a folder"), (tmp_path / "empty", "no index.csv")):
-        assert says in run(
-            "02_pretrain_extractor.py",
-            "--faces",
-            folder,
-            "--out",
-            tmp_path / "r",
-            *SMALL_EXTRACTOR,
-            fails=True,
-        )
-        assert says in run(
-            "03_extract_features.py", "--checkpoint", extractor, "--faces", folder, *out, fails=True
-        )
-    (tmp_path / "empty/index.csv").write_text("path,video,frame,label\na.png,a,0,0\n")
-    assert "no column clip" in run(
-        "02_pretrain_extractor.py",
-        "--faces",
-        tmp_path / "empty",
-        "--out",
-        tmp_path / "r",
-        fails=True,
-    )
+    empty = tmp_path / "empty"
+    empty.mkdir()
+
+    def train(faces):
+        line = f"02_pretrain_extractor.py --faces {faces} --out {tmp_path / 'r'} {SMALL_EXTRACTOR}"
+        return call(f"{line} --workers 0", fails=True)
+
+    def extract(checkpoint, faces):
+        flags = f"--checkpoint {checkpoint} --faces {faces} --out {tmp_path / 'o'} --workers 0"
+        return call(f"03_extract_features.py {flags}", fails=True)
+
+    for folder, says in ((tmp_path / "none", "not a folder"), (empty, "no index.csv")):
+        assert says in train(folder)
+        assert says in extract(extractor, folder)
+    (empty / "index.csv").write_text("path,video,frame,label\na.png,a,0,0\n")
+    assert "no column clip" in train(empty)
     torch.save({"stage": "05"}, tmp_path / "other.pt")
     torch.save({"weights": torch.zeros(2)}, tmp_path / "stranger.pt")
     (tmp_path / "cut.pt").write_bytes(extractor.read_bytes()[:1000])
@@ -734,31 +686,13 @@ def test_errors(small, extractor, features, copy, tmp_path):
         ("cut.pt", "damaged"),
         ("none.pt", "no checkpoint"),
     ):
-        assert says in run(
-            "03_extract_features.py",
-            "--checkpoint",
-            tmp_path / name,
-            "--faces",
-            small / "faces/frames",
-            *out,
-            fails=True,
-        )
+        assert says in extract(tmp_path / name, small / "faces/frames")
     faces = copy(small / "faces/frames")
     victim = next(faces.glob("youtube_000/*.png"))  # of the train split
     victim.write_bytes(victim.read_bytes()[:60])
-    assert victim.name in run(
-        "02_pretrain_extractor.py",
-        "--faces",
-        faces,
-        "--out",
-        tmp_path / "r",
-        *SMALL_EXTRACTOR,
-        fails=True,
-    )
+    assert victim.name in train(faces)
     victim.unlink()
-    assert victim.name in run(
-        "03_extract_features.py", "--checkpoint", extractor, "--faces", faces, *out, fails=True
-    )
+    assert victim.name in extract(extractor, faces)
 
 
 def test_a_pickle_bomb_is_not_run(tmp_path, small):
@@ -767,16 +701,9 @@ def test_a_pickle_bomb_is_not_run(tmp_path, small):
             return open, (str(tmp_path / "boom"), "w")
 
     torch.save({"stage": "02", "x": Bomb()}, tmp_path / "bomb.pt")
-    assert "could run any code and are not loaded" in run(
-        "03_extract_features.py",
-        "--checkpoint",
-        tmp_path / "bomb.pt",
-        "--faces",
-        small / "faces/frames",
-        "--out",
-        tmp_path / "o",
-        fails=True,
-    )
+    flags = f"--checkpoint {tmp_path}/bomb.pt --faces {small}/faces/frames --out {tmp_path}/o"
+    output = call(f"03_extract_features.py {flags}", fails=True)
+    assert "could run any code and are not loaded" in output
     assert not (tmp_path / "boom").exists()
 
 
@@ -785,12 +712,5 @@ def test_an_index_cannot_lead_out_of_its_folder(small, copy, tmp_path):
     text = (faces / "index.csv").read_text()
     for path in ("../secret.png", "/etc/passwd", "a/../../b.png", "C:\\x.png"):
         (faces / "index.csv").write_text(text + f"{path},v,0,,0,youtube,train,0,0,1,1,0\n")
-        assert "leads out" in run(
-            "02_pretrain_extractor.py",
-            "--faces",
-            faces,
-            "--out",
-            tmp_path / "r",
-            *SMALL_EXTRACTOR,
-            fails=True,
-        )
+        line = f"02_pretrain_extractor.py --faces {faces} --out {tmp_path / 'r'} {SMALL_EXTRACTOR}"
+        assert "leads out" in call(line, fails=True)

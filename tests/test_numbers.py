@@ -9,13 +9,12 @@ import errno
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SMALL_CLRNET, SMALL_EXTRACTOR, command, run, run_forked, stage
+from conftest import SMALL_CLRNET, SMALL_EXTRACTOR, call, command, run, stage
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
@@ -75,58 +74,32 @@ def test_a_confident_network_keeps_its_order_through_04_and_06(tmp_path):
         (tmp_path / name).mkdir()
         np.save(tmp_path / name / "features.npy", 40 * x)
         rows = [f"v{k}/0.png,v{k},0,,{labels[k]},m,{split[k // 2 % len(split)]}" for k in range(n)]
-        (tmp_path / name / "index.csv").write_text(
-            "path,video,frame,clip,label,method,split\n" + "\n".join(rows) + "\n"
-        )
-    output = run(
-        "04_train_bpdann.py",
-        "--method",
-        "source-only",
-        "--source",
-        tmp_path / "source",
-        "--target",
-        tmp_path / "target",
-        "--epochs",
-        30,
-        "--batch",
-        8,
-        "--lr",
-        "1e-3",
-        "--device",
-        "cpu",
-        "--out",
-        tmp_path / "r",
-        "--scores",
-        tmp_path / "s/FT",
+        header = "path,video,frame,clip,label,method,split"
+        (tmp_path / name / "index.csv").write_text("\n".join([header, *rows, ""]))
+    output = call(
+        f"04_train_bpdann.py --method source-only --source {tmp_path}/source --target "
+        f"{tmp_path}/target --epochs 30 --batch 8 --lr 1e-3 --device cpu --out {tmp_path}/r "
+        f"--scores {tmp_path}/s/FT"
     )
     rows = list(csv.DictReader(open(tmp_path / "s/FT/target.csv")))
-    logits, scores = (
-        np.array([float(row[column]) for row in rows]) for column in ("logit", "score")
-    )
-    assert (np.minimum(scores, 1 - scores) < 1e-9).mean() > 0.5, (
-        "the features are not as confident as this test needs"
-    )
-    bpdann = stage("04_train_bpdann")
+    columns = ("logit", "score", "label")
+    logits, scores, labels = (np.array([float(row[name]) for row in rows]) for name in columns)
+    confident = (np.minimum(scores, 1 - scores) < 1e-9).mean()
+    assert confident > 0.5, "the features are not as confident as this test needs"
     checkpoint = torch.load(tmp_path / "r/target/model.pt", weights_only=True)
-    network = bpdann.BPDANN(**checkpoint["kwargs"]).eval()
+    network = stage("04_train_bpdann").BPDANN(**checkpoint["kwargs"]).eval()
     network.load_state_dict(checkpoint["model"])
     with torch.no_grad():
-        of_network = network(torch.from_numpy(np.load(tmp_path / "target/features.npy"))).double()
-    of_network, labels = (
-        (of_network[:, 1] - of_network[:, 0]).numpy(),
-        np.array([int(row["label"]) for row in rows]),
-    )
-    assert np.allclose(logits, of_network, rtol=1e-4, atol=1e-3) and np.array_equal(
-        np.argsort(logits), np.argsort(of_network)
-    )
+        outputs = network(torch.from_numpy(np.load(tmp_path / "target/features.npy"))).double()
+    of_network = (outputs[:, 1] - outputs[:, 0]).numpy()
+    assert np.allclose(logits, of_network, rtol=1e-4, atol=1e-3)
+    assert np.array_equal(np.argsort(logits), np.argsort(of_network))
     assert np.allclose(scores, 1 / (1 + np.exp(-logits)), rtol=1e-12, atol=0)
     expected = roc_auc_score(labels, of_network)
-    run("06_evaluate.py", "--scores", tmp_path / "s", "--out", tmp_path / "t", "--resamples", 20)
-    image, video = list(csv.DictReader(open(tmp_path / "t/results.csv")))
-    assert (
-        float(image["auc"]) == pytest.approx(expected, abs=1e-6)
-        and f"AUC {100 * expected:.1f} %" in output
-    )
+    call(f"06_evaluate.py --scores {tmp_path}/s --out {tmp_path}/t --resamples 20")
+    image, video = csv.DictReader(open(tmp_path / "t/results.csv"))
+    assert float(image["auc"]) == pytest.approx(expected, abs=1e-6)
+    assert f"AUC {100 * expected:.1f} %" in output
     assert float(image["auc_low"]) <= expected <= float(image["auc_high"])
     assert float(video["auc"]) == pytest.approx(roc_auc_score(labels, scores), abs=1e-6)
 
@@ -163,151 +136,102 @@ def test_the_threshold_of_scores_near_1():
 
 def test_parts_of_another_run_are_not_resumed_from(small, extractor, tmp_path):
     """03, killed and run again with another checkpoint, does not use what the first has left."""
+    faces, other = small / "faces/frames", tmp_path / "r"
     run(
-        "02_pretrain_extractor.py",
-        "--faces",
-        small / "faces/frames",
-        "--out",
-        tmp_path / "r",
-        "--max-steps",
-        1,
-        *SMALL_EXTRACTOR,
-        "--seed",
-        7,
+        f"02_pretrain_extractor.py --faces {faces} --out {other} --max-steps 1 --seed 7 "
+        f"{SMALL_EXTRACTOR}"
     )
-    args = (
-        "--faces",
-        small / "faces/frames",
-        "--batch",
-        8,
-        "--device",
-        "cpu",
-        "--precision",
-        "fp32",
-        "--workers",
-        0,
-    )
-    for name, checkpoint in (("first", extractor), ("second", tmp_path / "r/model.pt")):
-        run("03_extract_features.py", "--checkpoint", checkpoint, *args, "--out", tmp_path / name)
-    for changes in ((), ("--allow-changes",)):
-        out = tmp_path / f"mixed{len(changes)}/frames"
+    flags = f"--faces {faces} --batch 8 --device cpu --precision fp32 --workers 0"
+    for name, checkpoint in (("first", extractor), ("second", other / "model.pt")):
+        call(f"03_extract_features.py --checkpoint {checkpoint} {flags} --out {tmp_path / name}")
+    first, second = tmp_path / "first/frames", tmp_path / "second/frames"
+    for k, changes in enumerate(("", "--allow-changes")):
+        out = tmp_path / f"mixed{k}/frames"
         out.mkdir(parents=True)
         # What a kill after half of the batches leaves behind.
-        (out / "args.json").write_bytes((tmp_path / "first/frames/args.json").read_bytes())
-        vectors = np.load(tmp_path / "first/frames/features.npy")
+        (out / "args.json").write_bytes((first / "args.json").read_bytes())
+        vectors = np.load(first / "features.npy")
         for k in range(3):
             rows = np.pad(vectors[8 * k : 8 * k + 8], [(0, 0), (0, 2)])
             np.save(out / f".part-{k}.npy", rows)
-        run(
-            "03_extract_features.py",
-            "--checkpoint",
-            tmp_path / "r/model.pt",
-            *args,
-            "--out",
-            out.parent,
-            *changes,
-        )
-        assert (out / "features.npy").read_bytes() == (
-            tmp_path / "second/frames/features.npy"
-        ).read_bytes()
-        assert (
-            json.loads((out / "args.json").read_text())["inputs"]
-            == json.loads((tmp_path / "second/frames/args.json").read_text())["inputs"]
-        )
+        args = f"--checkpoint {other}/model.pt {flags} --out {out.parent} {changes}"
+        call(f"03_extract_features.py {args}")
+        assert (out / "features.npy").read_bytes() == (second / "features.npy").read_bytes()
+        inputs = [json.loads((f / "args.json").read_text())["inputs"] for f in (out, second)]
+        assert inputs[0] == inputs[1]
 
 
 def test_lambda_follows_the_training_as_it_is_configured_now(features, tmp_path):
-    """A larger batch and more epochs than before: p of equation 4 is the epoch of all epochs.
+    """--allow-changes with a larger batch and more epochs: p of equation 4 is that of all epochs.
 
     How many steps were taken before does not matter.
     """
-    bpdann = stage("04_train_bpdann")
-    args = (
-        "--source",
-        features / "frames",
-        "--target",
-        features / "phone",
-        "--device",
-        "cpu",
-        "--out",
-        tmp_path / "r",
-        "--scores",
-        tmp_path / "s",
-    )
-    run("04_train_bpdann.py", *args, "--batch", 2, "--epochs", 3)
-    run("04_train_bpdann.py", *args, "--batch", 8, "--epochs", 6, "--allow-changes")
-    log = list(csv.DictReader(open(tmp_path / "r/phone/log.csv")))
-    assert [int(row["step"]) for row in log] == [8, 16, 24, 26, 28, 30]
+    lambda_at = stage("04_train_bpdann").lambda_at
+    sets = f"--source {features}/frames --target {features}/phone --device cpu"
+    args = f"04_train_bpdann.py {sets} --out {tmp_path}/r --scores {tmp_path}/s"
+
+    def log():
+        return list(csv.DictReader(open(tmp_path / "r/phone/log.csv")))
+
+    call(f"{args} --batch 2 --epochs 3")
+    call(f"{args} --batch 8 --epochs 6 --allow-changes")
+    assert [int(row["step"]) for row in log()] == [8, 16, 24, 26, 28, 30]
     for epoch in (4, 5, 6):
-        assert float(log[epoch - 1]["lambda"]) == pytest.approx(
-            bpdann.lambda_at((2 * epoch - 1) / (2 * 6 - 1)), abs=1e-6
-        )
-    run("04_train_bpdann.py", *args, "--batch", 4, "--epochs", 7, "--allow-changes")
-    assert float(
-        list(csv.DictReader(open(tmp_path / "r/phone/log.csv")))[-1]["lambda"]
-    ) == pytest.approx(bpdann.lambda_at(1), abs=1e-6)
+        expected = lambda_at((2 * epoch - 1) / (2 * 6 - 1))
+        assert float(log()[epoch - 1]["lambda"]) == pytest.approx(expected, abs=1e-6)
+    call(f"{args} --batch 4 --epochs 7 --allow-changes")
+    assert float(log()[-1]["lambda"]) == pytest.approx(lambda_at(1), abs=1e-6)
 
 
 @pytest.mark.parametrize("number", [pytest.param("02", marks=pytest.mark.slow), "05"])
 def test_max_steps_ends_inside_an_epoch_and_the_rest_of_it_follows(small, tmp_path, number):
-    script, args = {
+    single = f"--strategy single --source {small}/faces/clips {SMALL_CLRNET} --batch 2"
+    script, flags = {
         "02": (
             "02_pretrain_extractor.py",
-            ("--faces", small / "faces/frames", *SMALL_EXTRACTOR, "--batch", 4),
+            f"--faces {small}/faces/frames {SMALL_EXTRACTOR} --batch 4",
         ),
-        "05": (
-            "05_train_clrnet.py",
-            (
-                "--strategy",
-                "single",
-                "--source",
-                small / "faces/clips",
-                *SMALL_CLRNET,
-                "--batch",
-                2,
-            ),
-        ),
+        "05": ("05_train_clrnet.py", single),
     }[number]
-    args = (*args, "--epochs", 2, "--precision", "fp32")
-    run(script, *args, "--out", tmp_path / "whole")
-    run(script, *args, "--max-steps", 3, "--out", tmp_path / "part")
-    last = torch.load(tmp_path / "part/last.pt", weights_only=True)
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    line = f"{script} {flags} --epochs 2 --precision fp32"
+    run(f"{line} --out {whole}")
+    run(f"{line} --max-steps 3 --out {part}")
+    last = torch.load(part / "last.pt", weights_only=True)
     assert (last["epoch"], last["batch"], last["step"]) == (0, 3, 3)
-    rows = list(csv.DictReader(open(tmp_path / "part/log.csv")))
+    rows = list(csv.DictReader(open(part / "log.csv")))
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3")]
     # Fewer than there were: nothing is left to do, and the result is not one of 2 steps.
-    fewer = (*args, "--max-steps", 2, "--allow-changes", "--out", tmp_path / "part")
-    assert "max_steps was 3, is 2" in run(script, *fewer, fails=True)
-    assert torch.load(tmp_path / "part/last.pt", weights_only=True)["step"] == 3
-    run(script, *args, "--allow-changes", "--out", tmp_path / "part")
-    whole, part = (
-        torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "part")
-    )
-    assert (
-        part["step"] == whole["step"]
-        and part["epoch"] == 2
-        and all(torch.equal(part["model"][k], v) for k, v in whole["model"].items())
-    )
-    assert (tmp_path / "part/log.csv").read_text() == (tmp_path / "whole/log.csv").read_text()
+    fewer = f"{line} --max-steps 2 --allow-changes --out {part}"
+    assert "max_steps was 3, is 2" in run(fewer, fails=True)
+    assert torch.load(part / "last.pt", weights_only=True)["step"] == 3
+    run(f"{line} --allow-changes --out {part}")
+    a, b = (torch.load(folder / "last.pt", weights_only=True) for folder in (whole, part))
+    assert b["step"] == a["step"] and b["epoch"] == 2
+    assert all(torch.equal(b["model"][k], v) for k, v in a["model"].items())
+    assert (part / "log.csv").read_text() == (whole / "log.csv").read_text()
 
 
 @pytest.mark.parametrize(
-    "script, args",
+    "line",
     [
-        ("00_make_demo_videos.py", ()),
-        ("01_extract_faces.py", ("--list", "x.csv")),
-        ("02_pretrain_extractor.py", ("--faces", "x")),
-        ("04_train_bpdann.py", ("--source", "x", "--target", "x", "--scores", "x")),
-        ("05_train_clrnet.py", ("--strategy", "single", "--source", "x")),
-        ("06_evaluate.py", ("--scores", "x")),
+        "00_make_demo_videos.py",
+        "01_extract_faces.py --list x.csv",
+        "02_pretrain_extractor.py --faces x",
+        "04_train_bpdann.py --source x --target x --scores x",
+        "05_train_clrnet.py --strategy single --source x",
+        "06_evaluate.py --scores x",
     ],
 )
 @pytest.mark.parametrize("seed", ["-1", "1.5", str(1 << 31)])
-def test_an_impossible_seed_is_named(tmp_path, script, args, seed):
-    line = command(script, *args, "--out", tmp_path / "o", f"--seed={seed}")
-    status, _, errors = run_forked(line[1:])
-    assert status == 2 and not (tmp_path / "o").exists()
+def test_an_impossible_seed_is_named(tmp_path, capsys, monkeypatch, line, seed):
+    script, *args = f"{line} --out {tmp_path / 'o'} --seed={seed}".split()
+    monkeypatch.setattr("sys.argv", [script, *args])
+    with pytest.raises(SystemExit) as end:
+        stage(script.removesuffix(".py")).main()
+    assert end.value.code == 2 and not (tmp_path / "o").exists()
     says = f"error: argument --seed: '{seed}' is not a whole number from 0 to 2147483647"
+    errors = capsys.readouterr().err
     assert errors.strip().splitlines()[-1].endswith(says), errors
 
 
@@ -351,19 +275,9 @@ def test_workers_are_as_many_as_the_cores_this_process_may_use(tmp_path):
     if not hasattr(os, "sched_setaffinity"):
         pytest.skip("this system cannot bind a process to a core")
     core = min(os.sched_getaffinity(0))
+    line = "00_make_demo_videos.py --identities 6 --frames 1 --methods Deepfakes"
     done = subprocess.run(
-        [
-            sys.executable,
-            ROOT / "00_make_demo_videos.py",
-            "--identities",
-            "6",
-            "--frames",
-            "1",
-            "--methods",
-            "Deepfakes",
-            "--out",
-            tmp_path / "o",
-        ],
+        command(line, "--out", tmp_path / "o"),
         capture_output=True,
         text=True,
         preexec_fn=lambda: os.sched_setaffinity(0, {core}),
