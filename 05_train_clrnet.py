@@ -76,9 +76,8 @@ from common import (
 )
 from networks.baselines import NETWORKS
 from networks.clrnet import CLRNet, frozen_layers, initialize  # noqa: F401
-from networks.keras_weights import load_keras_weights, read_keras_weights
 from networks.maps import draw_maps
-from networks.weights import load_weights
+from networks.weights import load_keras_weights, load_weights, read_keras_weights
 from reporting.metrics import auc, percent, validate
 from running.devices import (
     autocast,

@@ -217,14 +217,14 @@ class ConvLSTM(nn.Module):
 # ---------------------------------------------------------------- the network
 
 
-class FrameNorm(nn.BatchNorm2d):
-    """Batch norm of (N, T, C, H, W) over N, T, H and W, with Keras' epsilon and momentum."""
+def frame_norm(channels):
+    """Batch norm with Keras' epsilon and momentum, for `normalize`."""
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
-    def __init__(self, channels):
-        super().__init__(channels, eps=1e-3, momentum=0.01)
 
-    def forward(self, x):
-        return samples_first(super().forward(frames_first(x)), len(x))
+def normalize(norm, x):
+    """Batch norm of (N, T, C, H, W) over N, T, H and W."""
+    return samples_first(norm(frames_first(x)), len(x))
 
 
 class Block(nn.Module):
@@ -237,25 +237,27 @@ class Block(nn.Module):
     def __init__(self, channels, filters, first_of_stage, first_of_network):
         super().__init__()
         stride = 2 if first_of_stage else 1
-        self.norm_a = None if first_of_network else FrameNorm(channels)
+        self.norm_a = None if first_of_network else frame_norm(channels)
         self.a = ConvLSTM(channels, filters, 3 if first_of_network else 1, stride)
         self.dropout_a = nn.Dropout(0.25)
         self.dropout_b = nn.Dropout(0.25)
-        self.norm_b = FrameNorm(filters)
+        self.norm_b = frame_norm(filters)
         self.b = ConvLSTM(filters, filters, 3, 1)
-        self.norm_c = FrameNorm(filters)
+        self.norm_c = frame_norm(filters)
         self.shortcut = self.norm_shortcut = None
         if first_of_stage:
             self.shortcut = ConvLSTM(channels, 4 * filters, 1, stride)
-            self.norm_shortcut = FrameNorm(4 * filters)
+            self.norm_shortcut = frame_norm(4 * filters)
         self.c = ConvLSTM(filters, 4 * filters, 1, 1)
 
     def forward(self, x):
-        y = x if self.norm_a is None else F.relu(self.norm_a(x))
+        y = x if self.norm_a is None else F.relu(normalize(self.norm_a, x))
         y = self.dropout_a(self.a(y))
-        y = self.dropout_b(self.b(F.relu(self.norm_b(y))))
-        y = self.c(F.relu(self.norm_c(y)))
-        return y + (x if self.shortcut is None else self.norm_shortcut(self.shortcut(x)))
+        y = self.dropout_b(self.b(F.relu(normalize(self.norm_b, y))))
+        y = self.c(F.relu(normalize(self.norm_c, y)))
+        if self.shortcut is not None:
+            x = normalize(self.norm_shortcut, self.shortcut(x))
+        return y + x
 
     def layers(self):
         """The block's layers in Keras' order; None for a layer without state (ReLU, sum)."""
@@ -289,7 +291,7 @@ class CLRNet(nn.Module):
         self.image_size = image_size
         self.frames = frames
         self.stem = ConvLSTM(3, filters, 7, 2)
-        self.norm_stem = FrameNorm(filters)
+        self.norm_stem = frame_norm(filters)
         self.stages = nn.ModuleList()
         channels = filters
         for stage, count in enumerate(repetitions):
@@ -299,7 +301,7 @@ class CLRNet(nn.Module):
                 blocks.append(Block(channels, width, k == 0, stage == k == 0))
                 channels = 4 * width
             self.stages.append(nn.Sequential(*blocks))
-        self.norm_head = FrameNorm(channels)
+        self.norm_head = frame_norm(channels)
         self.dropout = nn.Dropout(0.25)
         self.head = nn.Linear(channels, 2)
 
@@ -309,12 +311,12 @@ class CLRNet(nn.Module):
         At full size D = 2048 and h = w = 3.
         """
         n = len(x)
-        x = F.relu(self.norm_stem(self.stem(x)))
+        x = F.relu(normalize(self.norm_stem, self.stem(x)))
         x = pad_same(frames_first(x), 3, 3, value=-torch.inf)
         x = samples_first(F.max_pool2d(x, 3, 3), n)
         for stage in self.stages:
             x = stage(x)
-        return self.norm_head(x)  # the head has no ReLU
+        return normalize(self.norm_head, x)  # the head has no ReLU
 
     def features(self, x):
         """(N, T, 3, H, W) in 0..1 -> (N, D); D = 2048 at full size."""

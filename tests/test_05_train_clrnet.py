@@ -15,12 +15,11 @@ import common
 from networks.clrnet import (
     CLRNet,
     ConvLSTM,
-    FrameNorm,
     frozen_layers,
     initialize,
     pad_same,
 )
-from networks.keras_weights import load_keras_weights, read_keras_weights
+from networks.weights import load_keras_weights, read_keras_weights
 from running import devices, loading
 from running.run import seed_of
 
@@ -88,7 +87,7 @@ def test_gradients_of_the_authors_network():
     for layer in model.layers():
         if isinstance(layer, ConvLSTM):
             parameters += [layer.input.weight, layer.recurrent.weight, layer.input.bias]
-        elif isinstance(layer, FrameNorm):
+        elif isinstance(layer, torch.nn.BatchNorm2d):
             parameters += [layer.weight, layer.bias]
     parameters += [model.head.weight, model.head.bias]
     assert len(parameters) == len(names)
@@ -282,7 +281,7 @@ def keras_arrays(model):
                 recurrent_kernel=layer.recurrent.weight.permute(2, 3, 1, 0),
                 bias=layer.input.bias,
             )
-        elif isinstance(layer, FrameNorm):
+        elif isinstance(layer, torch.nn.BatchNorm2d):
             arrays = dict(
                 gamma=layer.weight,
                 beta=layer.bias,
@@ -332,7 +331,7 @@ def keras_file(tmp_path_factory):
         if value.is_floating_point():
             value.uniform_(-0.3, 0.3)
     for module in model.modules():
-        if isinstance(module, FrameNorm):
+        if isinstance(module, torch.nn.BatchNorm2d):
             module.running_var.uniform_(0.5, 1.5)
     path = tmp_path_factory.mktemp("keras") / "clrnet.hdf5"
     write_keras(path, keras_arrays(model))

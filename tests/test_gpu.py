@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from networks.clrnet import CLRNet, ConvLSTM, FrameNorm, Recurrence, initialize
+from networks.clrnet import CLRNet, ConvLSTM, Recurrence, frame_norm, initialize, normalize
 from networks.extractor import Extractor
 from running import devices, loading, processes
 from running import run as training_run
@@ -198,7 +198,7 @@ def test_forward_of_all_networks(precision):
 
     model = meta(CLRNet, 4, (1, 1), 48)
     found = check_outputs(model, precision, model, clips)
-    expected = {name: {low} for name in ("Conv2d", "ConvLSTM", "FrameNorm", "Block", "CLRNet")}
+    expected = {name: {low} for name in ("Conv2d", "ConvLSTM", "BatchNorm2d", "Block", "CLRNet")}
     assert found.items() >= expected.items()
 
 
@@ -372,15 +372,15 @@ def test_joint_batch_norms_of_gpus_are_pytorchs_own(monkeypatch):
     monkeypatch.setattr(torch.nn.modules.batchnorm, "sync_batch_norm", Sync)
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda *_: 2)
-    model = nn.Sequential(meta(FrameNorm, 8), meta(nn.Conv3d, 2, 2, 1))
+    model = nn.Sequential(meta(frame_norm, 8), meta(nn.Conv3d, 2, 2, 1))
     devices.join_norms(model, torch.device("cuda:0"))
-    assert isinstance(model[0], nn.SyncBatchNorm) and isinstance(model[0], FrameNorm)
+    assert isinstance(model[0], nn.SyncBatchNorm)
     assert model[0].momentum == 0.01 and model[0].eps == 1e-3
     with fake_gpu():
         on_gpu(model)
-        out = model[0](torch.zeros(2, 5, 8, 4, 4, device="cuda:0"))
+        out = normalize(model[0], torch.zeros(2, 5, 8, 4, 4, device="cuda:0"))
     assert inputs == [(10, 8, 4, 4)] and out.shape == (2, 5, 8, 4, 4)
-    model = devices.join_norms(cpu := nn.Sequential(FrameNorm(8)), CPU)
+    model = devices.join_norms(cpu := nn.Sequential(nn.BatchNorm2d(8)), CPU)
     assert isinstance(cpu[0], devices.JointNorm)
 
 
