@@ -7,8 +7,10 @@ so is a folder of images: VidTIMIT ships its videos so, and other data sets thei
 import contextlib
 import os
 import re
+import struct
 import time
 import warnings
+import zlib
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -26,9 +28,15 @@ ANIMATED = ("PNG", "WEBP")
 HEIC_BRANDS = (b"hei", b"hev", b"mif1", b"msf1")
 # The first bytes of JPEG, PNG, BMP and TIFF files.
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
-# Frames with more pixels (16384 x 8192) are refused, and so are files of more bytes, so that they
-# cannot exhaust the memory.
-MAX_PIXELS = 1 << 27
+# What Pillow's decoders raise over damaged files.
+PILLOW_ERRORS = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError),
+    *(AttributeError, AssertionError, EOFError, struct.error, zlib.error),
+    Image.DecompressionBombError,
+)
+# Photos with more pixels (8192 x 8192) are refused, and so are files of more bytes: a small file
+# can claim any number of pixels, of which each takes up to 18 bytes of memory.
+MAX_PIXELS = 1 << 26
 MAX_BYTES = 1 << 30
 # A JPEG file can ask its decoder for any number of passes over the picture; common are 1 to 10.
 MAX_SCANS = 500
@@ -63,12 +71,9 @@ def pillow_errors():
         warnings.simplefilter("ignore")
         try:
             yield
-        except (Unreadable, MemoryError):
-            raise
         except Image.UnidentifiedImageError:
             raise Unreadable("not an image of a known format")
-        # Over damaged files its decoders raise nearly every kind of error.
-        except Exception as error:
+        except PILLOW_ERRORS as error:
             text = ascii(f"{type(error).__name__}: {error}")[1:-1]
             raise Unreadable(f"Pillow cannot read it ({text[:150]})")
 
@@ -112,7 +117,7 @@ def decode(image):
     image.load()
     try:
         turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # whatever a damaged EXIF block raises; it says nothing about the pixels
+    except PILLOW_ERRORS:  # a damaged EXIF block says nothing about the pixels
         turn = None
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -123,7 +128,7 @@ def decode(image):
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     if turn is not None:
         image = image.transpose(turn)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def count_images(path):

@@ -5,18 +5,19 @@ Photos and folders of images count as videos; media/photos.py reads them.
 
 import contextlib
 import errno
+import math
 import os
 import re
 import shutil
 import subprocess
 import threading
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from common import write_whole
 from media.photos import (
-    MAX_PIXELS,
     PHOTO_ENDINGS,
     Unreadable,
     count_images,
@@ -33,15 +34,24 @@ CONTAINERS = (
     "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,gif,h264,hevc,m4v,mjpeg,mxf,ivf,dv"
     ",rm,nut,wtv"
 )
+# Frames with more pixels (16384 x 8192) are refused.
+MAX_PIXELS = 1 << 27
 # At most so many of ffmpeg's warnings about a video are kept and counted.
 MAX_WARNINGS = 1000
+# ffmpeg's flag of packets that are decoded and not shown.
+DISCARD = 4
+# Bytes in the pipe through which ffmpeg's frames come.
+PIPE_BYTES = 1 << 18
+# At most so many runs of frames are named to ffmpeg: a command line is short on some systems.
+MAX_RUNS = 500
 
 
-def ffmpeg_command(path, *options):
+def ffmpeg_command(path, *options, before=()):
     """The ffmpeg command that reads the first picture stream of one local file, on one thread.
 
-    It prints errors only, and opens no other file and no network connection, whatever the file is
-    called or contains. Raises RuntimeError if there is no ffmpeg.
+    `options` stand behind the input, `before` stand before it. It prints errors only, and opens no
+    other file and no network connection, whatever the file is called or contains. Raises
+    RuntimeError if there is no ffmpeg.
     """
     import imageio_ffmpeg
 
@@ -49,7 +59,7 @@ def ffmpeg_command(path, *options):
         imageio_ffmpeg.get_ffmpeg_exe(),
         *"-hide_banner -nostdin -v error -threads 1 -protocol_whitelist file".split(),
         *("-format_whitelist", CONTAINERS, "-max_pixels", str(MAX_PIXELS)),
-        *("-i", f"file:{os.path.abspath(path)}", "-map", "0:V:0"),
+        *(*before, "-i", f"file:{os.path.abspath(path)}", "-map", "0:V:0"),
         *options,
     ]
 
@@ -75,11 +85,57 @@ def reason(messages):
     return first
 
 
+@contextlib.contextmanager
+def run_ffmpeg(command, messages):
+    """Start a command and yield the process; its standard error goes to the list `messages`.
+
+    The process ends with the block. Its output passes through a pipe that holds more than usual, so
+    that it need not wait for us between two frames, where the system allows that: all pipes of an
+    ordinary user may hold 64 MiB together.
+    """
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    listener = threading.Thread(target=collect, args=(process.stderr, messages), daemon=True)
+    listener.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+        listener.join()
+        process.stderr.close()
+
+
+@contextlib.contextmanager
+def time_limit(process, seconds, reason):
+    """Kill a process if the block lasts longer, and raise Unreadable at its end."""
+    late = threading.Event()
+
+    def give_up():
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, give_up)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+    if late.is_set():
+        raise Unreadable(f"{reason} {seconds:.0f} s")
+
+
 def count_frames(path, with_seconds=False):
     """The number of frames of a video, photo or folder of images. Raises Unreadable.
 
-    Counts the packets of the first picture stream without decoding them. `with_seconds`: returns
-    (frames, length in seconds), the length 0 if it is not known.
+    Counts the packets of the first picture stream without decoding them, but for those that the
+    file says are not to be shown: a video that was cut without encoding it anew still holds frames
+    before and after the cuts. `with_seconds`: returns (frames, length in seconds), the length 0 if
+    it is not known.
     """
     try:
         size = os.path.getsize(path)
@@ -90,22 +146,26 @@ def count_frames(path, with_seconds=False):
             return (frames, 0.0) if with_seconds else frames
     except OSError as error:
         raise Unreadable(error.strerror)
+    frames, start, end, unit, messages = 0, math.inf, -math.inf, 0.0, []
     limit = 60 + size / 5e6  # seconds
-    command = ffmpeg_command(path, *"-c copy -f null -progress pipe:1 -".split())
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=limit)
-    except subprocess.TimeoutExpired:
-        raise Unreadable(f"counting its frames took longer than {limit:.0f} s")
-    counts = re.findall(rb"^frame=\s*(\d+)", done.stdout, re.MULTILINE)
-    frames = int(counts[-1]) if counts else 0
+    with run_ffmpeg(
+        ffmpeg_command(path, *"-c copy -f framecrc pipe:1".split()), messages
+    ) as ffmpeg:
+        with time_limit(ffmpeg, limit, "counting its frames took longer than"):
+            for line in ffmpeg.stdout:
+                if line.startswith(b"#tb 0: "):
+                    unit = float(Fraction(line[7:].decode()))  # seconds
+                # stream, dts, pts, duration, bytes, checksum, F=flags
+                flags = re.search(rb" F=0x([0-9A-Fa-f]+)", line)
+                if line.startswith(b"#") or (flags and int(flags[1], 16) & DISCARD):
+                    continue
+                frames += 1
+                pts, duration = (int(value) for value in line.split(b",")[2:4])
+                if pts > -(1 << 62):  # it has a time
+                    start, end = min(start, pts), max(end, pts + duration)
     if not frames:
-        if done.stderr:
-            raise Unreadable(reason(done.stderr.splitlines()))
-        raise Unreadable("no picture stream with frames in it")
-    if not with_seconds:
-        return frames
-    microseconds = re.findall(rb"^out_time_us=(\d+)", done.stdout, re.MULTILINE)
-    return frames, int(microseconds[-1]) / 1e6 if microseconds else 0.0
+        raise Unreadable(reason(messages) if messages else "no picture stream with frames in it")
+    return (frames, max(0.0, end - start) * unit) if with_seconds else frames
 
 
 def recode(path, crf, file, warnings):
@@ -150,62 +210,59 @@ def read_frames(path, wanted, warnings=None):
         yield from read_images(path, wanted)
         return
     output = "-filter_threads 1 -sws_flags bilinear -f image2pipe -c:v ppm -pix_fmt rgb24".split()
-    frames = ("-fps_mode", "passthrough", "-frames:v", str(len(wanted)))
-    command = ffmpeg_command(path, "-vf", frame_filters(wanted), *frames, *output, "pipe:1")
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pipesize=1 << 20
-    )
-    messages = []
-    listener = threading.Thread(target=collect, args=(process.stderr, messages), daemon=True)
-    listener.start()
-    late = threading.Event()
-
-    def give_up():
-        late.set()
-        process.kill()
-
-    came = 0
+    passing = frame_runs(wanted)
+    numbers = [number for first, last in passing for number in range(first, last + 1)]
+    frames = ("-fps_mode", "passthrough", "-frames:v", str(len(numbers)))
+    options = ("-vf", frame_filters(passing), *frames, *output, "pipe:1")
+    wanted = set(wanted)
+    came, messages = 0, []
     try:
-        for before, number in zip([0, *wanted], wanted):
-            # Seconds that ffmpeg is given to decode up to this frame.
-            limit = 60 + 0.5 * (number - before)
-            timer = threading.Timer(limit, give_up)
-            timer.start()
-            try:
-                frame = read_ppm(process.stdout)
-            finally:
-                timer.cancel()
-            if frame is None:
-                break
-            came += 1
-            yield number, frame
+        command = ffmpeg_command(path, *options, before=("-r", "1"))
+        with run_ffmpeg(command, messages) as ffmpeg:
+            for before, number in zip([0, *numbers], numbers):
+                with time_limit(ffmpeg, 60 + 0.5 * (number - before), "no frame within"):
+                    frame = read_ppm(ffmpeg.stdout)
+                if frame is None:
+                    break
+                came += 1
+                if number in wanted:
+                    yield number, frame
+    except Unreadable:
+        if not came:
+            raise
     finally:
-        process.kill()
-        process.stdout.close()
-        process.wait()
-        listener.join()
-        process.stderr.close()
         if warnings is not None:
             warnings += filter(None, map(plain, messages))
     if not came:
-        raise Unreadable(f"no frame within {limit:.0f} s" if late.is_set() else reason(messages))
+        raise Unreadable(reason(messages))
 
 
-def frame_filters(wanted):
-    """ffmpeg's filters that let the frame numbers in `wanted` pass and make pixels square."""
-    runs = []  # 7, 8, 9, 20 -> [7, 9], [20, 20]
-    for number in wanted:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
+def frame_runs(wanted):
+    """Runs of consecutive numbers: 7, 8, 9, 20 -> [(7, 9), (20, 20)]; MAX_RUNS of them at most.
 
-    # A balanced tree of sums, because ffmpeg takes 100 levels of brackets, but not 150 terms.
+    Where there are more, each is joined with the one after it, and so are the numbers between.
+    """
+    numbers = np.asarray(wanted)
+    breaks = np.flatnonzero(np.diff(numbers) != 1)
+    runs = list(zip(numbers[[0, *(breaks + 1)]].tolist(), numbers[[*breaks, -1]].tolist()))
+    while len(runs) > MAX_RUNS:
+        runs = [(runs[k][0], runs[min(k + 1, len(runs) - 1)][1]) for k in range(0, len(runs), 2)]
+    return runs
+
+
+def frame_filters(runs):
+    """ffmpeg's filters that let runs of frames pass (`frame_runs`) and make pixels square.
+
+    Frames are told apart by their time, which `-r 1` before the input makes their number: `n`
+    begins again with 0 where the size of the picture changes and ffmpeg makes its filters anew.
+    """
+
+    # A balanced tree, because ffmpeg takes 100 levels of brackets.
     def any_of(runs):
         half = len(runs) // 2
         if not half:
-            return f"between(n,{runs[0][0]},{runs[0][1]})"
-        return f"({any_of(runs[:half])}+{any_of(runs[half:])})"
+            return f"between(pts,{runs[0][0]},{runs[0][1]})"
+        return f"if(lt(pts,{runs[half][0]}),{any_of(runs[:half])},{any_of(runs[half:])})"
 
     # Pixels up to 4 times as wide as high, or the other way round, become square. Bilinear, because
     # ffmpeg's default costs twice as much for the same pixels where chroma is not halved.

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from common import WORLD_SIZE, fail, progress, read_index, rows_of_split
+from media.photos import PILLOW_ERRORS
 from running.devices import gather, share
 from running.processes import end_with_parent
 
@@ -22,7 +23,7 @@ Clips = namedtuple("Clips", "items index first labels")
 def load_face(path, size):
     """Read an image file as RGB and resize it to size x size: uint8 tensor (3, size, size).
 
-    Raises OSError or ValueError if it cannot be read.
+    Raises OSError if it cannot be read.
     """
     try:
         with Image.open(path) as image:
@@ -30,8 +31,7 @@ def load_face(path, size):
             if image.size != (size, size):
                 image = image.resize((size, size), Image.Resampling.BICUBIC)
             pixels = np.array(image)
-    except (Image.DecompressionBombError, SyntaxError) as error:
-        # Pillow raises a SyntaxError for a damaged PNG file.
+    except PILLOW_ERRORS as error:
         raise OSError(str(error)) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 

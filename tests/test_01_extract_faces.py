@@ -94,6 +94,62 @@ def test_many_single_frames(tmp_path):
     assert [n for n, _ in media_video.read_frames(tmp_path / "v.mp4", wanted)] == wanted
 
 
+def ffmpeg(*arguments):
+    program = [imageio_ffmpeg.get_ffmpeg_exe(), *"-v error -nostdin -y".split()]
+    subprocess.run([*program, *map(str, arguments)], check=True)
+
+
+def test_frames_that_the_file_hides_do_not_count(tmp_path):
+    """A video cut without encoding it anew holds frames that no player shows."""
+    write_video(tmp_path / "v.mp4", flat(*(4 * k for k in range(60))))
+    ffmpeg("-ss", 0.8, "-i", tmp_path / "v.mp4", "-t", 1, "-c", "copy", tmp_path / "cut.mp4")
+    for path, shown in ((tmp_path / "cut.mp4", 25), (shared("data/reports/trim/trim.mp4"), 90)):
+        frames, seconds = media_video.count_frames(path, True)
+        means = [frame.mean() for _, frame in media_video.read_frames(path, range(frames))]
+        assert frames == shown == len(means)
+        if shown == 25:
+            assert seconds == 1 and np.allclose(means, 4 * np.arange(20, 45), atol=2)
+
+
+def test_numbers_go_on_where_the_size_changes(tmp_path):
+    """The filters of ffmpeg are made anew there. Frames get the size of the first one."""
+    parts = []
+    for size, first in ((48, 0), (96, 20), (24, 40)):
+        path = tmp_path / f"{size}.mp4"
+        write_video(path, [np.full((size, size, 3), 4 * (first + k), np.uint8) for k in range(20)])
+        ffmpeg("-i", path, "-c", "copy", path.with_suffix(".ts"))
+        parts.append(path.with_suffix(".ts").read_bytes())
+    (tmp_path / "v.ts").write_bytes(b"".join(parts))
+    assert media_video.count_frames(tmp_path / "v.ts") == 60
+    wanted = [0, 5, 19, 20, 30, 41, 59]
+    got = list(media_video.read_frames(tmp_path / "v.ts", wanted))
+    assert [number for number, _ in got] == wanted
+    assert all(frame.shape == (48, 48, 3) and abs(frame.mean() - 4 * n) < 3 for n, frame in got)
+
+
+def test_thousands_of_frames_fit_a_command_line(tmp_path):
+    write_video(tmp_path / "v.mp4", flat(*(4 * k for k in range(60))))
+    wanted = faces.equal_intervals(70_000, 7000)
+    got = [(n, frame.mean()) for n, frame in media_video.read_frames(tmp_path / "v.mp4", wanted)]
+    assert [n for n, _ in got] == [5, 15, 25, 35, 45, 55]
+    assert all(abs(mean - 4 * n) < 2 for n, mean in got)
+
+
+def test_pipes_of_the_usual_size_are_enough(tmp_path, monkeypatch):
+    """An ordinary user with many ffmpegs may not enlarge them any more."""
+    import fcntl
+
+    def refuse(file, what, *more):
+        if what == fcntl.F_SETPIPE_SZ:
+            raise PermissionError(1, "Operation not permitted")
+        return plain(file, what, *more)
+
+    plain = fcntl.fcntl
+    write_video(tmp_path / "v.mp4", flat(0, 40))
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    assert len(list(media_video.read_frames(tmp_path / "v.mp4", [0, 1]))) == 2
+
+
 # ---------------------------------------------------------------- which box
 
 

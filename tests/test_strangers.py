@@ -415,10 +415,13 @@ def test_images_of_all_kinds_are_read_or_named(tmp_path):
     )
     rgb.save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:500])
+    damaged = bytearray((tmp_path / "rgba.png").read_bytes())
+    damaged[37:41] = bytes(4)  # the kind of the second chunk, over which Pillow raises SyntaxError
+    (tmp_path / "damaged.png").write_bytes(damaged)
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "folder.png").mkdir()
-    for name in ("cut.png", "text.png", "empty.png", "gone.png", "folder.png"):
+    for name in ("cut.png", "damaged.png", "text.png", "empty.png", "gone.png", "folder.png"):
         message = loading.Faces([name], 24, tmp_path)[0]
         assert isinstance(message, str) and name in message and "cannot be read" in message
 
