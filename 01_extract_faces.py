@@ -80,6 +80,7 @@ from common import (
     Parser,
     add_system_flags,
     fail,
+    printable,
     progress,
     read_index,
     read_table,
@@ -102,6 +103,8 @@ from media.video import count_frames, ffmpeg_command, recode
 from running.folder import start_run
 from running.processes import barrier, run_script, worker_pool
 
+# The first characters of formulas in a CSV file.
+FORMULA = ("=", "+", "-", "@")
 BOX = ("left", "top", "right", "bottom")
 VIDEO_COLUMNS = ("video", "source", "label", "method", "split", "original", "width", "height")
 VIDEO_COLUMNS += ("faces", "asked", "warnings", "first_warning", "turned")
@@ -306,6 +309,10 @@ def parse_args():
 def main():
     args = parse_args()
     videos, expected = find_videos(args)
+    for video in videos:
+        # As the folder is called. A spreadsheet takes what begins so for a formula.
+        method = printable(video["method"])
+        video["method"] = "_" + method if method.startswith(FORMULA) else method
     splits.print_counts(videos, expected)
     videos = split_videos(videos, args)
     splits.name_videos(videos)
@@ -402,7 +409,8 @@ def read_boxes(folder):
 def extract_all(videos, args):
     """Extract the faces of all videos into args.out with a pool of workers; write its tables."""
     start_run(args.out, args, inputs=[args.boxes_from / "index.csv"] if args.boxes_from else [])
-    todo = [video for video in videos if read_record(args.out, video) is None]
+    # What gave no face is tried again: it may have been missing or unreadable for a while.
+    todo = [video for video in videos if not (read_record(args.out, video) or {}).get("rows")]
     each = f"{args.num_frames} frames"
     if args.sampling == "clips":
         each = f"{args.num_clips} clips of {args.clip_length} frames"
@@ -456,6 +464,7 @@ def extract_video(video, out, settings):
     sizes = {}
     turned = 0
     asked = video["asked"]
+    file = file_state(video["path"])
     try:
         path = prepare_video(video, folder, settings, warnings)
         frames = count_frames(path)
@@ -475,9 +484,12 @@ def extract_video(video, out, settings):
             turned = video["boxes"][2]  # as its original was
         places = (path, starts, numbers, folder, settings)
         rows, skipped = save_crops(video, *places, turned, sizes, warnings)
-        if not rows and "boxes" not in video and settings["detector"] != "none":
-            turned = find_turn(path, frames, settings["detector"], settings["device"])
+        if "boxes" not in video and settings["detector"] != "none":
+            shown = len(rows), len(rows) + len(skipped)
+            turned = find_turn(path, frames, *shown, settings["detector"], settings["device"])
             if turned:
+                for row in rows:
+                    (out / f".part-{row[0]}").unlink()
                 rows, skipped = save_crops(video, *places, turned, sizes, [])
         if not rows:
             skipped = [["", f"no face found in {len(skipped)} frames"]]
@@ -494,6 +506,7 @@ def extract_video(video, out, settings):
     # The size of the first frame that was decoded.
     record["size"] = sizes[min(sizes)] if sizes else (0, 0)
     record |= dict(asked=asked, turned=turned if rows else 0, warnings=len(warnings))
+    record["file"] = file
     record["first_warning"] = warnings[0] if warnings else ""
     (folder / "faces.json").write_text(json.dumps(record) + "\n")
     shutil.rmtree(out / video["name"], ignore_errors=True)
@@ -516,6 +529,7 @@ def save_crops(video, path, starts, numbers, folder, settings, turned, sizes, wa
     rows = []
     skipped = []
     last_face = None
+    number_of_clip = {start: k for k, start in enumerate(starts)}
     wanted = [start + k for start in starts for k in range(length)]
     for clips in read_clips(path, wanted, length, settings["detector"], turned, sizes, warnings):
         if "boxes" in video:
@@ -534,7 +548,7 @@ def save_crops(video, path, starts, numbers, folder, settings, turned, sizes, wa
                 name = f"{numbers[position]:06d}.{settings['format']}"
                 image = crop_face(frame, box, crop_size(settings))
                 save_crop(image, folder / name, settings["format"], settings["jpg_quality"])
-                clip_number = "" if single else starts.index(clip[0][0])
+                clip_number = "" if single else number_of_clip[clip[0][0]]
                 rows.append([f"{video['name']}/{name}", numbers[position], clip_number, *box])
     done = {row[1] for row in rows} | {number for number, _ in skipped}
     for position in wanted:
@@ -598,16 +612,32 @@ def boxes_of_original(clips, boxes, size):
     return [box_of_frame[number] for number in nearest]
 
 
+def file_state(path):
+    """[path, size, time of the last change] of a video; of a folder, those of its files in sum.
+
+    Size and time are None if there is no such file.
+    """
+    try:
+        files = [path, *path.iterdir()] if path.is_dir() else [path]
+        states = [os.stat(file) for file in files]
+    except OSError:
+        return [str(path), None, None]
+    sizes = sum(state.st_size for state in states)
+    return [str(path), sizes, max(state.st_mtime_ns for state in states)]
+
+
 def read_record(out, video):
     """What an earlier run found in a video (faces.json), or None if it has to be done (again).
 
-    A video is extracted again if crops are missing or foreign files are present.
+    A video is extracted again if it is another file now, by its path, its size or the time of its
+    last change, if crops are missing or foreign files are present.
     """
     folder = out / video["name"]
     try:
         record = json.loads((folder / "faces.json").read_text())
         crops = {os.path.basename(row[0]) for row in record["rows"]}
-        return record if crops == set(os.listdir(folder)) - {"faces.json"} else None
+        is_whole = crops == set(os.listdir(folder)) - {"faces.json"}
+        return record if is_whole and record["file"] == file_state(video["path"]) else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -642,8 +672,8 @@ def write_tables(videos, out):
     others = folders - {video["name"] for video in videos}
     if others:
         print(
-            f"{len(others)} folders in {out}, e.g. {min(others)}, belong to no video of this run "
-            "and are not in index.csv"
+            f"{len(others)} folders in {out}, e.g. {printable(min(others))}, belong to no video of "
+            "this run and are not in index.csv"
         )
     summary = (
         f"done: {len(videos)} videos = {counts['done']} with faces + {counts['skipped']} skipped + "
@@ -676,6 +706,7 @@ def video_rows(out, videos, counts):
         counts["turned"] += turned > 0
         counts["damaged"] += record["warnings"] > 0
         source, original = (ascii(video[key])[1:-1] for key in ("source", "original"))
+        source = f"./{source}" if source.startswith(FORMULA) else source
         labels = (video["label"], video["method"], video["split"])
         found = (faces, asked, record["warnings"], record["first_warning"], turned)
         yield video["name"], source, *labels, original, *record["size"], *found

@@ -77,11 +77,12 @@ def follow(path, extractions):
             return dict(verdict="needs a video", reason=reason)
         turned = 0
         looked, samples = find_people(path, planned, extractions)
-        if looked and not samples:
-            detectors = sorted({extraction["detector"] for extraction in extractions})
-            turned = next(filter(None, (find_turn(path, frames, d) for d in detectors)), 0)
-            if turned:
-                looked, samples = find_people(path, planned, extractions, turned)
+        shown = len({(k, first) for _, k, first, _, _ in samples}), looked
+        detectors = sorted({extraction["detector"] for extraction in extractions} - {"none"})
+        turns = (find_turn(path, frames, *shown, detector) for detector in detectors)
+        turned = next(filter(None, turns), 0)
+        if turned:
+            looked, samples = find_people(path, planned, extractions, turned)
     except Unreadable as error:
         return dict(verdict="unreadable", reason=str(error))
     except (ValueError, RuntimeError, MemoryError) as error:
@@ -104,27 +105,31 @@ def follow(path, extractions):
     return found | dict(people=people, left_out=left_out, too_short=short)
 
 
-def find_turn(path, frames, detector, device="cpu"):
-    """By how many degrees clockwise a video has to be turned to show faces; 0 if it has none.
+def find_turn(path, frames, shown, looked, detector, device="cpu"):
+    """By how many degrees clockwise a video has to be turned to show faces; 0 if it is upright.
 
-    Videos with a wrong rotation flag are common. Looks at three frames of it, turned by 90, 180 and
-    270 degrees. Half of them or more must show a face, as every search for one can also find a face
-    where there is none. dlib must be sure of it: in three frames each of twelve real clips its
-    confidence in faces was 0.65 to 3.4, and in what it took for faces where a frame was turned, or
-    in diagrams, at most 0.44.
+    Videos with a wrong rotation flag are common. Nothing is turned if a face was found in `shown`
+    of `looked` frames and that is half of them or more. Else three frames are searched as they are
+    and turned by 90, 180 and 270 degrees. Turned, half of them or more must show a face, and more
+    than as they are, as every search can also find a face where there is none. dlib must be sure of
+    it: in three frames each of twelve real clips its confidence in faces was 0.65 to 3.4, and in
+    what it took for faces where a frame was turned, or in diagrams, at most 0.44.
     """
-    found = Counter()
-    looked = 0
+    if 2 * shown >= looked:
+        return 0
+    faces = Counter()
+    searched = 0
     with contextlib.suppress(Unreadable):
         for _, frame in read_frames(path, equal_intervals(frames, 3)):
-            looked += 1
-            for degrees in (90, 180, 270):
+            searched += 1
+            for degrees in (0, 90, 180, 270):
                 image = turn_frame(frame, degrees)
                 mtcnn = detector == "mtcnn"
                 face = detect_mtcnn([image], device)[0] if mtcnn else largest_face(image, None, 0.5)
-                found[degrees] += bool(face)
-    degrees, count = max(found.items(), key=lambda item: item[1], default=(0, 0))
-    return degrees if count and 2 * count >= looked else 0
+                faces[degrees] += bool(face)
+    degrees = max((90, 180, 270), key=lambda degrees: faces[degrees])
+    enough = 2 * faces[degrees] >= searched and faces[degrees] > faces[0]
+    return degrees if enough else 0
 
 
 def plan_samples(numbers, extractions):

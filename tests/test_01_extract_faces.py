@@ -5,11 +5,12 @@ import json
 import os
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from conftest import run, shared, stage
+from conftest import run, shared, stage, tree
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -683,6 +684,75 @@ def test_other_flags_on_the_same_folder_are_refused(small, copy):
         fails=True,
     )
     assert "num_frames was 4, is 5" in output
+
+
+# ---------------------------------------------------------------- what is done again
+
+
+def test_what_has_changed_is_done_again(small, tmp_path):
+    """A video that was missing, broken or replaced, a path changed in --list; nothing else."""
+    for name, content in (("a/x", "000"), ("b/x", "001"), ("c/y", "000"), ("c/z", "001")):
+        link(small, tmp_path / f"{name}.mp4", name=content)
+    broken = tmp_path / "c/z.mp4"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:1000])
+    (tmp_path / "c/y.mp4").rename(tmp_path / "later.mp4")
+
+    def extract_list(first):
+        lines = ("path,label", first, "c/y.mp4,1", "c/z.mp4,1", "")
+        (tmp_path / "l.csv").write_text("\n".join(lines))
+        flags = ("--list", tmp_path / "l.csv", "--num-frames", 2, "--out", tmp_path / "f")
+        return run("01_extract_faces.py", *flags), tree(tmp_path / "f/real_x")
+
+    said, before = extract_list("a/x.mp4,0")
+    assert "3 videos = 1 with faces + 2 skipped" in said
+    (tmp_path / "later.mp4").rename(tmp_path / "c/y.mp4")
+    broken.write_bytes(whole)
+    said, same = extract_list("a/x.mp4,0")
+    assert "1 done already" in said and "3 videos = 3 with faces" in said and same == before
+    said, other = extract_list("b/x.mp4,0")
+    assert "2 done already" in said and other["000002.png"] != before["000002.png"]
+    shutil.copyfile(tmp_path / "a/x.mp4", tmp_path / "b/x.mp4")  # another video of this name
+    said, again = extract_list("b/x.mp4,0")
+    assert "2 done already" in said and again["000002.png"] == before["000002.png"]
+    assert "3 done already" in extract_list("b/x.mp4,0")[0]
+
+
+def test_a_folder_of_images_has_changed_with_one_of_them(small, tmp_path):
+    folder = tmp_path / "v/fake/a"
+    folder.mkdir(parents=True)
+    for k in range(2):
+        Image.new("RGB", (64, 64), (k, k, k)).save(folder / f"{k}.png")
+    flags = ("--layout", "crops", "--videos", tmp_path / "v", "--out", tmp_path / "f")
+    run("01_extract_faces.py", *flags)
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(folder / "1.png")
+    assert "0 done already" in run("01_extract_faces.py", *flags)
+    assert Image.open(tmp_path / "f/a_a/000001.png").getpixel((0, 0)) == (9, 9, 9)
+
+
+def test_names_of_folders_are_no_formulas_and_no_commands(small, tmp_path):
+    """A method is a folder's name, which may hold what a terminal or a spreadsheet obeys."""
+    for name in ("\x1b[31mred", "=1+1", "\n", "面部"):
+        link(small, tmp_path / "v/fake" / name / "=a.mp4")
+    flags = ("--layout", "folders", "--videos", tmp_path / "v", "--num-frames", 1)
+    said = run("01_extract_faces.py", *flags, "--out", tmp_path / "f")
+    assert "\x1b" not in said and "面部" in said
+    methods = {row["method"] for row in rows_of(tmp_path / "f/index.csv")}
+    assert methods == {"\\x1b[31mred", "_=1+1", "\\n", "面部"}
+    link(small, tmp_path / "w/fake/=a.mp4")
+    flags = ("--layout", "folders", "--videos", tmp_path / "w", "--num-frames", 1)
+    run("01_extract_faces.py", *flags, "--out", tmp_path / "g")
+    assert rows_of(tmp_path / "g/videos.csv")[0]["source"] == "./=a.mp4"
+
+
+def test_a_million_clips_are_all_of_them(small, tmp_path):
+    flags = ("--layout", "ffpp", "--videos", small / "videos/studio", "--method", "originals")
+    flags += ("--sampling", "clips", "--size", 8, "--num-clips")
+    run("01_extract_faces.py", *flags, 1_000_000, "--out", tmp_path / "f")
+    assert len(rows_of(tmp_path / "f/index.csv")) == 60
+    how = json.loads((tmp_path / "f/args.json").read_text())["flags"]
+    detector = SimpleNamespace(data=[dict(extraction=how)], frames=5, image_size=64)
+    assert stage("07_detect").Detector.find_extraction(detector)["count"] >= 12
 
 
 # ---------------------------------------------------------------- real clips, where they are

@@ -282,7 +282,7 @@ def test_photos_and_turned_videos_in_stage_01(small, face, tmp_path):
 
 
 def test_a_turn_needs_a_face_in_half_of_the_frames(monkeypatch):
-    """One false alarm in nine searches turns no video."""
+    """One false alarm in nine searches turns no video, nor as many finds as upright."""
     for shown, degrees in (((), 0), ((1,), 0), ((0, 2), 180), ((0, 1, 2), 180)):
 
         def read_frames(path, wanted):
@@ -293,7 +293,26 @@ def test_a_turn_needs_a_face_in_half_of_the_frames(monkeypatch):
 
         monkeypatch.setattr(tracking, "read_frames", read_frames)
         monkeypatch.setattr(tracking, "largest_face", lambda frame, *_: bool(frame[0, 0].any()))
-        assert tracking.find_turn("v", 3, "dlib") == degrees
+        assert tracking.find_turn("v", 3, 14, 30, "dlib") == degrees
+        assert tracking.find_turn("v", 3, 15, 30, "dlib") == 0
+        monkeypatch.setattr(tracking, "largest_face", lambda frame, *_: True)
+        assert tracking.find_turn("v", 3, 0, 30, "dlib") == 0
+
+
+def test_a_false_find_upright_does_not_prevent_the_turn(face, small, tmp_path, monkeypatch):
+    """One frame of five shows something upright: in 01 and 07 the video is turned all the same."""
+    folder = tmp_path / "v/real/a"
+    folder.mkdir(parents=True)
+    for k in range(5):
+        Image.fromarray(face if k == 2 else np.rot90(face)).save(folder / f"{k}.png")
+    (tmp_path / "l.csv").write_text("path,label\nv/real/a,0\n")
+    said = run("01_extract_faces.py", "--list", tmp_path / "l.csv", "--out", tmp_path / "f")
+    assert "1 were turned" in said and "4 images in" in said
+    assert len(list((tmp_path / "f/real_a").glob("*.png"))) == 4
+    plan = dict(sampling="frames", count=5, length=1, size=240, frame_size=None, image_size=24)
+    plan |= dict(format="png", detector="dlib", align=None, scale=1.2)
+    result = tracking.follow(folder, [plan])
+    assert result["turned"] == 90 and [len(samples) for samples in result["people"]] == [4]
 
 
 def test_a_turn_needs_a_face_that_dlib_is_sure_of(face, tmp_path):
@@ -306,7 +325,7 @@ def test_a_turn_needs_a_face_that_dlib_is_sure_of(face, tmp_path):
         photo = np.rot90(blurred.astype(np.uint8))
         Image.fromarray(photo).save(path)
         scores = detectors.hog_detector().run(faces.turn_frame(photo, 90), 1, 0.0)[1]
-        found[max(scores, default=-1.0)] = tracking.find_turn(path, 1, "dlib")
+        found[max(scores, default=-1.0)] = tracking.find_turn(path, 1, 0, 1, "dlib")
     assert {degrees for score, degrees in found.items() if score >= 0.5} == {90}
     assert {degrees for score, degrees in found.items() if score < 0.4} == {0}
     assert any(0 < score < 0.4 for score in found)
