@@ -6,7 +6,7 @@
     python 01_extract_faces.py --layout ffpp --videos DIR --method Deepfakes --out faces/FF-DF
     python 01_extract_faces.py --list videos.csv --random-split 60 20 20 --out faces/MINE
 
-What it writes to OUT (with --crf 23 40 to OUT-crf23 and OUT-crf40):
+What it writes to OUT:
 
     VIDEO/FRAME.png   the crops of one video, and faces.json, what was found in it
     index.csv         one row per crop: path, video, frame, clip, label, method, split, its box in
@@ -50,20 +50,16 @@ Deviations from the papers (theirs -> ours):
                         into the frame
     several faces       not given -> dlib: the largest in the first frame, then the largest near the
                         last face found; mtcnn: the largest in each frame
-    boxes of fakes      detected as in originals -> the same; --boxes-from: the originals' boxes
     "equal intervals"   start not given -> the middle of each of N equal parts of the video
     clips of a video    16 x 5, place not given (CLRNet 5.1.3) -> the middle of each of 16 equal
                         parts, never overlapping; one box per clip, so that the face does not jump
                         where the detector does
-    compression         the data sets' own, others are future work (CLRNet 7) -> --crf: H.264 by
-                        x264's constant rate factor, preset medium, 4:2:0
     splits in order     750, 125, 125 of FF++ (CLRNet 5) -> the same; a fake whose pair of people is
                         in two splits leaves the earlier one, which leaves 682 of 750 training fakes
                         and 110 of 125 validation fakes of each method; --keep-pairs keeps all
     non-square pixels   not given -> the frame as players show it (OpenCV shows it squeezed)
 """
 
-import copy
 import json
 import os
 import shutil
@@ -73,6 +69,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from common import (
+    CLIP_SIZE,
     EXTRACTION,
     INDEX_COLUMNS,
     RANK,
@@ -82,8 +79,6 @@ from common import (
     fail,
     printable,
     progress,
-    read_index,
-    read_table,
     write_table,
 )
 from media import layouts, splits
@@ -91,7 +86,6 @@ from media.detectors import check_mtcnn, detect_mtcnn, largest_face
 from media.faces import (
     clip_starts_in_runs,
     crop_face,
-    crop_size,
     equal_intervals,
     read_clips,
     save_crop,
@@ -99,7 +93,7 @@ from media.faces import (
 )
 from media.photos import Unreadable, image_numbers, is_photo
 from media.tracking import find_turn
-from media.video import count_frames, ffmpeg_command, recode
+from media.video import count_frames, ffmpeg_command
 from running.folder import start_run
 from running.processes import barrier, run_script, worker_pool
 
@@ -114,7 +108,7 @@ def parse_args():
     parser = Parser(
         __doc__, usage="%(prog)s (--layout NAME --videos DIR | --list CSV) --out DIR [options]"
     )
-    parser.set_defaults(**{**EXTRACTION, "size": None, "detector": None})
+    parser.set_defaults(**{**EXTRACTION, "detector": None})
     data = parser.add_argument_group("data")
     data.add_argument(
         "--layout",
@@ -179,13 +173,6 @@ def parse_args():
         help="draw this many real and as many fake videos of each split, and leave out the rest "
         "(CLRNet, DFD: 250 25 25)",
     )
-    data.add_argument(
-        "--boxes-from",
-        type=Path,
-        metavar="FACES",
-        help="ffpp, dfd: take the boxes of the originals in this output folder of stage 01, also "
-        "for their fakes: both are cropped alike, nothing is detected twice (not in the paper)",
-    )
     data.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument(
@@ -210,15 +197,6 @@ def parse_args():
         type=int,
         metavar="T",
         help="consecutive frames per clip (default %(default)s)",
-    )
-    sampling.add_argument(
-        "--crf",
-        type=int,
-        nargs="+",
-        default=[],
-        metavar="N",
-        help="re-encode every video first, once with each constant rate factor, 0 to 51 (23 and 40 "
-        "are those of FaceForensics++), and write to OUT-crfN",
     )
     crops = parser.add_argument_group("crops")
     crops.add_argument(
@@ -249,30 +227,23 @@ def parse_args():
     crops.add_argument(
         "--format",
         choices=("png", "jpg"),
-        help="png adds no second compression (default %(default)s)",
-    )
-    crops.add_argument(
-        "--jpg-quality", type=int, metavar="N", help="quality of jpg, 1 to 95 (default %(default)s)"
+        help="png adds no second compression; jpg has quality 95 (default %(default)s)",
     )
     add_system_flags(parser, workers="processes, one thread each", seed=True, device=True)
     args = parser.parse_args()
 
     if bool(args.list) == bool(args.layout) or bool(args.layout) != bool(args.videos):
         fail("give either --layout and --videos, or --list")
-    # Earlier versions kept the size of clips in args.json also where single frames were taken.
-    if args.sampling == "frames":
-        args.frame_size, args.size = args.size, None
-    args.size = EXTRACTION["size"] if args.size is None else args.size
+    if args.sampling == "clips" and args.size is None:
+        args.size = CLIP_SIZE
     args.detector = args.detector or ("none" if args.layout == "crops" else "dlib")
     args.align = None if args.align == "box" else args.align
     counts = (args.num_frames, args.num_frames_real or 1, args.num_clips, args.clip_length)
-    frame_size = 1 if args.frame_size is None else args.frame_size
-    if min(*counts, args.size, frame_size, args.workers) < 1:
+    size = 1 if args.size is None else args.size
+    if min(*counts, size, args.workers) < 1:
         fail("numbers of frames, clips, pixels and workers must be 1 or more")
-    if not 0.1 <= args.scale <= 10 or not 1 <= args.jpg_quality <= 95:
-        fail("--scale must be 0.1 to 10, --jpg-quality 1 to 95")
-    if any(not 0 <= crf <= 51 for crf in args.crf):
-        fail("--crf takes 0 to 51")
+    if not 0.1 <= args.scale <= 10:
+        fail("--scale must be 0.1 to 10")
     if args.random_split and (min(args.random_split) < 0 or sum(args.random_split) <= 0):
         fail("--random-split needs three proportions, 0 or more, e.g. 80 10 10")
     given = [split for split in (args.random_split, args.split_in_order, args.split_draw) if split]
@@ -281,23 +252,16 @@ def parse_args():
             "give one of --random-split, --split-in-order and --split-draw, with numbers of 0 or "
             "more"
         )
-    for flag in ("videos", "vidtimit", "boxes_from"):
+    for flag in ("videos", "vidtimit"):
         folder = getattr(args, flag)
         if folder and not folder.is_dir():
-            fail(f"--{flag.replace('_', '-')} {folder} is not a folder")
-    if args.boxes_from and args.layout not in ("ffpp", "dfd"):
-        fail(
-            "--boxes-from is for --layout ffpp and dfd, whose fakes keep the geometry of their "
-            "originals"
-        )
+            fail(f"--{flag} {folder} is not a folder")
     if args.align and args.detector != "mtcnn":
         fail("--align landmarks needs --detector mtcnn: dlib's detector gives no landmarks")
     if args.layout == "crops" and args.detector != "none":
         fail(
             "--layout crops takes crops as they are: leave out --detector, or use --layout folders"
         )
-    if args.detector == "none" and args.boxes_from:
-        fail("--boxes-from needs frames to crop, and with --detector none they are crops")
     if args.detector == "mtcnn":
         from running.devices import choose_device  # imports torch
 
@@ -318,7 +282,6 @@ def main():
     splits.name_videos(videos)
     # Kept in args.json: what is trained on these faces says that it is a demonstration.
     args.generated = splits.generated(videos)
-    boxes = read_boxes(args.boxes_from) if args.boxes_from else None
     for video in videos:
         if args.sampling == "clips":
             video["asked"] = args.num_clips * args.clip_length
@@ -326,8 +289,6 @@ def main():
             video["asked"] = args.num_frames_real
         else:
             video["asked"] = args.num_frames
-        if boxes:
-            video["boxes"] = boxes.get(ascii(video["original"])[1:-1])
     try:
         ffmpeg_command("")
     except RuntimeError as error:
@@ -335,12 +296,7 @@ def main():
             f"no ffmpeg: {error} Reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to an ffmpeg "
             "of your own"
         )
-    for crf in args.crf or [None]:
-        run_args = copy.copy(args)
-        run_args.crf = crf
-        if crf is not None:
-            run_args.out = Path(f"{args.out}-crf{crf}")
-        extract_all(videos, run_args)
+    extract_all(videos, args)
 
 
 def find_videos(args):
@@ -373,42 +329,9 @@ def split_videos(videos, args):
     return videos
 
 
-def read_boxes(folder):
-    """The boxes of the originals in an output folder of stage 01.
-
-    Returns {original: (width, height of its frames, by how many degrees they were turned, {frame:
-    box, or None if no face was found})}. Exits with an error if the folder holds no originals.
-    """
-    index = read_index(folder, also=BOX)
-    names = ("video", "label", "original", "width", "height")
-    table = read_table(folder / "videos.csv", names, dict.fromkeys(names[3:], (int, "0")))
-    boxes = {}
-    boxes_of = {}
-    turned = table.get("turned", ["0"] * len(table["video"]))
-    columns = [table[name] for name in names]
-    for video, label, original, width, height, degrees in zip(*columns, turned):
-        if label == "0" and original:
-            boxes_of[video] = {}
-            boxes[original] = (int(width), int(height), int(degrees), boxes_of[video])
-    sides = [index[side].tolist() for side in BOX]
-    for video, frame, *box in zip(index["video"], index["frame"].tolist(), *sides):
-        if video in boxes_of:
-            boxes_of[video][frame] = tuple(box)
-    skipped = read_table(folder / "skipped.csv", ("video", "frame"))
-    for video, frame in zip(skipped["video"], skipped["frame"]):
-        if video in boxes_of and frame.isdecimal():
-            boxes_of[video].setdefault(int(frame), None)
-    if not boxes:
-        fail(
-            f"{folder} holds no originals of FaceForensics++ or DFD: make it with --layout ffpp "
-            "--method originals, or --layout dfd"
-        )
-    return boxes
-
-
 def extract_all(videos, args):
     """Extract the faces of all videos into args.out with a pool of workers; write its tables."""
-    start_run(args.out, args, inputs=[args.boxes_from / "index.csv"] if args.boxes_from else [])
+    start_run(args.out, args)
     # What gave no face is tried again: it may have been missing or unreadable for a while.
     todo = [video for video in videos if not (read_record(args.out, video) or {}).get("rows")]
     each = f"{args.num_frames} frames"
@@ -420,7 +343,7 @@ def extract_all(videos, args):
         "processes",
         flush=True,
     )
-    settings = {name: getattr(args, name) for name in (*EXTRACTION, "crf", "device")}
+    settings = {name: getattr(args, name) for name in (*EXTRACTION, "device")}
     if args.detector == "mtcnn":
         print(f"MTCNN on {args.device}")
     # All processes must have seen the same videos as done before one of them does more.
@@ -466,7 +389,9 @@ def extract_video(video, out, settings):
     asked = video["asked"]
     file = file_state(video["path"])
     try:
-        path = prepare_video(video, folder, settings, warnings)
+        path = video["path"]
+        if not os.path.isfile(path) and not os.path.isdir(path):
+            raise Unreadable("no such file")
         frames = count_frames(path)
         if frames == 1 and is_photo(path):
             asked = 1
@@ -480,11 +405,9 @@ def extract_video(video, out, settings):
             starts = clip_starts_in_runs(numbers, asked // length, length)
             if not starts:
                 raise Unreadable(f"no {length} consecutive frames in it for a clip")
-        if "boxes" in video:
-            turned = video["boxes"][2]  # as its original was
         places = (path, starts, numbers, folder, settings)
         rows, skipped = save_crops(video, *places, turned, sizes, warnings)
-        if "boxes" not in video and settings["detector"] != "none":
+        if settings["detector"] != "none":
             shown = len(rows), len(rows) + len(skipped)
             turned = find_turn(path, frames, *shown, settings["detector"], settings["device"])
             if turned:
@@ -501,7 +424,6 @@ def extract_video(video, out, settings):
             file.unlink()
         rows = []
         skipped = [["", ascii(f"failed: {type(error).__name__}: {error}")[1:-1]]]
-    (folder / "recoded.mp4").unlink(missing_ok=True)
     record = dict(rows=rows, skipped=sorted(skipped))
     # The size of the first frame that was decoded.
     record["size"] = sizes[min(sizes)] if sizes else (0, 0)
@@ -524,17 +446,13 @@ def save_crops(video, path, starts, numbers, folder, settings, turned, sizes, wa
     single = settings["sampling"] == "frames"
     length = 1 if single else settings["clip_length"]
     no_face = "no face found" if single else "no face found in its clip"
-    if "boxes" in video:
-        no_face = "no face found in its original"
     rows = []
     skipped = []
     last_face = None
     number_of_clip = {start: k for k, start in enumerate(starts)}
     wanted = [start + k for start in starts for k in range(length)]
     for clips in read_clips(path, wanted, length, settings["detector"], turned, sizes, warnings):
-        if "boxes" in video:
-            boxes = boxes_of_original(clips, video["boxes"], sizes[min(sizes)])
-        elif settings["detector"] == "none":
+        if settings["detector"] == "none":
             boxes = [None] * len(clips)
         else:
             boxes, last_face = find_boxes(clips, last_face, settings)
@@ -546,8 +464,8 @@ def save_crops(video, path, starts, numbers, folder, settings, turned, sizes, wa
                     skipped.append([numbers[position], no_face])
                     continue
                 name = f"{numbers[position]:06d}.{settings['format']}"
-                image = crop_face(frame, box, crop_size(settings))
-                save_crop(image, folder / name, settings["format"], settings["jpg_quality"])
+                image = crop_face(frame, box, settings["size"])
+                save_crop(image, folder / name, settings["format"])
                 clip_number = "" if single else number_of_clip[clip[0][0]]
                 rows.append([f"{video['name']}/{name}", numbers[position], clip_number, *box])
     done = {row[1] for row in rows} | {number for number, _ in skipped}
@@ -557,18 +475,6 @@ def save_crops(video, path, starts, numbers, folder, settings, turned, sizes, wa
             reason = lost if position in sizes else "could not be decoded"
             skipped.append([numbers[position], reason])
     return rows, skipped
-
-
-def prepare_video(video, folder, settings, warnings):
-    """The file to take frames from: the video itself, or with --crf its re-encoding in `folder`."""
-    if not os.path.isfile(video["path"]) and not os.path.isdir(video["path"]):
-        raise Unreadable("no such file")
-    if "boxes" in video and video["boxes"] is None:
-        raise Unreadable(f"its original {video['original']} is not in the folder of --boxes-from")
-    if settings["crf"] is None:
-        return video["path"]
-    recode(video["path"], settings["crf"], folder / "recoded.mp4", warnings)
-    return folder / "recoded.mp4"
 
 
 def find_boxes(clips, last_face, settings):
@@ -592,24 +498,6 @@ def find_boxes(clips, last_face, settings):
                 last_face = face
                 boxes[c] = square_box(face, settings["scale"], *frame.shape[1::-1])
     return boxes, last_face
-
-
-def boxes_of_original(clips, boxes, size):
-    """One crop box per clip: that of the original in its sampled frame nearest to the middle.
-
-    boxes: as `read_boxes` gives them. Raises Unreadable if the original's frames differ in size.
-    """
-    width, height, _, box_of_frame = boxes
-    if (width, height) != size:
-        raise Unreadable(
-            f"its frames are {size[0]} x {size[1]}, its original's {width} x {height}: boxes do "
-            "not carry over"
-        )
-    if not box_of_frame:
-        return [None] * len(clips)
-    middles = [clip[len(clip) // 2][0] for clip in clips]
-    nearest = [min(box_of_frame, key=lambda n: (abs(n - middle), n)) for middle in middles]
-    return [box_of_frame[number] for number in nearest]
 
 
 def file_state(path):
@@ -693,8 +581,7 @@ def video_rows(out, videos, counts):
     """Yield the rows of videos.csv, and count what became of the videos."""
     for video, record in read_records(out, videos):
         faces = len(record["rows"])
-        # Records of earlier versions lack the two.
-        asked, turned = record.get("asked", video["asked"]), record.get("turned", 0)
+        asked, turned = record["asked"], record["turned"]
         if faces:
             counts["done"] += 1
         elif record["skipped"][0][1].startswith("failed: "):

@@ -71,6 +71,7 @@ from pathlib import Path
 import numpy as np
 
 from common import (
+    CLIP_SIZE,
     EXTRACTION,
     Parser,
     add_system_flags,
@@ -240,18 +241,20 @@ class Detector:
         how = dict(EXTRACTION)
         if not recorded and self.frames > 1:
             count = max(1, 80 // self.frames)
-            how.update(sampling="clips", num_clips=count, clip_length=self.frames)
+            how.update(sampling="clips", num_clips=count, clip_length=self.frames, size=CLIP_SIZE)
         how.update({name: value for name, value in recorded.items() if name in EXTRACTION})
         if how["detector"] == "none":
             how.update(detector="dlib", scale=EXTRACTION["scale"])
+        if how["sampling"] == "frames" and "frame_size" in recorded:  # as release 2.0 called it
+            how["size"] = recorded["frame_size"]
         if how["sampling"] == "clips":
             how.update(count=how["num_clips"], length=how["clip_length"])
         else:
             how.update(count=max(how["num_frames"], how["num_frames_real"] or 1), length=1)
         how["image_size"] = self.image_size
-        limits = dict(length=MAX_FRAMES, size=4096, image_size=4096, jpg_quality=95)
-        if how["frame_size"] is not None:
-            limits["frame_size"] = 4096
+        limits = dict(length=MAX_FRAMES, image_size=4096)
+        if how["size"] is not None:
+            limits["size"] = 4096
         in_range = [isinstance(how[k], int) and 1 <= how[k] <= limits[k] for k in limits]
         if (
             not all(in_range)

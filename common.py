@@ -36,13 +36,12 @@ EXTRACTION = dict(
     num_clips=16,
     clip_length=5,
     scale=1.2,
-    size=240,  # of clips
-    frame_size=None,  # of single frames: 01's --size, too; None keeps the crop's own size
+    size=None,  # None: clips get CLIP_SIZE, single frames keep their own size
     format="png",
-    jpg_quality=95,
     detector="dlib",
     align=None,
 )
+CLIP_SIZE = 240
 
 # Where torchrun started several processes: how many, and which one this is. Only rank 0 prints and
 # writes shared files.

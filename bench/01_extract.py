@@ -4,8 +4,8 @@
     python bench/01_extract.py --data DIR
     python bench/01_extract.py --data DIR --only frames --rounds 1
 
-DIR holds real clips: videos.csv as --list takes it, and an ffpp/ tree. Three kinds of work: 30
-frames per video; 16 clips of 5 frames; fakes with --boxes-from.
+DIR holds real clips: videos.csv as --list takes it. Two kinds of work: 30 frames per video; 16
+clips of 5 frames.
 
     ours            the script with one process, on four copies of the videos, its start included
     every frame     as benchmark suites do it: ffmpeg decodes, converts and pipes every frame; in
@@ -167,47 +167,12 @@ def frames_or_clips(what, videos, work, rounds):
     ]
 
 
-def boxes_of_originals(videos, data, work, rounds):
-    """Lines about fakes of FF++ with --boxes-from."""
-    fakes = [path for path in videos if "manipulated_sequences" in str(path)]
-    tree = work / "ffpp"
-    original_folder = tree / "original_sequences/youtube/c23/videos"
-    fake_folder = tree / "manipulated_sequences/Fakes/c23/videos"
-    original_folder.mkdir(parents=True)
-    fake_folder.mkdir(parents=True)
-    for fake in fakes:
-        target = fake.stem.split("_")[0]
-        name = f"original_sequences/youtube/c23/videos/{target}.mp4"
-        shutil.copy(data / "ffpp" / name, original_folder)
-        # FF++ has one fake of each pair by each method: copies get the names of other sources.
-        for copy in range(6 * COPIES):
-            shutil.copy(fake, fake_folder / f"{target}_{900 + copy}.mp4")
-    copies = sorted(fake_folder.iterdir())
-    flags = ["--layout", "ffpp", "--videos", tree, "--method"]
-    extract(work / "originals", *flags, "originals")
-    flags += ["Fakes", "--boxes-from", work / "originals"]
-
-    def ours():
-        return cpu(extract, work / "ours", *flags) / len(copies)
-
-    found = in_turn({"ours": ours, "limit": lambda: limit(copies)}, rounds)
-    rows = [(name, show(values)) for name, values in found.items()]
-    return [
-        f"Fakes with --boxes-from, 30 frames, {len(copies)} copies of {len(fakes)} fakes of FF++ "
-        f"(and their {len(fakes)} originals, which are included):",
-        "",
-        *table(("", "CPU seconds per video"), rows),
-        "",
-        f"Ours in limits: {ratio(found['ours'], found['limit'])}.",
-    ]
-
-
 def main():
     parser = arguments(__doc__, rounds=3)
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="real clips: videos.csv and ffpp/"
+        "--data", type=Path, required=True, metavar="DIR", help="real clips: videos.csv"
     )
-    parser.add_argument("--only", choices=("frames", "clips", "boxes"), help="one of the three")
+    parser.add_argument("--only", choices=("frames", "clips"), help="one of the two")
     args = parser.parse_args()
     videos = [args.data / path for path in read_table(args.data / "videos.csv", ["path"])["path"]]
     work = Path(tempfile.mkdtemp())
@@ -221,8 +186,6 @@ def main():
         for what in WORK:
             if args.only in (None, what):
                 lines += frames_or_clips(what, videos, work, args.rounds)
-        if args.only in (None, "boxes"):
-            lines += boxes_of_originals(videos, args.data, work, args.rounds)
     finally:
         shutil.rmtree(work)
     record(args, lines)

@@ -111,11 +111,9 @@ def make_faces(out, seed, args):
     make_videos(out, seed, args, "--methods", *SETS.values())
     clips = ("--layout", "ffpp", "--videos", out / "videos/studio", "--sampling", "clips")
     clips += ("--num-clips", 4, "--size", 96)
-    originals = out / "faces/originals"
-    stage("01_extract_faces.py", *clips, "--method", "originals", "--out", originals)
     faces = {name: out / "faces" / name for name in SETS}
     for name, method in SETS.items():
-        flags = ("--method", method, "--boxes-from", originals, "--out", faces[name])
+        flags = ("--method", method, "--out", faces[name])
         stage("01_extract_faces.py", *clips, *flags)
     return faces
 

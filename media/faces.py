@@ -105,21 +105,13 @@ def crop_face(frame, box, size=None):
     return image.resize((size, size), Image.Resampling.BICUBIC) if size else image
 
 
-def crop_size(plan):
-    """Side in pixels that stage 01 resizes crops to, by the flags in `plan`; None if it does not.
-
-    Clips have a `size`. Single frames have had one since 01 has --size for them, `frame_size`.
-    """
-    return plan["size"] if plan["sampling"] == "clips" else plan["frame_size"]
-
-
-def save_crop(image, file, format, quality):
-    """Save an image to a path or open file, as "png" or as "jpg" with `quality` from 1 to 95."""
+def save_crop(image, file, format):
+    """Save an image to a path or open file as "png", or as "jpg" with quality 95."""
     if format == "png":
         # Lossless, and as fast as zlib can be.
         image.save(file, "png", compress_level=1, compress_type=zlib.Z_RLE)
     else:
-        image.save(file, "jpeg", quality=quality, subsampling=0)
+        image.save(file, "jpeg", quality=95, subsampling=0)
 
 
 def crop(frames, box, plan):
@@ -128,17 +120,16 @@ def crop(frames, box, plan):
     `box`: None where each frame is a ready crop.
 
     They take the same steps as in stage 01 and in the loading of images for training: crop, resize
-    where 01 did (`crop_size`), compress where it saved JPEG files, and resize to S,
+    where 01 did, compress where it saved JPEG files, and resize to S,
     plan["image_size"].
     """
-    size = crop_size(plan)
     input_size = (plan["image_size"], plan["image_size"])
     crops = []
     for frame in frames:
-        image = crop_face(frame, box or (0, 0, *frame.shape[1::-1]), size)
+        image = crop_face(frame, box or (0, 0, *frame.shape[1::-1]), plan["size"])
         if plan["format"] == "jpg":
             file = io.BytesIO()
-            save_crop(image, file, "jpg", plan["jpg_quality"])
+            save_crop(image, file, "jpg")
             image = Image.open(file).convert("RGB")
         if image.size != input_size:
             image = image.resize(input_size, Image.Resampling.BICUBIC)

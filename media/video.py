@@ -4,11 +4,9 @@ Photos and folders of images count as videos; media/photos.py reads them.
 """
 
 import contextlib
-import errno
 import math
 import os
 import re
-import shutil
 import subprocess
 import threading
 from fractions import Fraction
@@ -166,35 +164,6 @@ def count_frames(path, with_seconds=False):
     if not frames:
         raise Unreadable(reason(messages) if messages else "no picture stream with frames in it")
     return (frames, max(0.0, end - start) * unit) if with_seconds else frames
-
-
-def recode(path, crf, file, warnings):
-    """Re-encode a video into `file` as H.264 with constant rate factor `crf`. Raises Unreadable.
-
-    Each frame is kept, turned as a player shows it. Sides become even and chroma is halved (4:2:0),
-    which is what players and platforms take. ffmpeg's warnings are appended to `warnings`. Raises
-    OSError if the disk is full.
-    """
-    if path.is_dir() or is_photo(path):
-        raise Unreadable("photos and folders of images are not re-encoded")
-    limit = 60 + 2 * count_frames(path)  # seconds
-    filters = "scale=trunc(iw/2)*2:trunc(ih/2)*2"
-    encoder = f"-c:v libx264 -crf {crf} -preset medium -pix_fmt yuv420p -threads 1".split()
-    output = "-filter_threads 1 -fps_mode passthrough -an -y".split()
-    command = ffmpeg_command(path, "-vf", filters, *encoder, *output, file)
-    try:
-        done = subprocess.run(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=limit
-        )
-    except subprocess.TimeoutExpired:
-        raise Unreadable(f"encoding it took longer than {limit} s")
-    messages = done.stderr.splitlines()
-    disk_full = any(b"No space left" in line for line in messages)
-    if disk_full or (done.returncode and shutil.disk_usage(file.parent).free < 1 << 20):
-        raise OSError(errno.ENOSPC, "No space left on device", str(file))
-    if done.returncode or not os.path.exists(file):
-        raise Unreadable(reason(messages))
-    warnings += filter(None, map(plain, messages[:MAX_WARNINGS]))
 
 
 def read_frames(path, wanted, warnings=None):

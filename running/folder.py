@@ -189,7 +189,7 @@ def describe_data(folder, role):
         role: how the set was used, for example "trained on".
     """
     flags = read_flags(folder)
-    names = (*EXTRACTION, "crf", "generated")
+    names = (*EXTRACTION, "frame_size", "generated")
     extraction = flags.get("extraction", {name: flags[name] for name in names if name in flags})
     extraction = extraction if isinstance(extraction, dict) else {}
     return dict(set=Path(folder).resolve().name, role=role, extraction=extraction)

@@ -312,14 +312,11 @@ def test_no_file_stays_open_from_video_to_video(small, tmp_path):
     settings_ = dict(
         sampling="frames",
         scale=1.2,
-        size=240,
-        frame_size=None,
+        size=None,
         format="png",
-        jpg_quality=95,
         clip_length=5,
         detector="dlib",
         align=None,
-        crf=None,
     )
     counts = []
     for video in videos * 3:

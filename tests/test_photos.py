@@ -276,9 +276,9 @@ def test_photos_and_turned_videos_in_stage_01(small, face, tmp_path):
     assert videos["real_gray"]["turned"] == "0"
     output = run(
         *("01_extract_faces.py", "--list", tmp_path / "list.csv", "--num-frames", 3),
-        *("--crf", 30, "--out", tmp_path / "l"),
+        *("--out", tmp_path / "l"),
     )
-    assert "8 videos = 1 with faces + 7 skipped" in output, "photos are not re-encoded"
+    assert "8 videos = 6 with faces + 2 skipped" in output
 
 
 def test_a_turn_needs_a_face_in_half_of_the_frames(monkeypatch):
@@ -309,7 +309,7 @@ def test_a_false_find_upright_does_not_prevent_the_turn(face, small, tmp_path, m
     said = run("01_extract_faces.py", "--list", tmp_path / "l.csv", "--out", tmp_path / "f")
     assert "1 were turned" in said and "4 images in" in said
     assert len(list((tmp_path / "f/real_a").glob("*.png"))) == 4
-    plan = dict(sampling="frames", count=5, length=1, size=240, frame_size=None, image_size=24)
+    plan = dict(sampling="frames", count=5, length=1, size=None, image_size=24)
     plan |= dict(format="png", detector="dlib", align=None, scale=1.2)
     result = tracking.follow(folder, [plan])
     assert result["turned"] == 90 and [len(samples) for samples in result["people"]] == [4]
@@ -331,29 +331,6 @@ def test_a_turn_needs_a_face_that_dlib_is_sure_of(face, tmp_path):
     assert any(0 < score < 0.4 for score in found)
 
 
-def test_fakes_are_turned_as_their_originals(small, tmp_path):
-    """--boxes-from: the box of a turned original fits its fake only if that is turned too."""
-    originals = "original_sequences/youtube/c23/videos"
-    fakes = "manipulated_sequences/Deepfakes/c23/videos"
-    for name in (f"{originals}/003.mp4", f"{fakes}/003_002.mp4"):
-        (tmp_path / "v" / name).parent.mkdir(parents=True)
-        ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i"]
-        turned = ["-vf", "transpose=clock", "-crf", "1", tmp_path / "v" / name]
-        subprocess.run([*ffmpeg, small / "videos/studio" / name, *turned], check=True)
-    flags = ("01_extract_faces.py", "--layout", "ffpp", "--videos", tmp_path / "v")
-    flags += ("--num-frames", 2, "--method")
-    run(*flags, "originals", "--out", tmp_path / "o")
-    run(*flags, "Deepfakes", "--boxes-from", tmp_path / "o", "--out", tmp_path / "f")
-    real, fake = rows_of(tmp_path / "f/videos.csv")
-    assert real["turned"] == fake["turned"] == "270" and real["faces"] == fake["faces"] == "2"
-    with Image.open(tmp_path / "f/Deepfakes_003_002/000002.png") as image:
-        crop = np.asarray(image, float)
-    ((_, frame),) = video.read_frames(small / "videos/studio" / fakes / "003_002.mp4", [2])
-    row = next(r for r in rows_of(tmp_path / "f/index.csv") if r["frame"] == "2")
-    left, top, right, bottom = (int(row[side]) for side in ("left", "top", "right", "bottom"))
-    assert np.abs(crop - frame[top:bottom, left:right]).mean() < 3
-
-
 def test_single_frames_at_a_size_are_what_the_loader_would_make(small, tmp_path):
     flags = ("01_extract_faces.py", "--layout", "ffpp", "--videos", small / "videos/studio")
     run(
@@ -369,35 +346,13 @@ def test_single_frames_at_a_size_are_what_the_loader_would_make(small, tmp_path)
         assert np.array_equal(pixels, wanted.permute(1, 2, 0).numpy())
 
 
-def test_a_folder_of_an_earlier_version_is_resumed(small, copy):
-    """Its args.json and faces.json know nothing of --size for frames, --align and turned videos."""
-    folder = copy(small / "faces/frames")
-    settings = json.loads((folder / "args.json").read_text())
-    assert settings["flags"]["size"] == 240 and settings["flags"]["detector"] == "dlib"
-    for flag in ("frame_size", "align"):
-        assert settings["flags"].pop(flag) is None
-    (folder / "args.json").write_text(json.dumps(settings))
-    for path in folder.glob("*/faces.json"):
-        record = json.loads(path.read_text())
-        assert record.pop("asked") == 4 and record.pop("turned") == 0
-        path.write_text(json.dumps(record))
-    before = (folder / "videos.csv").read_text()
-    flags = ("01_extract_faces.py", "--layout", "ffpp", "--videos", small / "videos/studio")
-    flags += ("--method", "Deepfakes", "--num-frames", 4, "--out", folder)
-    assert "12 done already" in run(*flags, "--align", "box")
-    assert (folder / "videos.csv").read_text() == before
-    assert "frame_size was" in run(*flags, "--size", 64, fails=True)
-
-
 def test_flags_that_do_not_fit(tmp_path):
-    for name in ("v", "o"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "v").mkdir()
     flags = ("01_extract_faces.py", "--videos", tmp_path / "v", "--out", tmp_path / "f", "--layout")
     for more, says in (
         (("folders", "--align", "landmarks"), "needs --detector mtcnn"),
         (("crops", "--detector", "dlib"), "takes crops as they are"),
         (("folders", "--size", 0), "1 or more"),
-        (("ffpp", "--detector", "none", "--boxes-from", tmp_path / "o"), "they are crops"),
     ):
         assert says in run(*flags, *more, fails=True)
 
@@ -552,9 +507,12 @@ def test_a_checkpoint_of_ready_crops_finds_faces_with_dlib():
     detector = SimpleNamespace(data=[dict(extraction=extraction)], frames=1, image_size=64)
     how = detect.Detector.find_extraction(detector)
     assert (how["detector"], how["scale"], how["count"]) == ("dlib", 1.2, 7)
-    # What an earlier version did not record has its default.
-    assert how["align"] is None and how["frame_size"] is None
-    for wrong in (dict(frame_size="large"), dict(frame_size=0), dict(align="nose")):
+    # What was not recorded has its default.
+    assert how["align"] is None and how["size"] is None
+    # Release 2.0 recorded the size of clips for single frames, too, and theirs beside it.
+    detector.data = [dict(extraction=extraction | dict(size=240, frame_size=64))]
+    assert detect.Detector.find_extraction(detector)["size"] == 64
+    for wrong in (dict(size="large"), dict(size=0), dict(align="nose")):
         detector.data = [dict(extraction=extraction | wrong)]
         with pytest.raises(ValueError):
             detect.Detector.find_extraction(detector)
