@@ -82,7 +82,7 @@ from common import (
     write_table,
 )
 from media import layouts, splits
-from media.detectors import check_mtcnn, detect_mtcnn, largest_face
+from media.detectors import check_mtcnn, detect_mtcnn, find_turn, largest_face
 from media.faces import (
     clip_starts_in_runs,
     crop_face,
@@ -92,7 +92,6 @@ from media.faces import (
     square_box,
 )
 from media.photos import Unreadable, image_numbers, is_photo
-from media.tracking import find_turn
 from media.video import count_frames, ffmpeg_command
 from running.folder import start_run
 from running.processes import barrier, run_script, worker_pool

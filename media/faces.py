@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 from PIL import Image
 
+from media.detectors import turn_frame
 from media.video import read_frames
 
 
@@ -45,12 +46,6 @@ def clip_starts_in_runs(numbers, clips, length):
         for k, (first, frames) in enumerate(zip(firsts, lengths))
         for start in clip_starts(frames, share[k], length)
     ]
-
-
-def turn_frame(frame, degrees):
-    """A frame turned clockwise by 0, 90, 180 or 270 degrees."""
-    # dlib refuses strides of a view, even of one pixel, which counts as contiguous.
-    return np.rot90(frame, -degrees // 90).copy() if degrees else frame
 
 
 def read_clips(path, wanted, length, detector, turned, sizes, warnings):

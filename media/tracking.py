@@ -1,18 +1,15 @@
 """Several people in one video, for 07_detect.py: which face belongs to whom.
 
-For 01 as well: how a video has to be turned until faces are upright.
-
 `extractions` says how the faces of each checkpoint are taken. It is a list of dicts, each with the
 flags of common.EXTRACTION, the `count` of its samples (single frames or clips), their `length` in
 frames, and the `image_size` of its network in pixels.
 """
 
-import contextlib
 import math
 from collections import Counter, deque
 
-from media.detectors import all_faces, detect_mtcnn, face_near, largest_face
-from media.faces import clip_starts_in_runs, crop, equal_intervals, square_box, turn_frame
+from media.detectors import all_faces, detect_mtcnn, face_near, find_turn, turn_frame
+from media.faces import clip_starts_in_runs, crop, equal_intervals, square_box
 from media.photos import Unreadable, image_numbers
 from media.video import count_frames, read_frames
 
@@ -103,33 +100,6 @@ def follow(path, extractions):
     left_out = len(samples) - sum(map(len, people))
     found = dict(frames=numbers[-1] + 1, seconds=seconds, turned=turned, looked=looked)
     return found | dict(people=people, left_out=left_out, too_short=short)
-
-
-def find_turn(path, frames, shown, looked, detector, device="cpu"):
-    """By how many degrees clockwise a video has to be turned to show faces; 0 if it is upright.
-
-    Videos with a wrong rotation flag are common. Nothing is turned if a face was found in `shown`
-    of `looked` frames and that is half of them or more. Else three frames are searched as they are
-    and turned by 90, 180 and 270 degrees. Turned, half of them or more must show a face, and more
-    than as they are, as every search can also find a face where there is none. dlib must be sure of
-    it: in three frames each of twelve real clips its confidence in faces was 0.65 to 3.4, and in
-    what it took for faces where a frame was turned, or in diagrams, at most 0.44.
-    """
-    if 2 * shown >= looked:
-        return 0
-    faces = Counter()
-    searched = 0
-    with contextlib.suppress(Unreadable):
-        for _, frame in read_frames(path, equal_intervals(frames, 3)):
-            searched += 1
-            for degrees in (0, 90, 180, 270):
-                image = turn_frame(frame, degrees)
-                mtcnn = detector == "mtcnn"
-                face = detect_mtcnn([image], device)[0] if mtcnn else largest_face(image, None, 0.5)
-                faces[degrees] += bool(face)
-    degrees = max((90, 180, 270), key=lambda degrees: faces[degrees])
-    enough = 2 * faces[degrees] >= searched and faces[degrees] > faces[0]
-    return degrees if enough else 0
 
 
 def plan_samples(numbers, extractions):

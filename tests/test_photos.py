@@ -291,12 +291,12 @@ def test_a_turn_needs_a_face_in_half_of_the_frames(monkeypatch):
                 frame[-1, -1] = number in shown
                 yield number, frame
 
-        monkeypatch.setattr(tracking, "read_frames", read_frames)
-        monkeypatch.setattr(tracking, "largest_face", lambda frame, *_: bool(frame[0, 0].any()))
-        assert tracking.find_turn("v", 3, 14, 30, "dlib") == degrees
-        assert tracking.find_turn("v", 3, 15, 30, "dlib") == 0
-        monkeypatch.setattr(tracking, "largest_face", lambda frame, *_: True)
-        assert tracking.find_turn("v", 3, 0, 30, "dlib") == 0
+        monkeypatch.setattr(detectors, "read_frames", read_frames)
+        monkeypatch.setattr(detectors, "largest_face", lambda frame, *_: bool(frame[0, 0].any()))
+        assert detectors.find_turn("v", 3, 14, 30, "dlib") == degrees
+        assert detectors.find_turn("v", 3, 15, 30, "dlib") == 0
+        monkeypatch.setattr(detectors, "largest_face", lambda frame, *_: True)
+        assert detectors.find_turn("v", 3, 0, 30, "dlib") == 0
 
 
 def test_a_false_find_upright_does_not_prevent_the_turn(face, small, tmp_path, monkeypatch):
@@ -324,8 +324,8 @@ def test_a_turn_needs_a_face_that_dlib_is_sure_of(face, tmp_path):
         blurred = np.clip(face + share * noise(height, width).astype(float) - 128 * share, 0, 255)
         photo = np.rot90(blurred.astype(np.uint8))
         Image.fromarray(photo).save(path)
-        scores = detectors.hog_detector().run(faces.turn_frame(photo, 90), 1, 0.0)[1]
-        found[max(scores, default=-1.0)] = tracking.find_turn(path, 1, 0, 1, "dlib")
+        scores = detectors.hog_detector().run(detectors.turn_frame(photo, 90), 1, 0.0)[1]
+        found[max(scores, default=-1.0)] = detectors.find_turn(path, 1, 0, 1, "dlib")
     assert {degrees for score, degrees in found.items() if score >= 0.5} == {90}
     assert {degrees for score, degrees in found.items() if score < 0.4} == {0}
     assert any(0 < score < 0.4 for score in found)
