@@ -77,6 +77,7 @@ from common import (
     Parser,
     add_system_flags,
     fail,
+    no_formula,
     printable,
     progress,
     write_table,
@@ -96,8 +97,6 @@ from media.video import count_frames, ffmpeg_command
 from running.folder import start_run
 from running.processes import barrier, run_script, worker_pool
 
-# The first characters of formulas in a CSV file.
-FORMULA = ("=", "+", "-", "@")
 BOX = ("left", "top", "right", "bottom")
 VIDEO_COLUMNS = ("video", "source", "label", "method", "split", "original", "width", "height")
 VIDEO_COLUMNS += ("faces", "asked", "warnings", "first_warning", "turned")
@@ -273,9 +272,7 @@ def main():
     args = parse_args()
     videos, expected = find_videos(args)
     for video in videos:
-        # As the folder is called. A spreadsheet takes what begins so for a formula.
-        method = printable(video["method"])
-        video["method"] = "_" + method if method.startswith(FORMULA) else method
+        video["method"] = no_formula(video["method"])  # a folder's name may be anything
     splits.print_counts(videos, expected)
     videos = split_videos(videos, args)
     splits.name_videos(videos)
@@ -591,8 +588,7 @@ def video_rows(out, videos, counts):
         counts["short"] += 0 < faces < asked
         counts["turned"] += turned > 0
         counts["damaged"] += record["warnings"] > 0
-        source, original = (ascii(video[key])[1:-1] for key in ("source", "original"))
-        source = f"./{source}" if source.startswith(FORMULA) else source
+        source, original = (no_formula(ascii(video[k])[1:-1]) for k in ("source", "original"))
         labels = (video["label"], video["method"], video["split"])
         found = (faces, asked, record["warnings"], record["first_warning"], turned)
         yield video["name"], source, *labels, original, *record["size"], *found

@@ -22,7 +22,10 @@ import tempfile
 import threading
 import time
 import warnings
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import forks
 import pytest
@@ -143,6 +146,35 @@ def run_forked(argv):
         with open(names[0], "w") as output, open(names[1], "w") as errors:
             status = forks.ask(forks_address(), argv, output.fileno(), errors.fileno())
         return status, *(Path(n).read_text(encoding="utf-8", errors="replace") for n in names)
+
+
+def extract(line, *args, fails=False):
+    """As `run` of stage 01, but in this process and without workers, which is faster."""
+
+    @contextlib.contextmanager
+    def one_process(workers):
+        yield SimpleNamespace(submit=submit)
+
+    def submit(function, *args):
+        future = Future()
+        future.set_result(function(*args))
+        return future
+
+    script, output, error = stage("01_extract_faces"), io.StringIO(), ""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(script, "worker_pool", one_process))
+        stack.enter_context(
+            mock.patch.object(sys, "argv", command(f"01_extract_faces.py {line}", *args)[1:])
+        )
+        stack.enter_context(contextlib.redirect_stdout(output))
+        try:
+            script.main()
+        except SystemExit as end:
+            error = end.code
+    assert bool(error) == fails, output.getvalue() + str(error)
+    if fails:
+        assert ": error: " in error and "\n" not in error, f"not one clear line:\n{error}"
+    return output.getvalue() + error
 
 
 def run_and_kill(ready, script, *args):
