@@ -60,13 +60,18 @@ Deviations from the papers (theirs -> ours):
     non-square pixels   not given -> the frame as players show it (OpenCV shows it squeezed)
 """
 
+import contextlib
 import json
 import os
 import shutil
+import zlib
 from collections import Counter
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from common import (
     CLIP_SIZE,
@@ -83,150 +88,85 @@ from common import (
     write_table,
 )
 from media import layouts, splits
-from media.detectors import check_mtcnn, detect_mtcnn, find_turn, largest_face
-from media.faces import (
-    clip_starts_in_runs,
-    crop_face,
-    equal_intervals,
-    read_clips,
-    save_crop,
-    square_box,
-)
+from media.detectors import check_mtcnn, detect_mtcnn, find_turn, largest_face, turn_frame
 from media.photos import Unreadable, image_numbers, is_photo
-from media.video import count_frames, ffmpeg_command
+from media.video import count_frames, ffmpeg_command, read_frames
 from running.folder import start_run
 from running.processes import barrier, run_script, worker_pool
 
+LAYOUTS = ("folders", "crops", "ffpp", "dfd", "celebdf", "dfdc", "dfdc-preview", "dftimit")
 BOX = ("left", "top", "right", "bottom")
 VIDEO_COLUMNS = ("video", "source", "label", "method", "split", "original", "width", "height")
 VIDEO_COLUMNS += ("faces", "asked", "warnings", "first_warning", "turned")
 
 
 def parse_args():
-    parser = Parser(
-        __doc__, usage="%(prog)s (--layout NAME --videos DIR | --list CSV) --out DIR [options]"
-    )
+    usage = "%(prog)s (--layout NAME --videos DIR | --list CSV) --out DIR [options]"
+    parser = Parser(__doc__, usage=usage)
     parser.set_defaults(**{**EXTRACTION, "detector": None})
-    data = parser.add_argument_group("data")
-    data.add_argument(
-        "--layout",
-        choices=("folders", "crops", "ffpp", "dfd", "celebdf", "dfdc", "dfdc-preview", "dftimit"),
-        help="how the data set lies on disk, see below",
-    )
-    data.add_argument("--videos", type=Path, metavar="DIR", help="the data set's folder")
-    data.add_argument(
-        "--list", type=Path, metavar="CSV", help="instead of both: a CSV of videos, see below"
-    )
-    data.add_argument(
-        "--method",
-        nargs="+",
-        metavar="NAME",
-        help="ffpp: manipulations to take beside the originals (default: all; originals: none)",
-    )
-    data.add_argument(
-        "--compression",
-        choices=("raw", "c23", "c40"),
-        default="c23",
-        help="ffpp, dfd: compression (default %(default)s)",
-    )
-    data.add_argument(
-        "--quality",
-        choices=("lq", "hq"),
-        default="lq",
-        help="dftimit: lower_quality or higher_quality (default %(default)s)",
-    )
-    data.add_argument(
-        "--vidtimit",
-        type=Path,
-        metavar="DIR",
-        help="dftimit: folder that is searched for VidTIMIT's originals (default: --videos)",
-    )
+    add = parser.add_argument_group("data").add_argument
+    add("--layout", choices=LAYOUTS, help="how the data set lies on disk, see below")
+    add("--videos", type=Path, metavar="DIR", help="the data set's folder")
+    text = "instead of both: a CSV of videos, see below"
+    add("--list", type=Path, metavar="CSV", help=text)
+    text = "ffpp: manipulations to take beside the originals (default: all; originals: none)"
+    add("--method", nargs="+", metavar="NAME", help=text)
+    text = "ffpp, dfd: compression (default %(default)s)"
+    add("--compression", choices=("raw", "c23", "c40"), default="c23", help=text)
+    text = "dftimit: lower_quality or higher_quality (default %(default)s)"
+    add("--quality", choices=("lq", "hq"), default="lq", help=text)
+    text = "dftimit: folder that is searched for VidTIMIT's originals (default: --videos)"
+    add("--vidtimit", type=Path, metavar="DIR", help=text)
     parts = ("TRAIN", "VAL", "TEST")
-    data.add_argument(
-        "--random-split",
-        nargs=3,
-        type=float,
-        metavar=parts,
-        help="draw splits of videos in this proportion by --seed; videos of the same original or "
-        "people stay together",
+    text = (
+        "draw splits of videos in this proportion by --seed; videos of the same original or people "
+        "stay together"
     )
-    data.add_argument(
-        "--split-in-order",
-        nargs=3,
-        type=int,
-        metavar=parts,
-        help="the first TRAIN originals by name are train, and so on, fakes with their originals "
-        "(CLRNet, FF++: 750 125 125)",
+    add("--random-split", nargs=3, type=float, metavar=parts, help=text)
+    text = (
+        "the first TRAIN originals by name are train, and so on, fakes with their originals "
+        "(CLRNet, FF++: 750 125 125)"
     )
-    data.add_argument(
-        "--keep-pairs",
-        action="store_true",
-        help="keep fakes whose pair of people is in two splits, as CLRNet's protocol does; warns",
+    add("--split-in-order", nargs=3, type=int, metavar=parts, help=text)
+    text = "keep fakes whose pair of people is in two splits, as CLRNet's protocol does; warns"
+    add("--keep-pairs", action="store_true", help=text)
+    text = (
+        "draw this many real and as many fake videos of each split, and leave out the rest "
+        "(CLRNet, DFD: 250 25 25)"
     )
-    data.add_argument(
-        "--split-draw",
-        nargs=3,
-        type=int,
-        metavar=parts,
-        help="draw this many real and as many fake videos of each split, and leave out the rest "
-        "(CLRNet, DFD: 250 25 25)",
+    add("--split-draw", nargs=3, type=int, metavar=parts, help=text)
+    add("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+
+    add = parser.add_argument_group("sampling").add_argument
+    text = "frames: at equal intervals (FeatureTransfer, default); clips: consecutive (CLRNet)"
+    add("--sampling", choices=("frames", "clips"), help=text)
+    add("--num-frames", type=int, metavar="N", help="frames per video (default %(default)s)")
+    text = "frames per real video (default: --num-frames); 150 for the pretraining set DFDC-F"
+    add("--num-frames-real", type=int, metavar="N", help=text)
+    add("--num-clips", type=int, metavar="N", help="clips per video (default %(default)s)")
+    text = "consecutive frames per clip (default %(default)s)"
+    add("--clip-length", type=int, metavar="T", help=text)
+
+    add = parser.add_argument_group("crops").add_argument
+    text = (
+        "dlib: its HOG detector; mtcnn: the papers', through facenet-pytorch, which has to be "
+        "installed separately; none: each image is a crop (default dlib; for --layout crops none)"
     )
-    data.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    sampling = parser.add_argument_group("sampling")
-    sampling.add_argument(
-        "--sampling",
-        choices=("frames", "clips"),
-        help="frames: at equal intervals (FeatureTransfer, default); clips: consecutive (CLRNet)",
+    add("--detector", choices=("dlib", "mtcnn", "none"), help=text)
+    text = (
+        "center of the crop: that of the box (default), or with mtcnn the mean of the face's five "
+        "landmarks (CLRNet 5.1.3)"
     )
-    sampling.add_argument(
-        "--num-frames", type=int, metavar="N", help="frames per video (default %(default)s)"
+    add("--align", choices=("box", "landmarks"), help=text)
+    text = "side of the crop, as a multiple of the longer side of the box (default %(default)s)"
+    add("--scale", type=float, metavar="FACTOR", help=text)
+    text = (
+        "side of the resized crop (default: clips 240, frames keep their own size); 224 is what "
+        "02 would resize to: the same pixels, read faster"
     )
-    sampling.add_argument(
-        "--num-frames-real",
-        type=int,
-        metavar="N",
-        help="frames per real video (default: --num-frames); 150 for the pretraining set DFDC-F",
-    )
-    sampling.add_argument(
-        "--num-clips", type=int, metavar="N", help="clips per video (default %(default)s)"
-    )
-    sampling.add_argument(
-        "--clip-length",
-        type=int,
-        metavar="T",
-        help="consecutive frames per clip (default %(default)s)",
-    )
-    crops = parser.add_argument_group("crops")
-    crops.add_argument(
-        "--detector",
-        choices=("dlib", "mtcnn", "none"),
-        help="dlib: its HOG detector; mtcnn: the papers', through facenet-pytorch, which has to be "
-        "installed separately; none: each image is a crop (default dlib; for --layout crops none)",
-    )
-    crops.add_argument(
-        "--align",
-        choices=("box", "landmarks"),
-        help="center of the crop: that of the box (default), or with mtcnn the mean of the face's "
-        "five landmarks (CLRNet 5.1.3)",
-    )
-    crops.add_argument(
-        "--scale",
-        type=float,
-        metavar="FACTOR",
-        help="side of the crop, as a multiple of the longer side of the box (default %(default)s)",
-    )
-    crops.add_argument(
-        "--size",
-        type=int,
-        metavar="PIXELS",
-        help="side of the resized crop (default: clips 240, frames keep their own size); 224 is "
-        "what 02 would resize to: the same pixels, read faster",
-    )
-    crops.add_argument(
-        "--format",
-        choices=("png", "jpg"),
-        help="png adds no second compression; jpg has quality 95 (default %(default)s)",
-    )
+    add("--size", type=int, metavar="PIXELS", help=text)
+    text = "png adds no second compression; jpg has quality 95 (default %(default)s)"
+    add("--format", choices=("png", "jpg"), help=text)
     add_system_flags(parser, workers="processes, one thread each", seed=True, device=True)
     args = parser.parse_args()
 
@@ -236,16 +176,15 @@ def parse_args():
         args.size = CLIP_SIZE
     args.detector = args.detector or ("none" if args.layout == "crops" else "dlib")
     args.align = None if args.align == "box" else args.align
-    counts = (args.num_frames, args.num_frames_real or 1, args.num_clips, args.clip_length)
-    size = 1 if args.size is None else args.size
-    if min(*counts, size, args.workers) < 1:
+    counts = (args.num_frames, args.num_frames_real, args.num_clips, args.clip_length, args.size)
+    if any(count is not None and count < 1 for count in (*counts, args.workers)):
         fail("numbers of frames, clips, pixels and workers must be 1 or more")
     if not 0.1 <= args.scale <= 10:
         fail("--scale must be 0.1 to 10")
     if args.random_split and (min(args.random_split) < 0 or sum(args.random_split) <= 0):
         fail("--random-split needs three proportions, 0 or more, e.g. 80 10 10")
-    given = [split for split in (args.random_split, args.split_in_order, args.split_draw) if split]
-    if len(given) > 1 or any(min(split) < 0 for split in given):
+    ways = [split for split in (args.random_split, args.split_in_order, args.split_draw) if split]
+    if len(ways) > 1 or any(min(split) < 0 for split in ways):
         fail(
             "give one of --random-split, --split-in-order and --split-draw, with numbers of 0 or "
             "more"
@@ -270,21 +209,6 @@ def parse_args():
 
 def main():
     args = parse_args()
-    videos, expected = find_videos(args)
-    for video in videos:
-        video["method"] = no_formula(video["method"])  # a folder's name may be anything
-    splits.print_counts(videos, expected)
-    videos = split_videos(videos, args)
-    splits.name_videos(videos)
-    # Kept in args.json: what is trained on these faces says that it is a demonstration.
-    args.generated = splits.generated(videos)
-    for video in videos:
-        if args.sampling == "clips":
-            video["asked"] = args.num_clips * args.clip_length
-        elif video["label"] == 0 and args.num_frames_real:
-            video["asked"] = args.num_frames_real
-        else:
-            video["asked"] = args.num_frames
     try:
         ffmpeg_command("")
     except RuntimeError as error:
@@ -292,59 +216,35 @@ def main():
             f"no ffmpeg: {error} Reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to an ffmpeg "
             "of your own"
         )
-    extract_all(videos, args)
-
-
-def find_videos(args):
-    """The videos of the data set, and how many it should have (see media/layouts.py)."""
-    if args.list:
-        return layouts.layout_list(args.list)
-    if args.layout == "ffpp":
-        return layouts.layout_ffpp(args.videos, args.method, args.compression)
-    if args.layout == "dfd":
-        return layouts.layout_dfd(args.videos, args.compression)
-    if args.layout == "dftimit":
-        return layouts.layout_dftimit(args.videos, args.vidtimit, args.quality)
-    if args.layout == "crops":
-        return layouts.layout_folders(args.videos, crops=True)
-    return getattr(layouts, f"layout_{args.layout.replace('-', '_')}")(args.videos)
-
-
-def split_videos(videos, args):
-    """Draw the splits that the flags ask for, and drop leaks; returns the videos that are left."""
-    if args.random_split:
-        splits.random_split(videos, args.random_split, args.seed)
-    elif args.split_in_order:
-        splits.split_in_order(videos, args.split_in_order)
-    elif args.split_draw:
-        videos = splits.split_draw(videos, args.split_draw, args.seed)
-    splits.drop_leaks(videos, args.keep_pairs)
-    if args.random_split or args.split_in_order or args.split_draw:
-        print("split:")
-        splits.print_counts(videos, {})
-    return videos
-
-
-def extract_all(videos, args):
-    """Extract the faces of all videos into args.out with a pool of workers; write its tables."""
-    start_run(args.out, args)
-    # What gave no face is tried again: it may have been missing or unreadable for a while.
-    todo = [video for video in videos if not (read_record(args.out, video) or {}).get("rows")]
+    videos = find_videos(args)
+    # Kept in args.json: what is trained on these faces says that it is a demonstration.
+    args.generated = splits.generated(videos)
     each = f"{args.num_frames} frames"
     if args.sampling == "clips":
         each = f"{args.num_clips} clips of {args.clip_length} frames"
+    for video in videos:
+        if args.sampling == "clips":
+            video["asked"] = args.num_clips * args.clip_length
+        elif video["label"] == 0 and args.num_frames_real:
+            video["asked"] = args.num_frames_real
+        else:
+            video["asked"] = args.num_frames
+
+    start_run(args.out, args)
+    # What gave no face is tried again: it may have been missing or unreadable for a while.
+    todo = [video for video in videos if not (read_record(args.out, video) or {}).get("rows")]
     processes = f"{WORLD_SIZE} times {args.workers}" if WORLD_SIZE > 1 else args.workers
     print(
         f"{len(videos)} videos, {each} each; {len(videos) - len(todo)} done already; {processes} "
         "processes",
         flush=True,
     )
-    settings = {name: getattr(args, name) for name in (*EXTRACTION, "device")}
     if args.detector == "mtcnn":
         print(f"MTCNN on {args.device}")
     # All processes must have seen the same videos as done before one of them does more.
     barrier()
     todo = todo[RANK::WORLD_SIZE]
+    settings = {name: getattr(args, name) for name in (*EXTRACTION, "device")}
     try:
         with worker_pool(args.workers) as pool:
             futures = [pool.submit(extract_video, video, args.out, settings) for video in todo]
@@ -368,113 +268,131 @@ def extract_all(videos, args):
     barrier()
 
 
-def extract_video(video, out, settings):
-    """Save the crops of one video in OUT/NAME, and in faces.json what was found; runs in a worker.
+def find_videos(args):
+    """The videos of the data set with their names and splits; prints how many there are of each."""
+    if args.list:
+        videos, expected = layouts.layout_list(args.list)
+    elif args.layout == "ffpp":
+        videos, expected = layouts.layout_ffpp(args.videos, args.method, args.compression)
+    elif args.layout == "dfd":
+        videos, expected = layouts.layout_dfd(args.videos, args.compression)
+    elif args.layout == "dftimit":
+        videos, expected = layouts.layout_dftimit(args.videos, args.vidtimit, args.quality)
+    elif args.layout == "crops":
+        videos, expected = layouts.layout_folders(args.videos, crops=True)
+    else:
+        layout = getattr(layouts, f"layout_{args.layout.replace('-', '_')}")
+        videos, expected = layout(args.videos)
+    for video in videos:
+        video["method"] = no_formula(video["method"])  # a folder's name may be anything
+    splits.print_counts(videos, expected)
+    if args.random_split:
+        splits.random_split(videos, args.random_split, args.seed)
+    elif args.split_in_order:
+        splits.split_in_order(videos, args.split_in_order)
+    elif args.split_draw:
+        videos = splits.split_draw(videos, args.split_draw, args.seed)
+    splits.drop_leaks(videos, args.keep_pairs)
+    if args.random_split or args.split_in_order or args.split_draw:
+        print("split:")
+        splits.print_counts(videos, {})
+    splits.name_videos(videos)
+    return videos
 
-    The folder appears when it is finished. If the video cannot be read, it holds no crops, and the
-    reason is in faces.json. `settings`: flags of this script, see `extract_all`.
+
+# ---------------------------------------------------------------- which frames
+
+
+def equal_intervals(frames, count):
+    """Numbers of `count` frames at equal intervals: the middles of `count` equal parts of a video.
+
+    All frames of a video that has no more than `count` (FeatureTransfer 4.1: 30 per video).
     """
-    folder = out / f".part-{video['name']}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    rows = []
-    skipped = []
-    warnings = []
-    sizes = {}
-    turned = 0
-    asked = video["asked"]
-    file = file_state(video["path"])
-    try:
-        path = video["path"]
-        if not os.path.isfile(path) and not os.path.isdir(path):
-            raise Unreadable("no such file")
-        frames = count_frames(path)
-        if frames == 1 and is_photo(path):
-            asked = 1
-        numbers = range(frames)
-        if settings["detector"] == "none" and path.is_dir():
-            numbers = image_numbers(path)
-        if settings["sampling"] == "frames":
-            starts = equal_intervals(frames, asked)
-        else:
-            length = settings["clip_length"]
-            starts = clip_starts_in_runs(numbers, asked // length, length)
-            if not starts:
-                raise Unreadable(f"no {length} consecutive frames in it for a clip")
-        places = (path, starts, numbers, folder, settings)
-        rows, skipped = save_crops(video, *places, turned, sizes, warnings)
-        if settings["detector"] != "none":
-            shown = len(rows), len(rows) + len(skipped)
-            turned = find_turn(path, frames, *shown, settings["detector"], settings["device"])
-            if turned:
-                for row in rows:
-                    (out / f".part-{row[0]}").unlink()
-                rows, skipped = save_crops(video, *places, turned, sizes, [])
-        if not rows:
-            skipped = [["", f"no face found in {len(skipped)} frames"]]
-    except Unreadable as error:
-        skipped = [["", f"unreadable: {error}"]]
-    except (ValueError, RuntimeError, MemoryError) as error:
-        # Raised by Pillow, dlib or MTCNN; one bad video does not end the run.
-        for file in folder.iterdir():
-            file.unlink()
-        rows = []
-        skipped = [["", ascii(f"failed: {type(error).__name__}: {error}")[1:-1]]]
-    record = dict(rows=rows, skipped=sorted(skipped))
-    # The size of the first frame that was decoded.
-    record["size"] = sizes[min(sizes)] if sizes else (0, 0)
-    record |= dict(asked=asked, turned=turned if rows else 0, warnings=len(warnings))
-    record["file"] = file
-    record["first_warning"] = warnings[0] if warnings else ""
-    (folder / "faces.json").write_text(json.dumps(record) + "\n")
-    shutil.rmtree(out / video["name"], ignore_errors=True)
-    os.rename(folder, out / video["name"])
+    if frames <= count:
+        return list(range(frames))
+    return [int((k + 0.5) * frames / count) for k in range(count)]
 
 
-def save_crops(video, path, starts, numbers, folder, settings, turned, sizes, warnings):
-    """Find and save the faces of the frames or clips that begin at `starts`, positions of frames.
+def clip_starts(frames, clips, length):
+    """First frames of up to `clips` clips of `length` frames, spread evenly over `frames` frames.
 
-    Args: numbers, those of the frames, by position; turned, by how many degrees clockwise frames
-    are turned first; sizes and warnings, see `read_clips`. Returns the rows of faces.json, one per
-    crop, and (frame, reason) of the frames without one.
+    Clips lie in the middle of equal parts of the video and never overlap.
     """
-    # A single frame is treated as a clip of length 1.
-    single = settings["sampling"] == "frames"
-    length = 1 if single else settings["clip_length"]
-    no_face = "no face found" if single else "no face found in its clip"
-    rows = []
-    skipped = []
-    last_face = None
-    number_of_clip = {start: k for k, start in enumerate(starts)}
+    clips = min(clips, frames // length)
+    return [int(k * frames / clips + (frames / clips - length) / 2) for k in range(clips)]
+
+
+def clip_starts_in_runs(numbers, clips, length):
+    """As `clip_starts`, where frames may be missing: a clip has frames of consecutive numbers.
+
+    numbers: the numbers of the frames, rising. Returns positions in them. Each run of consecutive
+    numbers gets its share of the clips.
+    """
+    breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+    firsts = [0, *breaks.tolist()]
+    lengths = np.diff([*firsts, len(numbers)]).tolist()
+    slots = [k for k, frames in enumerate(lengths) for _ in range(frames // length)]
+    share = Counter(slots[k] for k in equal_intervals(len(slots), clips))
+    return [
+        first + start
+        for k, (first, frames) in enumerate(zip(firsts, lengths))
+        for start in clip_starts(frames, share[k], length)
+    ]
+
+
+def read_clips(path, starts, length, turned, warnings):
+    """Yield the clips of a video that begin at `starts`, each a list of `length` (position, frame).
+
+    Frames are turned clockwise by `turned` degrees. A clip that lacks a frame is left out.
+    """
+    clip = []
     wanted = [start + k for start in starts for k in range(length)]
-    for clips in read_clips(path, wanted, length, settings["detector"], turned, sizes, warnings):
-        if settings["detector"] == "none":
-            boxes = [None] * len(clips)
-        else:
-            boxes, last_face = find_boxes(clips, last_face, settings)
-        for clip, box in zip(clips, boxes):
-            for position, frame in clip:
-                if settings["detector"] == "none":
-                    box = (0, 0, *frame.shape[1::-1])
-                if box is None:
-                    skipped.append([numbers[position], no_face])
-                    continue
-                name = f"{numbers[position]:06d}.{settings['format']}"
-                image = crop_face(frame, box, settings["size"])
-                save_crop(image, folder / name, settings["format"])
-                clip_number = "" if single else number_of_clip[clip[0][0]]
-                rows.append([f"{video['name']}/{name}", numbers[position], clip_number, *box])
-    done = {row[1] for row in rows} | {number for number, _ in skipped}
-    for position in wanted:
-        if numbers[position] not in done:
-            lost = "its clip could not be decoded whole"
-            reason = lost if position in sizes else "could not be decoded"
-            skipped.append([numbers[position], reason])
-    return rows, skipped
+    starts = set(starts)
+    for position, frame in read_frames(path, wanted, warnings):
+        if clip and position != clip[-1][0] + 1:
+            clip = []
+        if clip or position in starts:
+            clip.append((position, turn_frame(frame, turned)))
+        if len(clip) == length:
+            yield clip
+            clip = []
+
+
+# ---------------------------------------------------------------- which box
+
+
+def square_box(box, scale, width, height):
+    """A square around a box's center, its side `scale` times the longer side of the box.
+
+    It is moved, and if need be shrunk, to lie inside the frame (FeatureTransfer 3.3: 1.2 times).
+    Returns whole pixels (left, top, right, bottom), right and bottom exclusive.
+    """
+    left, top, right, bottom = box
+    side = max(1, min(round(scale * max(right - left, bottom - top)), width, height))
+    x = min(max(round((left + right - side) / 2), 0), width - side)
+    y = min(max(round((top + bottom - side) / 2), 0), height - side)
+    return x, y, x + side, y + side
+
+
+def group_clips(clips, detector):
+    """Yield groups of clips that are searched together.
+
+    dlib gets one clip at a time, to look where the last face was. MTCNN gets as many as have 16
+    million pixels in one frame each.
+    """
+    group = []
+    for clip in clips:
+        group.append(clip)
+        height, width = clip[0][1].shape[:2]
+        if detector != "mtcnn" or (len(group) + 1) * height * width > 16e6:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def find_boxes(clips, last_face, settings):
-    """Returns one crop box per clip, None where it shows no face, and the face found last.
+    """Returns one crop box per clip, None where it shows no face, and the last face.
 
     The middle frame of a clip decides; if it shows no face, its neighbors do, the nearest first.
     dlib takes the face near the last one, or the largest; MTCNN takes the largest.
@@ -487,8 +405,8 @@ def find_boxes(clips, last_face, settings):
         if settings["detector"] == "dlib":
             faces = [largest_face(frame, last_face) for frame in frames]
         else:
-            found = detect_mtcnn(frames, settings["device"], settings["align"])
-            faces = [faces_of_frame[0] if faces_of_frame else None for faces_of_frame in found]
+            faces = detect_mtcnn(frames, settings["device"], settings["align"])
+            faces = [faces_of_frame[0] if faces_of_frame else None for faces_of_frame in faces]
         for c, frame, face in zip(missing, frames, faces):
             if face:
                 last_face = face
@@ -496,25 +414,153 @@ def find_boxes(clips, last_face, settings):
     return boxes, last_face
 
 
+# ---------------------------------------------------------------- crops
+
+
+def crop_face(frame, box, size=None):
+    """The part of a frame, (height, width, 3) uint8, inside a box as an image.
+
+    With `size`, it is resized bicubically to size x size pixels.
+    """
+    left, top, right, bottom = box
+    image = Image.fromarray(frame[top:bottom, left:right])
+    return image.resize((size, size), Image.Resampling.BICUBIC) if size else image
+
+
+def save_crop(image, file, format):
+    """Save an image to a path or open file as "png", or as "jpg" with quality 95."""
+    if format == "png":
+        # Lossless, and as fast as zlib can be.
+        image.save(file, "png", compress_level=1, compress_type=zlib.Z_RLE)
+    else:
+        image.save(file, "jpeg", quality=95, subsampling=0)
+
+
+def save_crops(video, starts, length, numbers, folder, settings, turned, warnings):
+    """Find and save the faces of a video in the clips of `length` frames that begin at `starts`.
+
+    numbers: those of the frames, by position. Returns the fields of a record (`extract_video`).
+    """
+    is_clip = settings["sampling"] == "clips"
+    lost = "its clip could not be decoded whole" if is_clip else "could not be decoded"
+    no_face = "no face found in its clip" if is_clip else "no face found"
+    skipped = {numbers[start + k]: lost for start in starts for k in range(length)}
+    number_of_clip = {start: k for k, start in enumerate(starts)}
+    rows, last_face, size = [], None, (0, 0)
+    clips = read_clips(video["path"], starts, length, turned, warnings)
+    for group in group_clips(clips, settings["detector"]):
+        boxes = [None] * len(group)
+        if settings["detector"] != "none":
+            boxes, last_face = find_boxes(group, last_face, settings)
+        for clip, box in zip(group, boxes):
+            for position, frame in clip:
+                number = numbers[position]
+                whole = (0, 0, *frame.shape[1::-1])
+                size = size if any(size) else whole[2:]
+                if settings["detector"] == "none":
+                    box = whole
+                if box is None:
+                    skipped[number] = no_face
+                    continue
+                del skipped[number]
+                name = f"{number:06d}.{settings['format']}"
+                image = crop_face(frame, box, settings["size"])
+                save_crop(image, folder / name, settings["format"])
+                clip_number = number_of_clip[clip[0][0]] if is_clip else ""
+                rows.append([f"{video['name']}/{name}", number, clip_number, *box])
+    return dict(rows=rows, skipped=sorted(skipped.items()), size=size, turned=turned)
+
+
+def extract_faces(video, folder, settings, warnings):
+    """Sample a video, follow its face and save the crops in a folder; returns fields of a record.
+
+    Raises Unreadable.
+    """
+    path, asked = video["path"], video["asked"]
+    is_ready = settings["detector"] == "none"
+    if not os.path.isfile(path) and not os.path.isdir(path):
+        raise Unreadable("no such file")
+    frames = count_frames(path)
+    if frames == 1 and is_photo(path):
+        asked = 1
+    numbers = image_numbers(path) if is_ready and path.is_dir() else range(frames)
+    # A single frame is treated as a clip of length 1.
+    length = 1
+    starts = equal_intervals(frames, asked)
+    if settings["sampling"] == "clips":
+        length = settings["clip_length"]
+        starts = clip_starts_in_runs(numbers, asked // length, length)
+        if not starts:
+            raise Unreadable(f"no {length} consecutive frames in it for a clip")
+    places = (starts, length, numbers, folder, settings)
+    record = save_crops(video, *places, 0, warnings)
+    shown = len(record["rows"]), len(starts) * length
+    turned = 0
+    if not is_ready:
+        turned = find_turn(path, frames, *shown, settings["detector"], settings["device"])
+    if turned:
+        delete_files(folder)
+        record = save_crops(video, *places, turned, [])
+    return record | dict(asked=asked)
+
+
+# ---------------------------------------------------------------- records
+
+
+def extract_video(video, out, settings):
+    """Save the crops of a video in OUT/NAME, and its record in faces.json; runs in a worker.
+
+    The folder appears when it is finished. If the video cannot be read, it holds no crops, and the
+    reason is in the record. `settings`: the flags of common.EXTRACTION, and the device.
+    """
+    folder = out / f".part-{video['name']}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    record = dict(rows=[], skipped=[], size=(0, 0), turned=0, asked=video["asked"])
+    record["file"] = file_state(video["path"])
+    warnings = []
+    reason = ""
+    try:
+        record |= extract_faces(video, folder, settings, warnings)
+        if not record["rows"]:
+            reason = f"no face found in {len(record['skipped'])} frames"
+    except Unreadable as error:
+        reason = f"unreadable: {error}"
+    except (ValueError, RuntimeError, MemoryError) as error:
+        # Raised by Pillow, dlib or MTCNN; one bad video does not end the run.
+        reason = ascii(f"failed: {type(error).__name__}: {error}")[1:-1]
+    if reason:
+        delete_files(folder)
+        record |= dict(rows=[], skipped=[["", reason]], turned=0)
+    record |= dict(warnings=len(warnings), first_warning=warnings[0] if warnings else "")
+    (folder / "faces.json").write_text(json.dumps(record) + "\n")
+    shutil.rmtree(out / video["name"], ignore_errors=True)
+    os.rename(folder, out / video["name"])
+
+
+def delete_files(folder):
+    for file in folder.iterdir():
+        file.unlink()
+
+
 def file_state(path):
-    """[path, size, time of the last change] of a video; of a folder, those of its files in sum.
+    """[path, size, time of the last change] of a video; of a folder, those of its files together.
 
     Size and time are None if there is no such file.
     """
-    try:
+    states = []
+    with contextlib.suppress(OSError):
         files = [path, *path.iterdir()] if path.is_dir() else [path]
         states = [os.stat(file) for file in files]
-    except OSError:
-        return [str(path), None, None]
-    sizes = sum(state.st_size for state in states)
-    return [str(path), sizes, max(state.st_mtime_ns for state in states)]
+    size = sum(state.st_size for state in states) if states else None
+    return [str(path), size, max((state.st_mtime_ns for state in states), default=None)]
 
 
 def read_record(out, video):
     """What an earlier run found in a video (faces.json), or None if it has to be done (again).
 
     A video is extracted again if it is another file now, by its path, its size or the time of its
-    last change, if crops are missing or foreign files are present.
+    last change, or if crops are missing or foreign files are present.
     """
     folder = out / video["name"]
     try:
@@ -532,8 +578,8 @@ def read_records(out, videos):
         record = read_record(out, video)
         if record is None:
             fail(
-                f"{out / video['name']} was finished and is gone: do all machines see the same "
-                "folder, and does nothing else write to it?"
+                f"{out / video['name']} was extracted but has disappeared or changed, or its video "
+                "has: do all machines see the same folders, and does nothing else write to them?"
             )
         yield video, record
 
@@ -541,17 +587,37 @@ def read_records(out, videos):
 def write_tables(videos, out):
     """Write videos.csv, skipped.csv and index.csv from the records of all videos; print counts."""
     counts = Counter()
-    write_table(out / "videos.csv", VIDEO_COLUMNS, video_rows(out, videos, counts))
-    skipped = (
-        (video["name"], *row)
-        for video, record in read_records(out, videos)
-        for row in record["skipped"]
-    )
-    write_table(out / "skipped.csv", ("video", "frame", "reason"), skipped)
+    video_rows, skipped = [], []
+    for video, record in read_records(out, videos):
+        faces = len(record["rows"])
+        if faces:
+            counts["done"] += 1
+        elif record["skipped"][0][1].startswith("failed: "):
+            counts["failed"] += 1
+        else:
+            counts["skipped"] += 1
+        counts["images"] += faces
+        counts["short"] += 0 < faces < record["asked"]
+        counts["turned"] += record["turned"] > 0
+        counts["damaged"] += record["warnings"] > 0
+        source, original = (no_formula(ascii(video[k])[1:-1]) for k in ("source", "original"))
+        labels = (video["label"], video["method"], video["split"])
+        result = [record[key] for key in ("asked", "warnings", "first_warning", "turned")]
+        row = (video["name"], source, *labels, original, *record["size"], faces, *result)
+        video_rows.append(row)
+        skipped += [(video["name"], *row) for row in record["skipped"]]
     reasons = out / "skipped.csv"
+    write_table(out / "videos.csv", VIDEO_COLUMNS, video_rows)
+    write_table(reasons, ("video", "frame", "reason"), skipped)
     if not counts["images"]:
         fail(f"no face in any of the {len(videos)} videos: see {reasons} for the reasons")
-    write_table(out / "index.csv", (*INDEX_COLUMNS, *BOX, "warnings"), crop_rows(out, videos))
+    crop_rows = (
+        (path, video["name"], frame, clip, video["label"], video["method"], video["split"])
+        + (*box, record["warnings"])
+        for video, record in read_records(out, videos)
+        for path, frame, clip, *box in record["rows"]
+    )
+    write_table(out / "index.csv", (*INDEX_COLUMNS, *BOX, "warnings"), crop_rows)
     folders = {entry.name for entry in os.scandir(out) if entry.is_dir() and entry.name[0] != "."}
     others = folders - {video["name"] for video in videos}
     if others:
@@ -571,35 +637,6 @@ def write_tables(videos, out):
     if counts["short"] + counts["skipped"] + counts["failed"]:
         summary += f"; reasons in {reasons}"
     print(summary)
-
-
-def video_rows(out, videos, counts):
-    """Yield the rows of videos.csv, and count what became of the videos."""
-    for video, record in read_records(out, videos):
-        faces = len(record["rows"])
-        asked, turned = record["asked"], record["turned"]
-        if faces:
-            counts["done"] += 1
-        elif record["skipped"][0][1].startswith("failed: "):
-            counts["failed"] += 1
-        else:
-            counts["skipped"] += 1
-        counts["images"] += faces
-        counts["short"] += 0 < faces < asked
-        counts["turned"] += turned > 0
-        counts["damaged"] += record["warnings"] > 0
-        source, original = (no_formula(ascii(video[k])[1:-1]) for k in ("source", "original"))
-        labels = (video["label"], video["method"], video["split"])
-        found = (faces, asked, record["warnings"], record["first_warning"], turned)
-        yield video["name"], source, *labels, original, *record["size"], *found
-
-
-def crop_rows(out, videos):
-    """Yield the rows of index.csv."""
-    for video, record in read_records(out, videos):
-        labels = (video["label"], video["method"], video["split"])
-        for path, frame, clip, *box in record["rows"]:
-            yield path, video["name"], frame, clip, *labels, *box, record["warnings"]
 
 
 if __name__ == "__main__":

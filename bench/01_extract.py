@@ -23,13 +23,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 from side_by_side import ROOT, arguments, in_turn, ratio, record, show, table
 
 from common import read_table
-from media import faces, video
+from media import video
 
+faces = import_module("01_extract_faces")
 COPIES = 4
 WORK = {"frames": "30 frames", "clips": "16 clips of 5 frames"}
 

@@ -5,13 +5,19 @@ flags of common.EXTRACTION, the `count` of its samples (single frames or clips),
 frames, and the `image_size` of its network in pixels.
 """
 
+import io
 import math
 from collections import Counter, deque
+from importlib import import_module
+
+import numpy as np
+from PIL import Image
 
 from media.detectors import all_faces, detect_mtcnn, face_near, find_turn, turn_frame
-from media.faces import clip_starts_in_runs, crop, equal_intervals, square_box
 from media.photos import Unreadable, image_numbers
 from media.video import count_frames, read_frames
+
+faces = import_module("01_extract_faces")
 
 # Of the faces in a frame, only the largest are followed.
 MAX_FACES = 20
@@ -111,9 +117,9 @@ def plan_samples(numbers, extractions):
     for k, extraction in enumerate(extractions):
         count, length = extraction["count"], extraction["length"]
         if extraction["sampling"] == "frames":
-            starts = equal_intervals(len(numbers), count)
+            starts = faces.equal_intervals(len(numbers), count)
         else:
-            starts = clip_starts_in_runs(numbers, count, length)
+            starts = faces.clip_starts_in_runs(numbers, count, length)
         planned += [(start + length - 1, start, k) for start in starts]
     return sorted(planned)
 
@@ -178,7 +184,30 @@ def find_people(path, planned, extractions, turned=0):
                     if near and box_distance(near, box) < 0.5:
                         box = near
                 last_boxes[k, person] = box
-                square = square_box(box, extraction["scale"], *frame.shape[1::-1])
+                square = faces.square_box(box, extraction["scale"], *frame.shape[1::-1])
                 samples.append((person, k, first, square, crop(frames, square, extraction)))
         held = {n: image for n, image in held.items() if n > number - longest}
     return looked, samples
+
+
+def crop(frames, box, plan):
+    """The crops of a face as a network is given them, from T frames: (T, S, S, 3) uint8.
+
+    `box`: None where each frame is a ready crop.
+
+    They take the same steps as in stage 01 and in the loading of images for training: crop, resize
+    where 01 did, compress where it saved JPEG files, and resize to S,
+    plan["image_size"].
+    """
+    input_size = (plan["image_size"], plan["image_size"])
+    crops = []
+    for frame in frames:
+        image = faces.crop_face(frame, box or (0, 0, *frame.shape[1::-1]), plan["size"])
+        if plan["format"] == "jpg":
+            file = io.BytesIO()
+            faces.save_crop(image, file, "jpg")
+            image = Image.open(file).convert("RGB")
+        if image.size != input_size:
+            image = image.resize(input_size, Image.Resampling.BICUBIC)
+        crops.append(np.asarray(image))
+    return np.stack(crops)

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from media import detectors, faces, video
+from media import detectors, video
 
+faces = stage("01_extract_faces")
 BOX = ("left", "top", "right", "bottom")
 VIDEOS = "videos/studio/original_sequences/youtube/c23/videos"
 

@@ -90,10 +90,15 @@ def test_the_whole_is_small():
 
 
 def test_arrows_go_one_way():
-    """Scripts import folders, folders import common.py; no script imports another but 07 BPDANN."""
+    """Scripts import folders, folders import common.py.
+
+    No script imports another, but 07 reaches BPDANN in 04 and how a face is taken in 01.
+    """
     assert imports("common.py") == set()
     for name in FILES:
-        allowed = {"04_train_bpdann.py"} if name == "07_detect.py" else set()
+        allowed = set()
+        if name in ("07_detect.py", "media/tracking.py"):  # which 07 is about to take in
+            allowed = {"01_extract_faces.py", "04_train_bpdann.py"}
         assert imports(name) & set(SCRIPTS) <= allowed, name
 
 

@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from media import detectors, faces, photos, tracking, video
+from media import detectors, photos, tracking, video
 from running import loading
 
+faces = stage("01_extract_faces")
 detect = stage("07_detect")
 ORIGINAL = "videos/studio/original_sequences/youtube/c23/videos/003.mp4"
 
