@@ -231,8 +231,7 @@ def main():
             video["asked"] = args.num_frames
 
     start_run(args.out, args)
-    # What gave no face is tried again: it may have been missing or unreadable for a while.
-    todo = [video for video in videos if not (read_record(args.out, video) or {}).get("rows")]
+    todo = [video for video in videos if not is_done(args.out, video)]
     processes = f"{WORLD_SIZE} times {args.workers}" if WORLD_SIZE > 1 else args.workers
     print(
         f"{len(videos)} videos, {each} each; {len(videos) - len(todo)} done already; {processes} "
@@ -283,8 +282,6 @@ def find_videos(args):
     else:
         layout = getattr(layouts, f"layout_{args.layout.replace('-', '_')}")
         videos, expected = layout(args.videos)
-    for video in videos:
-        video["method"] = no_formula(video["method"])  # a folder's name may be anything
     splits.print_counts(videos, expected)
     if args.random_split:
         splits.random_split(videos, args.random_split, args.seed)
@@ -557,19 +554,23 @@ def file_state(path):
 
 
 def read_record(out, video):
-    """What an earlier run found in a video (faces.json), or None if it has to be done (again).
-
-    A video is extracted again if it is another file now, by its path, its size or the time of its
-    last change, or if crops are missing or foreign files are present.
-    """
+    """The record of a video (faces.json); None without one, or if the crops are not its own."""
     folder = out / video["name"]
     try:
         record = json.loads((folder / "faces.json").read_text())
         crops = {os.path.basename(row[0]) for row in record["rows"]}
-        is_whole = crops == set(os.listdir(folder)) - {"faces.json"}
-        return record if is_whole and record["file"] == file_state(video["path"]) else None
+        return record if crops == set(os.listdir(folder)) - {"faces.json"} else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def is_done(out, video):
+    """Whether an earlier run has found faces in a video, and it is still the same file.
+
+    What gave no face is tried again: it may have been missing or unreadable for a while.
+    """
+    record = read_record(out, video) or {}
+    return bool(record.get("rows")) and record.get("file") == file_state(video["path"])
 
 
 def read_records(out, videos):
@@ -578,8 +579,8 @@ def read_records(out, videos):
         record = read_record(out, video)
         if record is None:
             fail(
-                f"{out / video['name']} was extracted but has disappeared or changed, or its video "
-                "has: do all machines see the same folders, and does nothing else write to them?"
+                f"{out / video['name']} was extracted but has disappeared: do all machines see the "
+                "same folder, and does nothing else write to it?"
             )
         yield video, record
 
@@ -600,10 +601,10 @@ def write_tables(videos, out):
         counts["short"] += 0 < faces < record["asked"]
         counts["turned"] += record["turned"] > 0
         counts["damaged"] += record["warnings"] > 0
-        source, original = (no_formula(ascii(video[k])[1:-1]) for k in ("source", "original"))
         labels = (video["label"], video["method"], video["split"])
         result = [record[key] for key in ("asked", "warnings", "first_warning", "turned")]
-        row = (video["name"], source, *labels, original, *record["size"], faces, *result)
+        names = (*labels, no_formula(video["original"]))
+        row = (video["name"], video["source"], *names, *record["size"], faces, *result)
         video_rows.append(row)
         skipped += [(video["name"], *row) for row in record["skipped"]]
     reasons = out / "skipped.csv"
