@@ -25,7 +25,6 @@ import warnings
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
-from unittest import mock
 
 import forks
 import pytest
@@ -148,33 +147,18 @@ def run_forked(argv):
         return status, *(Path(n).read_text(encoding="utf-8", errors="replace") for n in names)
 
 
-def extract(line, *args, fails=False):
-    """As `run` of stage 01, but in this process and without workers, which is faster."""
-
-    @contextlib.contextmanager
-    def one_process(workers):
-        yield SimpleNamespace(submit=submit)
+def extract(line, fails=False):
+    """`call` of stage 01 with these flags, without workers."""
 
     def submit(function, *args):
         future = Future()
         future.set_result(function(*args))
         return future
 
-    script, output, error = stage("01_extract_faces"), io.StringIO(), ""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(script, "worker_pool", one_process))
-        stack.enter_context(
-            mock.patch.object(sys, "argv", command(f"01_extract_faces.py {line}", *args)[1:])
-        )
-        stack.enter_context(contextlib.redirect_stdout(output))
-        try:
-            script.main()
-        except SystemExit as end:
-            error = end.code
-    assert bool(error) == fails, output.getvalue() + str(error)
-    if fails:
-        assert ": error: " in error and "\n" not in error, f"not one clear line:\n{error}"
-    return output.getvalue() + error
+    pool = contextlib.nullcontext(SimpleNamespace(submit=submit))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage("01_extract_faces"), "worker_pool", lambda workers: pool)
+        return call(f"01_extract_faces.py {line}", fails=fails)
 
 
 def run_and_kill(ready, script, *args):

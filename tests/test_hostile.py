@@ -12,6 +12,7 @@ import pytest
 from conftest import processes_of, run
 from hostile import make
 
+from common import printable
 from media import video
 
 GOOD = "videos/studio/original_sequences/youtube/c23/videos/000.mp4"
@@ -36,14 +37,14 @@ def test_hostile_files(small, tmp_path):
 
     # Each file is one video, and gives its faces or a reason that fits.
     videos, index = rows_of(out / "videos.csv"), rows_of(out / "index.csv")
-    by_source = {video["source"].lstrip("'"): video for video in videos}
-    assert sorted(by_source) == sorted(ascii(name)[1:-1] for name in expected)
+    by_source = {video["source"].removeprefix("./"): video for video in videos}
+    assert sorted(by_source) == sorted(map(printable, expected))
     assert len({video["video"].lower() for video in videos}) == len(videos) == len(expected) > 80
     reasons = {}
     for row in rows_of(out / "skipped.csv"):
         reasons.setdefault(row["video"], []).append(row["reason"])
     for name, says in expected.items():
-        video = by_source[ascii(name)[1:-1]]
+        video = by_source[printable(name)]
         faces, why = int(video["faces"]), reasons.get(video["video"], [])
         assert not any("failed" in reason for reason in why), (name, why)
         assert any(

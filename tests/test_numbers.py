@@ -309,17 +309,9 @@ def test_no_file_stays_open_from_video_to_video(small, tmp_path):
         layouts.make_video(path, 0, "") for path in sorted((small / "videos").rglob("*.mp4"))[:10]
     ]
     splits.name_videos(videos)
-    settings_ = dict(
-        sampling="frames",
-        scale=1.2,
-        size=None,
-        format="png",
-        clip_length=5,
-        detector="dlib",
-        align=None,
-    )
+    flags = dict(common.EXTRACTION, device="cpu")
     counts = []
     for video in videos * 3:
-        extract.extract_video(dict(video, asked=3), tmp_path, settings_)
+        extract.extract_video(dict(video, asked=3), tmp_path, flags)
         counts.append(len(os.listdir("/proc/self/fd")))
     assert set(counts) == {counts[0]} and len(list(tmp_path.glob("*/faces.json"))) == 10
