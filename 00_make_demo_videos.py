@@ -98,8 +98,8 @@ def main():
     missing = sum(not path.exists() for path in videos)
     print(
         f"{len(videos)} videos of {args.frames} frames in {len(CONDITIONS)} capture conditions "
-        f"({', '.join(CONDITIONS)}), {len(args.methods)} methods; {len(videos) - missing} are "
-        f"there already; {args.workers} processes",
+        f"({', '.join(CONDITIONS)}), {len(args.methods)} methods; {len(videos) - missing} "
+        f"exist already; {args.workers} processes",
         flush=True,
     )
     jobs = [job for job in jobs if not all(path.exists() for path in job[-1].values())]

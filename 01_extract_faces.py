@@ -37,8 +37,8 @@ Layouts (media/layouts.py has a function for each; counts are printed next to th
                   optionally, method, split, and original: the real video that a fake was made from
 
 Splits share no file, equal bytes, known original or (without --keep-pairs) known pair of swapped
-people: a video that would leak is left out of all splits, and a warning says so. The output says of
-how many videos originals and people are known.
+people: a video that would leak is left out of all splits, and a warning is printed. The output says
+for how many videos originals and people are known.
 
 Deviations from the papers (theirs -> ours):
 
@@ -628,7 +628,7 @@ def write_tables(videos, out):
         )
     summary = (
         f"done: {len(videos)} videos = {counts['done']} with faces + {counts['skipped']} skipped + "
-        f"{counts['failed']} failed; {counts['short']} gave fewer faces than asked"
+        f"{counts['failed']} failed; {counts['short']} gave fewer faces than requested"
     )
     if counts["turned"]:
         summary += f", {counts['turned']} were turned to show a face (column turned of videos.csv)"

@@ -115,8 +115,8 @@ def extract(model, faces, out, batch, workers, device, precision="fp32"):
 def finish(folder, out, files):
     """Join the batches' files to features.npy and logits.npy, and copy index.csv.
 
-    index.csv is written last: where it is, the others are whole. Killed before that, the same run
-    joins the files again.
+    index.csv is written last: if it exists, the others are complete. A run that was
+    killed before that joins the files again.
     """
     shapes = np.array([np.load(file, mmap_mode="r").shape for file in files])
     logits = []

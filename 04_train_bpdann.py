@@ -39,7 +39,7 @@ Deviations and choices (paper -> this script):
     an epoch          not given -> once through the source, without its last incomplete batch; the
                       target is shuffled and repeated
     batch             128 -> 128 of each domain
-    10 % of a target  as many real as fake (4.2) -> drawn without looking at labels, which an
+    10 % of a target  as many real as fake (4.2) -> drawn without labels, which an
                       unlabeled set does not have, unless --target-balance is given
     target images     "all images" -> the test split if the target has splits (--target-split all;
                       for FF-FS, val is another reading, as the paper's Figure 3 adapts to it)
@@ -100,7 +100,7 @@ def parse_args():
     add = parser.add_argument_group("data").add_argument
     text = "labeled features, a folder of stage 03; its train split is used"
     add("--source", type=Path, required=True, metavar="DIR", help=text)
-    text = "features to adapt to, without their labels; several: to each in turn"
+    text = "unlabeled features to adapt to; with several, to each in turn"
     add("--target", type=Path, nargs="+", required=True, metavar="DIR", help=text)
     text = "split of the target to use; a set without splits counts as test (default test)"
     add("--target-split", choices=splits, default="test", help=text)
@@ -110,7 +110,7 @@ def parse_args():
     )
     add("--target-fraction", type=float, default=1.0, metavar="SHARE", help=text)
     text = (
-        "draw as many real as fake target images: the paper's protocol, which LOOKS AT TARGET "
+        "draw as many real as fake target images: the paper's protocol, which READS TARGET "
         "LABELS, for the draw only (default: draw without labels)"
     )
     add("--target-balance", action=argparse.BooleanOptionalAction, default=False, help=text)

@@ -394,7 +394,7 @@ def save_features(model, folder, out, args, device):
     extraction = describe_data(folder, "")["extraction"]
     flags = argparse.Namespace(checkpoint=checkpoint, faces=folder, extraction=extraction)
     start_run(out, flags, inputs=[checkpoint, folder / "index.csv"])
-    # index.csv is written last: where it is, the features are whole.
+    # index.csv is written last: if it exists, the features are complete.
     if not (out / "index.csv").exists():
         clips = read_clips(folder, "all", model.frames)
         faces = Faces(clips.items, model.image_size)
@@ -414,7 +414,7 @@ def save_features(model, folder, out, args, device):
 
 
 def strategy_name(name):
-    """The value of --strategy. Exits for the one that release 2.0 had."""
+    """The value of --strategy. Exits with an error for one that was removed."""
     if name == "search":
         fail("--strategy search is now recipes/grid_search.py, with the same flags")
     return name

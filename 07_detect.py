@@ -29,7 +29,7 @@ A verdict is one of:
 
     fake, real      the score is at or above the threshold, or below it. At the threshold the error
                     rates on the checkpoint's validation videos are equal. Without such videos it is
-                    0.5, and the output says so
+                    0.5, and the output mentions it
     no face found   nothing was scored, which says nothing about the video
     needs a video   all checkpoints take several consecutive frames, and this is a photo or too
                     short. With several checkpoints, the others decide

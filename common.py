@@ -121,7 +121,7 @@ def add_system_flags(
     if allow_changes:
         text = "resume in an output folder that was made with other flags or inputs"
         add("--allow-changes", action="store_true", help=text)
-        # Its name in release 2.0.
+        # The name that it had before.
         add("--go-on", action="store_true", dest="allow_changes", help=argparse.SUPPRESS)
 
 

@@ -108,7 +108,7 @@ def make_faces(folder, count):
 
 
 def add_ours_and_limits(alternatives, ours, count, multiply_adds, device):
-    """All alternatives: `ours` in both precisions, what is there already, and the limits.
+    """All alternatives: `ours` in both precisions, those already there, and the limits.
 
     ours: a function of a precision that treats `count` images; multiply_adds: per image.
     """
@@ -286,7 +286,7 @@ def main():
     for part, rates in found.items():
         header, rows = ("", "images per second"), [(name, show(v)) for name, v in rates.items()]
         if "ours" in rates:
-            header += ("ours is so many times as fast",)
+            header += ("ours is faster by a factor of",)
             rows = [(*row, ratio(rates["ours"], v)) for row, v in zip(rows, rates.values())]
         lines += [f"{titles[part]}:", "", *table(header, rows), ""]
     if "loop" in found and "step" in found:

@@ -171,7 +171,7 @@ def main():
     for name, rates in found.items():
         fifty = 50 * STEPS * 2 * BATCH / sorted(rates)[len(rates) // 2]
         rows.append((name, show(rates), f"{fifty:.0f}", ratio(found["ours"], rates)))
-    header = ("images per second", "seconds for 50 epochs", "ours is so many times as fast")
+    header = ("images per second", "seconds for 50 epochs", "ours is faster by a factor of")
     record(args, table((f"ours: {chosen}", *header), rows), args.device)
 
 

@@ -176,7 +176,7 @@ def wait_for(device):
 
 
 def rate_of(step, samples, device, repeats):
-    """Samples per second of a function: the median of so many calls, after half as many others."""
+    """Samples per second of a function: the median of `repeats` calls, after half as many."""
     times = []
     for _ in range(repeats // 2 + repeats):
         wait_for(device)

@@ -21,7 +21,7 @@ from media.demo_heads import (
 )
 
 # What each method replaces, and the radius in pixels of the blur of its edge. The last one is made
-# only if asked for.
+# only on request.
 METHODS = {
     "Deepfakes": ("face", 7),
     "FaceSwap": ("face", 0),

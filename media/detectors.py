@@ -30,7 +30,7 @@ def hog_detector():
 def largest_face(frame, last=None, confidence=0.0):
     """The largest face that dlib finds in a frame, or the one near the box `last`; None if none.
 
-    Faces of which dlib is less sure than `confidence` do not count.
+    Detections below `confidence` do not count.
 
     With `last`, the face in the frame before, it looks there first (`face_near`). Without, or if
     nothing is there, it searches the whole frame: first reduced to a long side of at most 700

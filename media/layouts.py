@@ -117,7 +117,7 @@ def layout_folders(root, crops=False):
 
 
 def layout_list(file):
-    """A CSV with path, label and, if you like, method, split and original.
+    """A CSV with path, label and, optionally, method, split and original.
 
     A folder of images is a video. `original` names the recording that a video shows, by the path,
     file name or stem of its real video, or by any name.
@@ -277,7 +277,7 @@ def read_celebdf_list(file, videos):
             fail(f"{file}, line {number}: {match[1]} for {match[2]}; in it 1 is real, 0 is fake")
         else:
             video["split"] = "test"
-    warn(missing, f"videos of {file.name} are not there")
+    warn(missing, f"videos of {file.name} are missing")
 
 
 def layout_dfdc(root):
@@ -316,7 +316,7 @@ def layout_dfdc(root):
         unlisted += [folder / name for name in names if Path(name).suffix.lower() in ENDINGS]
     if not videos:
         fail(f"{root} is not DFDC: no metadata.json or labels.csv beside videos below it")
-    warn(listed - len(videos), "listed videos are not there")
+    warn(listed - len(videos), "listed videos are missing")
     unlisted = {*unlisted} - {video["path"] for video in videos}
     folders = sorted({printable(path.parent.relative_to(root)) for path in unlisted})
     warn(len(unlisted), f"videos are in no list and are left out, in: {', '.join(folders[:5])}")
@@ -349,8 +349,8 @@ def layout_dfdc_preview(root):
         if path.is_file():
             videos.append(make_video(path, KINDS.index(label), method, split, **who))
     if not videos:
-        fail(f"{root}: none of the {len(entries)} videos of dataset.json is there")
-    warn(len(entries) - len(videos), "videos of dataset.json are not there")
+        fail(f"{root}: all {len(entries)} videos of dataset.json are missing")
+    warn(len(entries) - len(videos), "videos of dataset.json are missing")
     labels = {(None, 0, None): 1131, (None, 1, None): 4113}
     return videos, labels | {("train", None, None): 4464, ("test", None, None): 780}
 

@@ -157,7 +157,7 @@ def split_draw(videos, counts, seed):
                     rest.append(video)
             if number < wanted:
                 fail(
-                    f"--split-draw: {wanted} {kind} videos are wanted for {split}, there are "
+                    f"--split-draw: {wanted} {kind} videos are needed for {split}, there are "
                     f"{number} that share no original and no pair of people with another split"
                 )
             pool = rest

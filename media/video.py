@@ -34,7 +34,7 @@ CONTAINERS = (
 )
 # Frames with more pixels (16384 x 8192) are refused.
 MAX_PIXELS = 1 << 27
-# At most so many of ffmpeg's warnings about a video are kept and counted.
+# Maximum number of ffmpeg's warnings about a video that are kept and counted.
 MAX_WARNINGS = 1000
 # ffmpeg's flag of packets that are decoded and not shown.
 DISCARD = 4
@@ -79,7 +79,7 @@ def reason(messages):
     if "moov atom not found" in first:
         return "not a video, or cut off: its index is missing (moov atom not found)"
     if "Invalid data found when processing input" in first or "Error opening input" in first:
-        return f"not a video that ffmpeg knows ({first})"
+        return f"not a video format that ffmpeg supports ({first})"
     return first
 
 
@@ -247,7 +247,7 @@ def collect(pipe, messages):
 
 
 def read_ppm(pipe):
-    """The next PPM image from a pipe, (height, width, 3) uint8, or None if no whole one comes."""
+    """The next PPM image from a pipe, (height, width, 3) uint8, or None if none is complete."""
     if pipe.readline() != b"P6\n":
         return None
     width, height = map(int, pipe.readline().split())

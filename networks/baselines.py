@@ -76,8 +76,8 @@ class Baseline(nn.Module):
     def layers(self):
         """All layers in the order in which they act, those without weights too.
 
-        A layer that acts several times, as a shared ReLU does, is there as often. One empty sample
-        goes through the network to see the order.
+        A layer that acts several times, such as a shared ReLU, is listed as often. One empty
+        sample goes through the network to find the order.
         """
         acting = []
         leaves = [layer for layer in self.modules() if not list(layer.children())]

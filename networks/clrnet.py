@@ -38,7 +38,7 @@ def pad_same(x, kernel, stride, value=0.0):
 
 
 def memory_format_of(weight):
-    """channels_last if a kernel (O, I, k, k) lies in memory so, else contiguous_format."""
+    """channels_last if a kernel (O, I, k, k) has that order in memory, else contiguous_format."""
     is_last = weight.is_contiguous(memory_format=torch.channels_last)
     if is_last and not weight.is_contiguous():
         return torch.channels_last
@@ -48,7 +48,7 @@ def memory_format_of(weight):
 def frames_first(x):
     """(N, T, ...) -> (T N, ...): one large batch for everything that treats frames one by one.
 
-    The network's activations lie in memory in this order, so that each frame of the batch is one
+    The network's activations have this order in memory, so that each frame of the batch is one
     contiguous piece, and this is a view of them.
     """
     return x.transpose(0, 1).flatten(0, 1)
@@ -62,7 +62,7 @@ def samples_first(x, n):
 def pointwise(x, weight, bias=None):
     """A 1 x 1 convolution of (N, C, H, W) as one matrix product.
 
-    The channels of the result are innermost in memory; those of x had better be, too.
+    The channels of the result are innermost in memory; those of x should be, too.
     """
     return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
 
@@ -325,9 +325,9 @@ class CLRNet(nn.Module):
     def activation_maps(self, x, head=None):
         """Class activation maps (CLRNet 6.3.1, Figure 8): (N, T, 3, H, W) in 0..1 -> (N, T, h, w).
 
-        How much each place of each frame speaks for fake (above 0) or for real (below 0). Their
-        mean over T, h and w plus the difference of the head's biases is the logit of fake minus
-        that of real. `head`: see networks/maps.py.
+        The evidence for fake (above 0) or real (below 0) at each place of each frame. Their mean
+        over T, h and w plus the difference of the head's biases is the logit of fake minus that of
+        real. `head`: see networks/maps.py.
         """
         head = head or self.head
         return gradient_maps(self.feature_maps(x), lambda maps: head(maps.mean((1, 3, 4))))

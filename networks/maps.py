@@ -1,4 +1,4 @@
-"""Activation maps: how much each place of an image speaks for fake (above 0) or real (below 0).
+"""Activation maps: evidence for fake (above 0) or real (below 0) at each place of an image.
 
 Every network has `activation_maps(x, head=None)`: clips (N, T, 3, S, S) -> maps (N, T, h, w), or
 images (N, 3, S, S) -> maps (N, h, w), with h and w of the network's last feature maps. `head` takes
@@ -22,8 +22,8 @@ def gradient_maps(maps, classify):
     """Gradient-weighted class activation maps (Grad-CAM, Selvaraju et al., ICCV 2017), with signs.
 
     Each channel of the feature maps is weighted by the mean, over the places of its frame, of the
-    gradient of the logit of fake minus that of real. Grad-CAM's last ReLU is left out, so that what
-    speaks for real stays visible.
+    gradient of the logit of fake minus that of real. Grad-CAM's last ReLU is left out, so that
+    evidence for real stays visible.
 
     Where pooling and a linear layer follow (stage 02, CLRNet, Xception), these are the exact class
     activation maps of Zhou et al. (CVPR 2016): maps are multiplied by the number of places, so that
@@ -80,7 +80,7 @@ def draw_maps(path, name, clips, logits, faces, maps, count, seed, device):
     captions = []
     for k, p_fake in zip(samples, sigmoid(np.asarray(logits)[samples])):
         kind = ("real", "fake")[clips.labels[k]]
-        # Three samples of one frame stand in a row, with room for so many characters.
+        # Maximum number of characters in a caption: three samples of one frame share a row.
         video = clips.index["video"][clips.first[k]][-24 if length == 1 else -90 :]
         captions.append(f"{video}: {kind}, P(fake) {p_fake:.3f}")
     frames = images[:, shown].movedim(2, -1).numpy()

@@ -63,7 +63,7 @@ def load_backbone(model, state):
     """Load a state dict of the network, with or without its classifier, into `model.backbone`.
 
     It may lie in a dict under "state_dict", and its names may begin with "module." or "backbone.".
-    Raises ValueError unless every array of the backbone is there and fits.
+    Raises ValueError unless every array of the backbone is present and fits.
     """
     expected = model.backbone.state_dict()
     if isinstance(state, dict):

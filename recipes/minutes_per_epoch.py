@@ -19,7 +19,7 @@ from common import Parser  # noqa: E402
 
 
 def minutes_per_epoch(log):
-    """Median minutes of an epoch in a log of 05, or None if there is no whole epoch in it."""
+    """Median minutes of an epoch in a log of 05, or None if no epoch in it is complete."""
     samples, minutes = None, []
     for line in log.read_text(encoding="utf-8").splitlines():
         if match := re.search(r"epochs of (\d+) steps of (\d+) samples", line):

@@ -286,7 +286,7 @@ def read_log(path):
 
 # ---------------------------------------------------------------- the embedding of stage 04
 
-# embedding.csv has one row per network and image. `features` is the network of what Gf gets,
+# embedding.csv has one row per network and image. `features` is the network of Gf's inputs,
 # `variance` the share that both dimensions hold, 0..1.
 COLUMNS = ("network", "variance", "domain", "video", "frame", "label", "x", "y")
 TITLES = {"features": "features", "source-only": "Gf, source-only", "bp-dann": "Gf, BP-DANN"}

@@ -81,7 +81,7 @@ def why_without_score(result, checkpoint):
     """Why a checkpoint has no score of a person in a result that others have scored, as text."""
     if checkpoint in result.get("needs_video", ()):
         return "needs a video"
-    return "no score, as there is no whole clip with this face"
+    return "no score, as no complete clip shows this face"
 
 
 def write_verdicts(out, results, detectors):
@@ -161,7 +161,7 @@ def draw_verdict(path, video, people, detectors, extractions):
         title = "highest and lowest scores"
         if len(detectors) > 1:
             title += f" of {short_name(shown.path)}"
-        title += "\nmaps: red speaks for fake, blue for real"
+        title += "\nmaps: red is evidence for fake, blue for real"
         right.suptitle(title, fontsize=7)
 
     name = ascii(os.path.basename(video["path"]))[1:-1]

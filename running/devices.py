@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 02_pretrain_extractor.py --faces faces/DFDC-F --out runs/extractor
 
-Stages 01, 02, 03 and 05 can run so. A process knows its rank and the world size (common.py takes
+Stages 01, 02, 03 and 05 support this. A process knows its rank and the world size (common.py takes
 both from torchrun's environment); alone it is rank 0 of 1, and nothing here does anything. Item k
 of any list belongs to rank k % WORLD_SIZE.
 
@@ -53,7 +53,7 @@ def choose_precision(name, device):
     """What --precision means on a device: "bf16", "tf32" or "fp32".
 
     Also sets what float32 means on a GPU from here on: TF32, or IEEE float32 with "fp32". Exits
-    with an error if "tf32" is asked of a device that does not have it.
+    with an error if "tf32" is requested for a device that does not have it.
     """
     # Compute capability 8.0 is Ampere; before it bfloat16 is emulated, and there is no TF32.
     is_ampere = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)

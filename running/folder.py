@@ -142,7 +142,7 @@ def lock(file):
         pass
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN):
-            fail(f"another process is at work in {file.parent}: wait for it, or give another --out")
+            fail(f"another process is using {file.parent}: wait for it, or give another --out")
         print(
             f"the file system of {file.parent} has no locks ({error.strerror}): nothing stops a "
             "second process there, so do not start one",

@@ -26,7 +26,7 @@ def run_script(main):
     These are Ctrl-C, a full disk, missing permissions, and the end of another process of the run.
     """
     if WORLD_SIZE > 1:
-        # torchrun, when killed, would leave its processes at work.
+        # torchrun, when killed, would leave its processes running.
         end_with(os.getppid())
     if RANK:
         sys.stdout = open(os.devnull, "w")
@@ -164,7 +164,7 @@ def kill_group(pid):
 
 
 def end_with_parent(worker):
-    """worker_init_fn of a DataLoader: end this process when the one that started it is gone.
+    """worker_init_fn of a DataLoader: end this process when the one that started it has ended.
 
     torch watches over this too, but can wait forever when the process exits.
     """
@@ -172,7 +172,7 @@ def end_with_parent(worker):
 
 
 def end_with(parent):
-    """Start a thread that ends this process, and the group it leads, once `parent` is gone."""
+    """Start a thread that ends this process, and the group it leads, once `parent` has ended."""
 
     def watch():
         while os.getppid() == parent:

@@ -200,7 +200,7 @@ def processes_of(text):
 
 
 def assert_none_left(text, seconds=60):
-    """Wait until no process has the text in its command line; fail after so many seconds."""
+    """Wait until no process has the text in its command line; fail after `seconds`."""
     deadline = time.time() + seconds
     while left := processes_of(text):
         assert time.time() < deadline, left

@@ -125,7 +125,7 @@ def test_it_resumes_where_it_was(small, tmp_path):
     }
     content = victim.read_bytes()
     victim.unlink()
-    assert "59 are there already" in run("00_make_demo_videos.py", *args)
+    assert "59 exist already" in run("00_make_demo_videos.py", *args)
     assert victim.read_bytes() == content
     assert before == {path: path.stat().st_mtime_ns for path in before}
 

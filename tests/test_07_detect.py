@@ -752,7 +752,7 @@ def test_a_page_of_500_files(tmp_path):
     assert len(page.rows) == 500 and len(page.links) == 500 and not page.others
     assert "unsure (1)" in page.text and "turned by 90 degrees" in page.text
     assert page.text.count("needs a video: clip.pt") == 1
-    assert page.text.count("no score, as there is no whole clip with this face: clip.pt") == 1
+    assert page.text.count("no score, as no complete clip shows this face: clip.pt") == 1
     size = sum(len(row["face"]) for row in page.rows) * 4 / 3
     assert (tmp_path / "index.html").stat().st_size < size + 500 * 1500 + 10_000
     nothing = write_made_up(tmp_path / "index.html", [made_up("x", [], verdict="v", reason="r")])

@@ -1,6 +1,6 @@
 """A stage that was killed or whose disk was full ends, run again, as if nothing had happened.
 
-Checkpoints have equal tensors, all other files equal bytes, and no process is left at work. The
+Checkpoints have equal tensors, all other files equal bytes, and no process is left running. The
 quick tests kill 01 and 05 once, the slow ones each stage ten times, at random moments, by
 SIGKILL, SIGTERM and Ctrl-C.
 """
@@ -392,6 +392,6 @@ def test_two_processes_on_one_folder(small, tmp_path, fresh):
             first.kill()
             first.wait()
     output = run("02_pretrain_extractor.py", *args, fails=True)
-    assert "another process is at work in" in output and first.poll() is None
+    assert "another process is using" in output and first.poll() is None
     first.kill()
     first.wait()

@@ -183,7 +183,7 @@ def test_dfdc(small_data, tmp_path, capsys):
         and original["faceswap01"] == "original01"
     )
     output = capsys.readouterr().out
-    assert "1 listed videos are not there" in output
+    assert "1 listed videos are missing" in output
     assert "1 videos are in no list and are left out, in: dfdc_train_part_0" in output
     for text, says in (
         ('{"../x.mp4": {"label": "REAL"}}', "leads out"),
@@ -320,8 +320,8 @@ def test_faces_from_image_folders(small_data, tmp_path):
     )
     assert "real  vidtimit                   6 videos   expected     320   DIFFERS" in output
     assert (
-        "12 videos = 12 with faces + 0 skipped + 0 failed; 1 gave fewer faces than asked; 35 images"
-        in output
+        "12 videos = 12 with faces + 0 skipped + 0 failed; 1 gave fewer faces than requested; "
+        "35 images" in output
     )
     assert (tmp_path / "f/skipped.csv").read_text().splitlines()[1:] == [
         "vidtimit_fadg0_sa1,10,could not be decoded"

@@ -242,7 +242,7 @@ def test_photos_and_turned_videos_in_stage_01(small, face, tmp_path):
     root.mkdir(parents=True)
     turns = (0, 90, 180, 270)
     for degrees in turns:
-        # The photo has to be turned clockwise by so many degrees.
+        # By how many degrees the photo has to be turned clockwise.
         Image.fromarray(np.rot90(face, degrees // 90)).save(root / f"p{degrees}.png")
     Image.fromarray(np.full_like(face, 90)).save(root / "gray.png")
     (root / "text.jpg").write_text("not a photo")

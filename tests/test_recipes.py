@@ -159,7 +159,7 @@ def test_clrnet_table_5(table_5):
 
 
 def check_search(out, model, pairs):
-    """A search with so many pairs was chosen on one half of DFW; all of Table 6 is of the other."""
+    """A search with `pairs` pairs was chosen on one half of DFW; all of Table 6 is of the other."""
     rows = rows_of(out / f"runs/clrnet/{model}-search/search.csv")
     assert len({(row["reenactment"], row["swap"]) for row in rows}) == pairs
     halves = {

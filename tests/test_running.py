@@ -240,7 +240,7 @@ def test_a_file_system_without_locks_is_no_other_process(tmp_path, monkeypatch, 
     folder.lock(tmp_path / "args.json").close()
     assert f"has no locks ({os.strerror(number)})" in capsys.readouterr().out
     number = errno.EAGAIN
-    with pytest.raises(SystemExit, match="another process is at work"):
+    with pytest.raises(SystemExit, match="another process is using"):
         folder.lock(tmp_path / "args.json")
 
 
