@@ -56,6 +56,7 @@ baselines are in networks/baselines.py):
 """
 
 import argparse
+import re
 from collections import namedtuple
 from pathlib import Path
 
@@ -70,12 +71,13 @@ from common import (
     add_system_flags,
     fail,
     margin,
+    printable,
     write_scores,
     write_table,
     write_whole,
 )
 from networks.baselines import NETWORKS
-from networks.clrnet import CLRNet, frozen_layers, initialize  # noqa: F401
+from networks.clrnet import CLRNet, initialize  # noqa: F401
 from networks.maps import draw_maps
 from networks.weights import load_keras_weights, load_weights, read_keras_weights
 from reporting.metrics import auc, percent, validate
@@ -96,321 +98,26 @@ from running.run import Run, is_complete, load_checkpoint, load_state, seed_of
 RUNTIME_FLAGS = ("out", "workers", "device", "test", "test_split")
 RUNTIME_FLAGS += ("scores", "save_features", "cam", "allow_changes", "kwargs")
 
-# What a strategy trains on. `val_videos` are (set, video) of each validation sample; `few_shot` are
-# the names of the videos that transfer learning drew, {set: [name, ...]}; `counts` are how many of
-# its samples each set gives in merge learning, {set: (given, all)}.
+# What a strategy trains on. `val_videos`: (set, video) of each validation sample; `few_shot`: the
+# names of the videos that transfer learning drew, {set: [name, ...]}; `counts`: of merge learning,
+# {set: (samples that are used, samples that it has)}.
 TrainingData = namedtuple(
     "TrainingData", "items labels val_items val_labels val_videos few_shot counts"
 )
 
-
-# ---------------------------------------------------------------- the method
-
-
-def augment(clips, draws, brightness=(0.7, 1.3)):
-    """Augment clips (N, T, 3, H, W) in 0..1 (5.1.3), all frames of a clip alike.
-
-    Brightness 0.7..1.3, channel shift -50..50 of 255, zoom of both axes -20..20 %, rotation -30..30
-    degrees, and a horizontal flip of every second clip.
-
-    Args:
-        draws: uniform numbers in 0..1, (N, 5): brightness, channel shift, zoom, rotation, flip;
-            on the device of the clips.
-        brightness: lowest and highest factor.
-    """
-    n, frames = clips.shape[:2]
-    low, high = brightness
-    factor = low + (high - low) * draws[:, 0]
-    shift = (100 * draws[:, 1] - 50) / 255
-    zoom = 0.8 + 0.4 * draws[:, 2]
-    angle = torch.deg2rad(60 * draws[:, 3] - 30)
-    mirror = torch.where(draws[:, 4] < 0.5, -1.0, 1.0)
-    cos, sin, zero = torch.cos(angle) * zoom, torch.sin(angle) * zoom, torch.zeros_like(zoom)
-    # From places in the output to places in the input: zoom 1.2 shows more of the image.
-    matrix = torch.stack([cos * mirror, -sin, zero, sin * mirror, cos, zero], 1).view(n, 2, 3)
-    grid = F.affine_grid(matrix, (n, 3, *clips.shape[3:]), align_corners=False)
-    moved = F.grid_sample(
-        clips.flatten(0, 1),
-        grid.repeat_interleave(frames, 0),
-        padding_mode="border",
-        align_corners=False,
-    ).view_as(clips)
-    factor, shift = (v.view(n, 1, 1, 1, 1) for v in (factor, shift))
-    return (moved * factor + shift).clamp(0, 1)
+# The values of flags that are not given. They are the authors' code's, where there is any: single
+# learning, and in a pair single, and merge or transfer. `frames`: consecutive frames of a sample.
+DEFAULTS = {
+    "CLRNet": dict(frames=5, image_size=240, epochs=(300, 150), batch=(16, 40), lr=5e-5, l2=1e-4),
+    "CNN+LSTM": dict(frames=20, image_size=299, epochs=50, batch=4, lr=5e-5, l2=0.0),
+    "DBiRNN": dict(frames=5, image_size=224, epochs=50, batch=16, lr=5e-5, l2=0.0),
+    "ShallowNet": dict(frames=1, image_size=128, epochs=50, batch=64, lr=5e-5, l2=1e-4),
+    "Xception": dict(frames=1, image_size=240, epochs=50, batch=64, lr=5e-5, l2=0.0),
+    "MesoInception4": dict(frames=1, image_size=256, epochs=50, batch=64, lr=1e-3, l2=0.0),
+}
 
 
-def draw_few_shot(clips, count, seed, folder):
-    """Draw `count` real and `count` fake videos of a set (5.2.3): (items, labels, video names)."""
-    names = []
-    for label, kind in enumerate(("real", "fake")):
-        rows = clips.first[clips.labels == label]
-        videos = sorted({clips.index["video"][row] for row in rows})
-        if len(videos) < count:
-            fail(
-                f"{folder}: {len(videos)} {kind} videos in the train split, --few-shot asks for "
-                f"{count}"
-            )
-        names += np.random.default_rng((seed, label)).permutation(videos)[:count].tolist()
-    drawn = set(names)
-    chosen = [k for k, row in enumerate(clips.first) if clips.index["video"][row] in drawn]
-    return [clips.items[k] for k in chosen], clips.labels[chosen], names
-
-
-def read_training_data(args, frames):
-    """The samples of `frames` frames that args.strategy trains and validates on (4.2).
-
-    Exits with an error if a set has too few videos or a class is missing.
-    """
-    parts, val_parts, val_videos = [], [], []
-    drawn, counts = {}, {}
-    sets = folder_names([*args.source, *args.target])
-    for name, folder in sets.items():
-        clips = read_clips(folder, "train", frames)
-        if args.strategy == "transfer":
-            items, labels, drawn[name] = draw_few_shot(clips, args.few_shot, args.seed, folder)
-            parts.append((items, labels))
-            # Without validation samples the AUC is nan, and Run keeps the last epoch.
-            continue
-        parts.append((clips.items, clips.labels))
-        val = read_clips(folder, "val", frames)
-        val_parts.append((val.items, val.labels))
-        val_videos += [(name, val.index["video"][row]) for row in val.first]
-    if args.strategy == "merge":
-        sizes = [len(items) for items, _ in parts]
-        if args.merge_balance == "smallest":
-            parts = equal_parts(parts, args.seed)
-        counts = {n: (len(part[0]), size) for n, part, size in zip(sets, parts, sizes)}
-    items, labels = join_sets(parts)
-    if parts and len(np.unique(labels)) < 2:
-        fail("the training clips have only one class: real and fake ones are needed")
-    return TrainingData(items, labels, *join_sets(val_parts), val_videos, drawn, counts)
-
-
-def equal_parts(parts, seed):
-    """As many samples of each set as the smallest has (6.2.3), drawn by seed."""
-    smallest = min((len(items) for items, _ in parts), default=0)
-    chosen = []
-    for k, (items, labels) in enumerate(parts):
-        keep = np.sort(np.random.default_rng((seed, k)).permutation(len(items))[:smallest])
-        chosen.append(([items[j] for j in keep], labels[keep]))
-    return chosen
-
-
-def join_sets(parts):
-    """[(items, labels), ...] of several sets as one (items, labels)."""
-    items = [item for items, _ in parts for item in items]
-    return items, np.concatenate([np.zeros(0, np.int64), *(labels for _, labels in parts)])
-
-
-def build(network, kwargs):
-    """A network by its name. Exits with an error if it cannot be built so."""
-    try:
-        return NETWORKS[network](**kwargs)
-    except (ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
-        fail(f"{network}: {' '.join(str(error).split())[:200]}")
-
-
-def weighted_loss(model, logits, labels, class_weights):
-    """Cross-entropy, or for MesoInception4 the squared error of P(fake), weighted by class."""
-    if model.mean_squared_error:
-        losses = (logits.softmax(1)[:, 1] - labels).square()
-    else:
-        losses = F.cross_entropy(logits, labels, reduction="none")
-    return (class_weights[labels] * losses).mean()
-
-
-def make_optimizer(model, lr, l2):
-    """Adam over the parameters that train, with L2 on the network's kernels.
-
-    l2 * w^2 in the loss is 2 * l2 * w in the gradient, which is Adam's weight_decay (not AdamW's).
-    """
-    kernels = model.kernels()
-    kernel_ids = {id(p) for p in kernels}
-    others = [p for p in model.parameters() if id(p) not in kernel_ids]
-    groups = [
-        dict(params=[p for p in kernels if p.requires_grad], weight_decay=2 * l2),
-        dict(params=[p for p in others if p.requires_grad]),
-    ]
-    # Fused was faster on a CPU too (bench/05_clrnet.py).
-    return torch.optim.Adam(groups, lr=lr, eps=1e-7, fused=True)
-
-
-def set_train_mode(net, frozen):
-    """Training mode; frozen batch norm uses stored statistics, and frozen dropout is off."""
-    net.train()
-    for layer in frozen:
-        layer.eval()
-
-
-def load_initial_weights(model, args, origin):
-    """Start from a checkpoint's content `origin`, the authors' weights, or random ones."""
-    if origin:
-        load_state(model, origin, args.checkpoint)
-    elif args.model == "CLRNet":
-        initialize(model)
-        if args.init:
-            try:
-                load_keras_weights(model, read_keras_weights(args.init))
-            except (OSError, ValueError, KeyError) as error:
-                reason = str(error).splitlines()[0]
-                advice = "CLRNet50 is --filters 64 --repetitions 3 4 6 3"
-                fail(f"--init {args.init}: {reason}; {advice}")
-    elif hasattr(model, "cnn") and not (args.out / "last.pt").exists() and RANK == 0:
-        load_weights(model.cnn, model.arch, args.weights)
-
-
-def main():
-    args = parse_args()
-    device = choose_device(args.device)
-    args.precision = choose_precision(args.precision, device)
-    origin, kwargs = None, args.kwargs
-    if args.checkpoint:
-        origin = load_checkpoint(args.checkpoint, "05")
-        kwargs = origin.get("kwargs")
-        if not isinstance(kwargs, dict) or not isinstance(kwargs.get("frames"), int):
-            fail(f"{args.checkpoint} does not say what its network is")
-    frames = kwargs["frames"]
-    data = read_training_data(args, frames)
-    if args.epochs and not data.items:
-        fail("there is nothing to train on; --epochs 0 scores a network as it is")
-    tests = folder_names(args.test)
-    test_clips = {n: read_clips(f, args.test_split, frames) for n, f in tests.items()}
-    torch.manual_seed(args.seed)
-    model = build(args.model, kwargs)
-    sets = folder_names([*args.source, *args.target])
-    settings = argparse.Namespace(**vars(args), few_shot_videos=data.few_shot)
-    inputs = [*sorted(f / "index.csv" for f in sets.values()), args.checkpoint, args.init]
-    inputs = list(filter(None, inputs))
-    start_run(args.out, settings, inputs, RUNTIME_FLAGS, is_complete(args.out, args))
-    load_initial_weights(model, args, origin)
-    place(model, device)
-    is_transfer = args.strategy == "transfer"
-    # CLRNet 4.2.3: freeze the first layers.
-    frozen = frozen_layers(model, args.freeze) if is_transfer else []
-    for layer in frozen:
-        layer.requires_grad_(False)
-    optimizer = make_optimizer(model, args.lr, args.l2)
-    content = describe(args, kwargs, sets, data, (origin or {}).get("data") or [])
-    origin = None  # frees its memory
-    run = Run(args.out, "05", args, model, optimizer, len(data.items), content)
-    print_settings(args, model, sets, data, run, device)
-
-    train_faces = Faces(data.items, model.image_size)
-    val_faces = Faces(data.val_items, model.image_size)
-    labels = torch.from_numpy(data.labels)
-    counts = torch.bincount(labels, minlength=2).clamp(min=1)
-    class_weights = (len(labels) / (2 * counts)).to(device)
-    shape = (frames, 3, model.image_size, model.image_size)
-    net = distribute(model, device, torch.zeros(1, *shape))
-    for epoch in run.epochs():
-        set_train_mode(net, frozen)
-        # An incomplete last batch is left out: batch norm would weigh its few samples too much.
-        order = np.random.default_rng((args.seed, epoch)).permutation(len(train_faces))
-        order = order[: run.per_epoch * run.size].reshape(-1, run.size)
-        for clips, y in run.batches(train_faces, labels, order, device, args.workers):
-            torch.manual_seed(seed_of(args.seed, run.step, 1 + RANK))  # dropout draws from it
-            clips = as_clips(clips)
-            if not args.no_augment:
-                clips = augment(clips, run.draw(5), args.brightness)
-            # Before the forward pass: the gradients freed take as much memory as the weights.
-            optimizer.zero_grad()
-            with autocast(device, args.precision):
-                logits = net(clips)
-            loss = weighted_loss(model, logits.float(), y, class_weights)
-            loss.backward()
-            optimizer.step()
-            run.record(loss)
-        logits = score(model, val_faces, args, device, "validation")
-        value = auc(data.val_labels, logits)
-        validation = validate(data.val_videos, data.val_labels, logits)
-        run.end_epoch(validation, val_auc=value)
-    run.finish()
-
-    load_state(model, load_checkpoint(args.out / "model.pt", "05"), args.out / "model.pt")
-    score_sets(model, test_clips, args, device)
-    if args.save_features:
-        folders = {path.resolve(): path for path in (*sets.values(), *tests.values())}
-        for name, folder in folder_names(folders.values()).items():
-            save_features(model, folder, args.save_features / name, args, device)
-    print(f"done: {args.out / 'model.pt'}", flush=True)
-
-
-# ---------------------------------------------------------------- what comes out
-
-
-def describe(args, kwargs, sets, data, inherited):
-    """What else the checkpoints store; `inherited`: the data of args.checkpoint."""
-    role = "few videos of" if args.strategy == "transfer" else "trained on"
-    sources = [describe_data(folder, role) for folder in sets.values()] + list(inherited)
-    if args.init:
-        sources.append(dict(set=args.init.name, role="started from", extraction={}))
-    flags = flags_of(args, RUNTIME_FLAGS) | dict(few_shot_videos=data.few_shot)
-    return dict(network=args.model, kwargs=kwargs, args=flags, data=sources)
-
-
-def print_settings(args, model, sets, data, run, device):
-    """Print what is trained, on what and how, before it begins."""
-    parameters = list(model.parameters())
-    total = sum(p.numel() for p in parameters) / 1e6
-    trained = sum(p.numel() for p in parameters if p.requires_grad) / 1e6
-    for name, (given, size) in data.counts.items():
-        print(f"{name}: {given} of {size} training clips")
-    print(
-        f"{args.model}: {total:.2f} million parameters, {trained:.2f} of them trained; samples of "
-        f"{model.frames} x {model.image_size} x {model.image_size}\n"
-        f"{args.strategy}: {len(data.items)} training samples ({int(data.labels.sum())} fake) of "
-        f"{', '.join(sets) or 'nothing'}, {len(data.val_items)} for validation; {args.epochs} "
-        f"epochs of {run.per_epoch} steps of {run.size} samples; "
-        f"{describe_device(device, args.precision)}, {args.workers} loading processes"
-        f"{run.share_text()}",
-        flush=True,
-    )
-
-
-def score(model, faces, args, device, what):
-    """The logit of fake minus real of each sample: a float64 array."""
-    model.eval()
-    forward = lambda clips: model(as_clips(clips))  # noqa: E731
-    return margin(predict(forward, faces, args.batch, args.workers, device, what))
-
-
-def score_sets(model, sets, args, device):
-    """Write SCORES/NAME.csv for {NAME: Clips}, and with --cam OUT/cam_NAME.png."""
-    for name, clips in sets.items():
-        faces = Faces(clips.items, model.image_size)
-        logits = score(model, faces, args, device, name)
-        file = args.scores / f"{name}.csv"
-        write_scores(file, clips.index, clips.first, logits)
-        value = percent(auc(clips.labels, logits))
-        print(f"{file}: {len(clips.labels)} samples, AUC {value}", flush=True)
-        if args.cam and RANK == 0:
-            path, maps = args.out / f"cam_{name}", model.activation_maps
-            draw_maps(path, name, clips, logits, faces, maps, args.cam, args.seed, device)
-
-
-def save_features(model, folder, out, args, device):
-    """Write OUT/features.npy (N, D) and index.csv, one row per sample, as stage 03 does."""
-    checkpoint = args.out / "model.pt"
-    extraction = describe_data(folder, "")["extraction"]
-    flags = argparse.Namespace(checkpoint=checkpoint, faces=folder, extraction=extraction)
-    start_run(out, flags, inputs=[checkpoint, folder / "index.csv"])
-    # index.csv is written last: if it exists, the features are complete.
-    if not (out / "index.csv").exists():
-        clips = read_clips(folder, "all", model.frames)
-        faces = Faces(clips.items, model.image_size)
-        forward = lambda images: model.eval().features(as_clips(images))  # noqa: E731
-        what = f"features of {folder.name}"
-        features = predict(forward, faces, args.batch, args.workers, device, what)
-        if RANK == 0:
-            with write_whole(out / "features.npy") as part, open(part, "wb") as file:
-                np.save(file, features)
-        index = clips.index
-        rows = ([index[column][row] for column in INDEX_COLUMNS] for row in clips.first.tolist())
-        write_table(out / "index.csv", INDEX_COLUMNS, rows)
-    print(f"{out}: features of {folder}", flush=True)
-
-
-# ---------------------------------------------------------------- the script
+# ---------------------------------------------------------------- the flags
 
 
 def strategy_name(name):
@@ -467,7 +174,7 @@ def parse_args():
     add("--init", type=Path, metavar="FILE", help=text)
     text = "CNN+LSTM, DBiRNN, Xception: initial weights of the CNN (default none)"
     add("--weights", default="none", metavar="none|imagenet|FILE", help=text)
-    title = "training (defaults of CLRNet, not in the paper; others in networks/baselines.py)"
+    title = "training (defaults of CLRNet, not in the paper; the others' are in DEFAULTS)"
     add = parser.add_argument_group(title).add_argument
     text = "passes over the clips (default: single 300, else 150); 0 only scores"
     add("--epochs", type=int, metavar="N", help=text)
@@ -519,7 +226,7 @@ def parse_args():
             fail("--filters, --repetitions and --init are for CLRNet")
     if args.weights != "none" and not hasattr(NETWORKS[args.model], "arch"):
         fail("--weights is for CNN+LSTM, DBiRNN and Xception")
-    defaults = NETWORKS[args.model].defaults
+    defaults = DEFAULTS[args.model]
     for name in ("epochs", "batch", "lr", "l2", "image_size"):
         if getattr(args, name) is None:
             value = defaults[name]
@@ -538,6 +245,329 @@ def parse_args():
     if not 0 <= args.freeze < 1 or not 0 <= args.brightness[0] <= args.brightness[1]:
         fail("--freeze must be from 0 to below 1, --brightness 0 or more and rising")
     return args
+
+
+# ---------------------------------------------------------------- the strategies and their data
+
+
+def read_training_data(args, frames):
+    """The samples of `frames` frames that a strategy trains and validates on, as `TrainingData`.
+
+    Exits with an error if a set has too few videos or a class is missing.
+    """
+    parts, val_parts, val_videos, few_shot, counts = [], [], [], {}, {}
+    sets = folder_names([*args.source, *args.target])
+    for name, folder in sets.items():
+        clips = read_clips(folder, "train", frames)
+        if args.strategy == "transfer":
+            # 4.2.3: a few videos of each target, and none to validate on, so that the last epoch is
+            # kept.
+            items, labels, few_shot[name] = draw_few_shot(clips, args.few_shot, args.seed, folder)
+            parts.append((items, labels))
+            continue
+        # 4.2.1 and 4.2.2: all of one set, or of several.
+        parts.append((clips.items, clips.labels))
+        val = read_clips(folder, "val", frames)
+        val_parts.append((val.items, val.labels))
+        val_videos += [(name, val.index["video"][row]) for row in val.first]
+    if args.strategy == "merge":
+        sizes = [len(items) for items, _ in parts]
+        if args.merge_balance == "smallest":
+            parts = equal_parts(parts, args.seed)
+        counts = {n: (len(part[0]), size) for n, part, size in zip(sets, parts, sizes)}
+    items, labels = join_sets(parts)
+    if parts and len(np.unique(labels)) < 2:
+        fail("the training clips have only one class: real and fake ones are needed")
+    return TrainingData(items, labels, *join_sets(val_parts), val_videos, few_shot, counts)
+
+
+def draw_few_shot(clips, count, seed, folder):
+    """Draw `count` real and `count` fake videos of a set (5.2.3): (items, labels, video names)."""
+    videos = np.array([clips.index["video"][row] for row in clips.first])
+    names = []
+    for label, kind in enumerate(("real", "fake")):
+        of_class = np.unique(videos[clips.labels == label])
+        if len(of_class) < count:
+            fail(
+                f"{folder}: {len(of_class)} {kind} videos in the train split, --few-shot asks for "
+                f"{count}"
+            )
+        names += np.random.default_rng((seed, label)).permutation(of_class)[:count].tolist()
+    rows = np.flatnonzero(np.isin(videos, names))
+    return [clips.items[row] for row in rows], clips.labels[rows], names
+
+
+def equal_parts(parts, seed):
+    """As many samples of each set as the smallest has (6.2.3), drawn by seed."""
+    smallest = min((len(items) for items, _ in parts), default=0)
+    equal = []
+    for k, (items, labels) in enumerate(parts):
+        rows = np.sort(np.random.default_rng((seed, k)).permutation(len(items))[:smallest])
+        equal.append(([items[row] for row in rows], labels[rows]))
+    return equal
+
+
+def join_sets(parts):
+    """[(items, labels), ...] of several sets as one (items, labels)."""
+    items = [item for items, _ in parts for item in items]
+    return items, np.concatenate([np.zeros(0, np.int64), *(labels for _, labels in parts)])
+
+
+def augment(clips, draws, brightness=(0.7, 1.3)):
+    """Augment clips (N, T, 3, H, W) in 0..1 (5.1.3), all frames of a clip alike.
+
+    Brightness 0.7..1.3, channel shift -50..50 of 255, zoom of both axes -20..20 %, rotation -30..30
+    degrees, and a horizontal flip of every second clip.
+
+    Args:
+        draws: uniform numbers in 0..1, (N, 5): brightness, channel shift, zoom, rotation, flip;
+            on the device of the clips.
+        brightness: lowest and highest factor.
+    """
+    n, frames = clips.shape[:2]
+    low, high = brightness
+    factor = low + (high - low) * draws[:, 0]
+    shift = (100 * draws[:, 1] - 50) / 255
+    zoom = 0.8 + 0.4 * draws[:, 2]
+    angle = torch.deg2rad(60 * draws[:, 3] - 30)
+    mirror = torch.where(draws[:, 4] < 0.5, -1.0, 1.0)
+    cos, sin, zero = torch.cos(angle) * zoom, torch.sin(angle) * zoom, torch.zeros_like(zoom)
+    # From places in the output to places in the input: zoom 1.2 shows more of the image.
+    matrix = torch.stack([cos * mirror, -sin, zero, sin * mirror, cos, zero], 1).view(n, 2, 3)
+    grid = F.affine_grid(matrix, (n, 3, *clips.shape[3:]), align_corners=False)
+    moved = F.grid_sample(
+        clips.flatten(0, 1),
+        grid.repeat_interleave(frames, 0),
+        padding_mode="border",
+        align_corners=False,
+    ).view_as(clips)
+    factor, shift = (v.view(n, 1, 1, 1, 1) for v in (factor, shift))
+    return (moved * factor + shift).clamp(0, 1)
+
+
+# ---------------------------------------------------------------- the network and its training
+
+
+def load_initial_weights(model, args, origin):
+    """Start from a checkpoint's content `origin`, the authors' weights, or random ones."""
+    if origin:
+        load_state(model, origin, args.checkpoint)
+    elif args.model == "CLRNet":
+        initialize(model)
+        if args.init:
+            try:
+                load_keras_weights(model, read_keras_weights(args.init))
+            except (OSError, ValueError, KeyError) as error:
+                reason = str(error).splitlines()[0]
+                advice = "CLRNet50 is --filters 64 --repetitions 3 4 6 3"
+                fail(f"--init {args.init}: {reason}; {advice}")
+    elif hasattr(model, "cnn") and not (args.out / "last.pt").exists() and RANK == 0:
+        load_weights(model.cnn, model.arch, args.weights)
+
+
+def frozen_layers(model, share):
+    """The modules among the first `share` (0..1) of a network's layers, to be frozen (4.2.3).
+
+    Layers without weights count too; CLRNet's are counted as Keras counts them. An Inception block
+    into which the cut falls is frozen whole: its branches act side by side.
+    """
+    layers = model.layers()
+    frozen = [layer for layer in layers[: int(share * len(layers))] if layer is not None]
+    for block in model.modules():
+        # Ours, and those of torchvision's InceptionV3.
+        if re.fullmatch("Inception[A-E]?", type(block).__name__):
+            parts = [layer for layer in layers if layer in set(block.modules())]
+            if set(parts) & set(frozen):
+                frozen += [layer for layer in parts if layer not in frozen]
+    return frozen
+
+
+def set_train_mode(net, frozen):
+    """Training mode; frozen batch norm uses stored statistics, and frozen dropout is off."""
+    net.train()
+    for layer in frozen:
+        layer.eval()
+
+
+def make_optimizer(model, lr, l2):
+    """Adam over the parameters that train, with L2 on the network's kernels.
+
+    l2 * w^2 in the loss is 2 * l2 * w in the gradient, which is Adam's weight_decay (not AdamW's).
+    """
+    kernels = model.kernels()
+    kernel_ids = {id(p) for p in kernels}
+    others = [p for p in model.parameters() if id(p) not in kernel_ids]
+    groups = [
+        dict(params=[p for p in kernels if p.requires_grad], weight_decay=2 * l2),
+        dict(params=[p for p in others if p.requires_grad]),
+    ]
+    # Fused was faster on a CPU too (bench/05_clrnet.py).
+    return torch.optim.Adam(groups, lr=lr, eps=1e-7, fused=True)
+
+
+def weighted_loss(model, logits, labels, class_weights):
+    """Cross-entropy, or for MesoInception4 the squared error of P(fake), weighted by class."""
+    if model.mean_squared_error:
+        losses = (logits.softmax(1)[:, 1] - labels).square()
+    else:
+        losses = F.cross_entropy(logits, labels, reduction="none")
+    return (class_weights[labels] * losses).mean()
+
+
+# ---------------------------------------------------------------- what comes out
+
+
+def describe(args, kwargs, sets, data, inherited):
+    """What else the checkpoints store; `inherited`: the data of args.checkpoint."""
+    role = "few videos of" if args.strategy == "transfer" else "trained on"
+    sources = [describe_data(folder, role) for folder in sets.values()] + list(inherited)
+    if args.init:
+        sources.append(dict(set=args.init.name, role="started from", extraction={}))
+    flags = flags_of(args, RUNTIME_FLAGS) | dict(few_shot_videos=data.few_shot)
+    return dict(network=args.model, kwargs=kwargs, args=flags, data=sources)
+
+
+def print_settings(args, model, sets, data, run, device):
+    """Print what is trained, on what and how, before it begins."""
+    parameters = list(model.parameters())
+    total = sum(p.numel() for p in parameters) / 1e6
+    trained = sum(p.numel() for p in parameters if p.requires_grad) / 1e6
+    for name, (count, size) in data.counts.items():
+        print(f"{printable(name)}: {count} of {size} training clips")
+    print(
+        f"{args.model}: {total:.2f} million parameters, {trained:.2f} of them trained; samples of "
+        f"{model.frames} x {model.image_size} x {model.image_size}\n"
+        f"{args.strategy}: {len(data.items)} training samples ({int(data.labels.sum())} fake) of "
+        f"{printable(', '.join(sets)) or 'nothing'}, {len(data.val_items)} for validation; "
+        f"{args.epochs} epochs of {run.per_epoch} steps of {run.size} samples; "
+        f"{describe_device(device, args.precision)}, {args.workers} loading processes"
+        f"{run.share_text()}",
+        flush=True,
+    )
+
+
+def score(model, faces, args, device, what):
+    """The logit of fake minus real of each sample: a float64 array."""
+    model.eval()
+    forward = lambda clips: model(as_clips(clips))  # noqa: E731
+    return margin(predict(forward, faces, args.batch, args.workers, device, what))
+
+
+def score_sets(model, sets, args, device):
+    """Write SCORES/NAME.csv for {NAME: Clips}, and with --cam OUT/cam_NAME.png."""
+    for name, clips in sets.items():
+        faces = Faces(clips.items, model.image_size)
+        logits = score(model, faces, args, device, name)
+        file = args.scores / f"{name}.csv"
+        write_scores(file, clips.index, clips.first, logits)
+        value = percent(auc(clips.labels, logits))
+        print(printable(f"{file}: {len(clips.labels)} samples, AUC {value}"), flush=True)
+        if args.cam and RANK == 0:
+            path, maps = args.out / f"cam_{name}", model.activation_maps
+            draw_maps(path, name, clips, logits, faces, maps, args.cam, args.seed, device)
+
+
+def save_features(model, folder, out, args, device):
+    """Write OUT/features.npy (N, D) and index.csv, one row per sample, as stage 03 does."""
+    checkpoint = args.out / "model.pt"
+    extraction = describe_data(folder, "")["extraction"]
+    flags = argparse.Namespace(checkpoint=checkpoint, faces=folder, extraction=extraction)
+    start_run(out, flags, inputs=[checkpoint, folder / "index.csv"])
+    # index.csv is written last: if it exists, the features are complete.
+    if not (out / "index.csv").exists():
+        clips = read_clips(folder, "all", model.frames)
+        faces = Faces(clips.items, model.image_size)
+        forward = lambda images: model.eval().features(as_clips(images))  # noqa: E731
+        what = f"features of {folder.name}"
+        features = predict(forward, faces, args.batch, args.workers, device, what)
+        if RANK == 0:
+            with write_whole(out / "features.npy") as part, open(part, "wb") as file:
+                np.save(file, features)
+        index = clips.index
+        rows = ([index[column][row] for column in INDEX_COLUMNS] for row in clips.first.tolist())
+        write_table(out / "index.csv", INDEX_COLUMNS, rows)
+    print(printable(f"{out}: features of {folder}"), flush=True)
+
+
+# ---------------------------------------------------------------- the stage
+
+
+def main():
+    args = parse_args()
+    device = choose_device(args.device)
+    args.precision = choose_precision(args.precision, device)
+    origin, kwargs = None, args.kwargs
+    if args.checkpoint:
+        origin = load_checkpoint(args.checkpoint, "05")
+        kwargs = origin.get("kwargs")
+        if not isinstance(kwargs, dict) or not isinstance(kwargs.get("frames"), int):
+            fail(f"{args.checkpoint} does not say what its network is")
+    frames = kwargs["frames"]
+    data = read_training_data(args, frames)
+    if args.epochs and not data.items:
+        fail("there is nothing to train on; --epochs 0 scores a network as it is")
+    tests = folder_names(args.test)
+    test_clips = {n: read_clips(f, args.test_split, frames) for n, f in tests.items()}
+    torch.manual_seed(args.seed)
+    try:
+        model = NETWORKS[args.model](**kwargs)
+    except (ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
+        fail(f"{args.model}: {' '.join(str(error).split())[:200]}")
+    sets = folder_names([*args.source, *args.target])
+    settings = argparse.Namespace(**vars(args), few_shot_videos=data.few_shot)
+    inputs = [*sorted(f / "index.csv" for f in sets.values()), args.checkpoint, args.init]
+    inputs = list(filter(None, inputs))
+    start_run(args.out, settings, inputs, RUNTIME_FLAGS, is_complete(args.out, args))
+    load_initial_weights(model, args, origin)
+    place(model, device)
+    # CLRNet 4.2.3: transfer freezes the first layers.
+    frozen = frozen_layers(model, args.freeze) if args.strategy == "transfer" else []
+    for layer in frozen:
+        layer.requires_grad_(False)
+    optimizer = make_optimizer(model, args.lr, args.l2)
+    content = describe(args, kwargs, sets, data, (origin or {}).get("data") or [])
+    origin = None  # frees its memory
+    run = Run(args.out, "05", args, model, optimizer, len(data.items), content)
+    print_settings(args, model, sets, data, run, device)
+
+    train_faces = Faces(data.items, model.image_size)
+    val_faces = Faces(data.val_items, model.image_size)
+    labels = torch.from_numpy(data.labels)
+    counts = torch.bincount(labels, minlength=2).clamp(min=1)
+    class_weights = (len(labels) / (2 * counts)).to(device)
+    shape = (frames, 3, model.image_size, model.image_size)
+    net = distribute(model, device, torch.zeros(1, *shape))
+    for epoch in run.epochs():
+        set_train_mode(net, frozen)
+        # An incomplete last batch is left out: batch norm would weigh its few samples too much.
+        order = np.random.default_rng((args.seed, epoch)).permutation(len(train_faces))
+        order = order[: run.per_epoch * run.size].reshape(-1, run.size)
+        for clips, y in run.batches(train_faces, labels, order, device, args.workers):
+            torch.manual_seed(seed_of(args.seed, run.step, 1 + RANK))  # dropout draws from it
+            clips = as_clips(clips)
+            if not args.no_augment:
+                clips = augment(clips, run.draw(5), args.brightness)
+            # Before the forward pass: the gradients freed take as much memory as the weights.
+            optimizer.zero_grad()
+            with autocast(device, args.precision):
+                logits = net(clips)
+            loss = weighted_loss(model, logits.float(), y, class_weights)
+            loss.backward()
+            optimizer.step()
+            run.record(loss)
+        logits = score(model, val_faces, args, device, "validation")
+        value = auc(data.val_labels, logits)
+        validation = validate(data.val_videos, data.val_labels, logits)
+        run.end_epoch(validation, val_auc=value)
+    run.finish()
+
+    load_state(model, load_checkpoint(args.out / "model.pt", "05"), args.out / "model.pt")
+    score_sets(model, test_clips, args, device)
+    if args.save_features:
+        folders = {path.resolve(): path for path in (*sets.values(), *tests.values())}
+        for name, folder in folder_names(folders.values()).items():
+            save_features(model, folder, args.save_features / name, args, device)
+    print(f"done: {args.out / 'model.pt'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,6 @@ def maps_of_frames(cnn, x):
 class Xception(Baseline):
     """Chollet's Xception on single frames."""
 
-    defaults = dict(image_size=240, frames=1, epochs=(50, 50), batch=(64, 64), lr=5e-5, l2=0.0)
     arch = "xception"
 
     def __init__(self, image_size=240, frames=1):
@@ -127,7 +126,6 @@ class Xception(Baseline):
 class CNNLSTM(Baseline):
     """CNN+LSTM (Guera and Delp): InceptionV3 on each of 20 consecutive frames, then an LSTM."""
 
-    defaults = dict(image_size=299, frames=20, epochs=(50, 50), batch=(4, 4), lr=5e-5, l2=0.0)
     arch = "inceptionv3"
 
     def __init__(self, image_size=299, frames=20):
@@ -152,7 +150,6 @@ class CNNLSTM(Baseline):
 class DBiRNN(Baseline):
     """DenseNet and a bidirectional recurrent network (Sabir et al.) on 5 consecutive frames."""
 
-    defaults = dict(image_size=224, frames=5, epochs=(50, 50), batch=(16, 16), lr=5e-5, l2=0.0)
     arch = "densenet121"
 
     def __init__(self, image_size=224, frames=5):
@@ -176,8 +173,6 @@ class ShallowNet(Baseline):
     It has one output, P(fake), and binary cross-entropy as its loss, which is the cross-entropy of
     the logits 0 and z.
     """
-
-    defaults = dict(image_size=128, frames=1, epochs=(50, 50), batch=(64, 64), lr=5e-5, l2=1e-4)
 
     def __init__(self, image_size=128, frames=1):
         super().__init__(image_size, frames=1)
@@ -252,7 +247,6 @@ class MesoInception4(Baseline):
     It has one output, P(fake), and the mean squared error as its loss.
     """
 
-    defaults = dict(image_size=256, frames=1, epochs=(50, 50), batch=(64, 64), lr=1e-3, l2=0.0)
     mean_squared_error = True
 
     def __init__(self, image_size=256, frames=1):

@@ -3,18 +3,14 @@
 Figure 6 is only a picture; layers, padding and constants are those of the authors' published code.
 Every network that 05_train_clrnet.py trains, this one and those of baselines.py, has
 
-    NETWORK.defaults     the values of flags that are not given; `frames`: consecutive frames of a
-                         sample; `epochs` and `batch`: for single, and for merge and transfer
     mean_squared_error   whether its loss is that of P(fake), instead of cross-entropy
     image_size, frames   side of the input in pixels, and frames of a sample
     forward(x)           (N, T, 3, S, S) in 0..1 -> (N, 2) logits: real, fake
     features(x)          (N, T, 3, S, S) in 0..1 -> (N, D)
     activation_maps(x)   (N, T, 3, S, S) in 0..1 -> (N, T, h, w), see networks/maps.py
     kernels()            the weights that --l2 acts on
-    layers()             its layers in the order in which they act, for `frozen_layers`
+    layers()             its layers in the order in which they act, for 05's freezing
 """
-
-import re
 
 import torch
 from torch import nn
@@ -278,8 +274,6 @@ class CLRNet(nn.Module):
     Raises ValueError if gates are not "hard_sigmoid".
     """
 
-    # Not in the paper: from the authors' code.
-    defaults = dict(image_size=240, frames=5, epochs=(300, 150), batch=(16, 40), lr=5e-5, l2=1e-4)
     mean_squared_error = False
 
     def __init__(
@@ -346,23 +340,6 @@ class CLRNet(nn.Module):
     def kernels(self):
         """The kernels of the input convolutions: what L2 acts on in the authors' code."""
         return [layer.input.weight for layer in self.modules() if isinstance(layer, ConvLSTM)]
-
-
-def frozen_layers(model, share):
-    """The modules among the first `share` (0..1) of a network's layers, to be frozen (4.2.3).
-
-    Layers without weights count too; CLRNet's are counted as Keras counts them. An Inception block
-    into which the cut falls is frozen whole: its branches act side by side.
-    """
-    layers = model.layers()
-    frozen = [layer for layer in layers[: int(share * len(layers))] if layer is not None]
-    for block in model.modules():
-        # Ours, and those of torchvision's InceptionV3.
-        if re.fullmatch("Inception[A-E]?", type(block).__name__):
-            parts = [layer for layer in layers if layer in set(block.modules())]
-            if set(parts) & set(frozen):
-                frozen += [layer for layer in parts if layer not in frozen]
-    return frozen
 
 
 @torch.no_grad()

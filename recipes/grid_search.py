@@ -52,11 +52,12 @@ from common import (  # noqa: E402
     read_scores,
     write_table,
 )
-from networks.baselines import NETWORKS  # noqa: E402
 from reporting.metrics import auc, percent  # noqa: E402
 from running.folder import folder_names, start_run  # noqa: E402
 from running.loading import read_clips  # noqa: E402
 from running.processes import barrier, run_script  # noqa: E402
+
+stage = import_module("05_train_clrnet")
 
 COLUMNS = ("reenactment", "swap", "sets", "strategy", "accuracy", "f1_macro", "auc", "kept", "best")
 COLUMNS += ("training",)
@@ -81,7 +82,7 @@ def parse_args():
     text = "folder for the scores, e.g. scores/CLRNet-search"
     add("--scores", type=Path, metavar="DIR", help=text)
     add = parser.add_argument_group("network").add_argument
-    add("--model", choices=list(NETWORKS), default="CLRNet", help="network (default CLRNet)")
+    add("--model", choices=list(stage.DEFAULTS), default="CLRNet", help="network (default CLRNet)")
     for name in NETWORK_FLAGS:
         add(name, nargs="+", metavar="VALUE", help="as in 05")
     workers = "processes that load images"
@@ -191,7 +192,7 @@ def run_stage(flags):
     before = sys.argv
     sys.argv = ["05_train_clrnet.py", *map(str, flags)]
     print(f"\n+ python {shlex.join(sys.argv)}", flush=True)
-    import_module("05_train_clrnet").main()
+    stage.main()
     sys.argv = before
     barrier()
 
@@ -228,7 +229,7 @@ def write_search(path, of_pair, measured, kept, best):
 def main():
     args = parse_args()
     folders = folder_names([*args.reenactment, *args.swap, args.validation])
-    split = validation_split(args.validation, args.test, NETWORKS[args.model].defaults["frames"])
+    split = validation_split(args.validation, args.test, stage.DEFAULTS[args.model]["frames"])
     inputs = sorted(folder / "index.csv" for folder in folders.values())
     start_run(args.out, args, inputs=inputs, runtime_flags=RUNTIME_FLAGS)
     groups = folder_names(args.reenactment), folder_names(args.swap)

@@ -15,7 +15,6 @@ import common
 from networks.clrnet import (
     CLRNet,
     ConvLSTM,
-    frozen_layers,
     initialize,
     pad_same,
 )
@@ -113,8 +112,8 @@ def test_full_size():
 
     assert len(model.layers()) == 207
     assert count_cells(model.layers()) == 53
-    assert count_cells(frozen_layers(model, 87 / 207)) == 23  # the authors' cut
-    half = frozen_layers(model, 0.5)
+    assert count_cells(script.frozen_layers(model, 87 / 207)) == 23  # the authors' cut
+    half = script.frozen_layers(model, 0.5)
     assert half[-1] is model.stages[2][0].norm_shortcut
     assert model.stages[2][0].c not in half
 
@@ -571,7 +570,7 @@ def test_transfer_freezes_the_first_half(small, single, tmp_path):
     frozen = {
         name
         for name, module in model.named_modules()
-        if any(module is part for part in frozen_layers(model, 0.5))
+        if any(module is part for part in script.frozen_layers(model, 0.5))
     }
     changed = {
         key.rsplit(".", 1)[0]
@@ -626,7 +625,7 @@ def test_the_authors_cut_and_the_sources_own_samples(small, single, tmp_path):
     """
     with torch.device("meta"):
         model = CLRNet()
-    assert frozen_layers(model, 0.4203)[-1] is frozen_layers(model, 87 / 207)[-1]
+    assert script.frozen_layers(model, 0.4203)[-1] is script.frozen_layers(model, 87 / 207)[-1]
     output = run(
         "05_train_clrnet.py",
         "--strategy",

@@ -8,7 +8,6 @@ import torch
 from conftest import run, stage
 
 from networks.baselines import CNNLSTM, NETWORKS, DBiRNN, MesoInception4, ShallowNet
-from networks.clrnet import frozen_layers
 from networks.weights import load_weights
 from running import loading
 
@@ -48,7 +47,7 @@ def test_sizes_that_are_known():
     convolutions = sum(a * b * k * k + b for a, b, k in shapes)
     dense = 32 * 28 * 28 * 1024 + 1024 + 2 * 1024 + 1024 + 1
     assert count_parameters(ShallowNet()) == convolutions + dense
-    sizes = {name: network.defaults["image_size"] for name, network in NETWORKS.items()}
+    sizes = {name: defaults["image_size"] for name, defaults in clrnet.DEFAULTS.items()}
     assert sizes == {
         "CLRNet": 240,
         "CNN+LSTM": 299,
@@ -57,7 +56,7 @@ def test_sizes_that_are_known():
         "Xception": 240,
         "MesoInception4": 256,
     }
-    assert MesoInception4.defaults["lr"] == 1e-3 and MesoInception4.mean_squared_error
+    assert clrnet.DEFAULTS["MesoInception4"]["lr"] == 1e-3 and MesoInception4.mean_squared_error
 
 
 def test_mesonet_scores_are_a_sigmoid_and_its_loss_the_squared_error():
@@ -77,7 +76,7 @@ def test_shallownets_l2_sigmoid_and_binary_cross_entropy():
     """As its authors train it: L2 1e-4 on eight convolutions and the dense layer, one output."""
     torch.manual_seed(0)
     model = ShallowNet(32)
-    optimizer = clrnet.make_optimizer(model, ShallowNet.defaults["lr"], ShallowNet.defaults["l2"])
+    optimizer = clrnet.make_optimizer(model, 5e-5, clrnet.DEFAULTS["ShallowNet"]["l2"])
     regularized, others = optimizer.param_groups
     assert regularized["weight_decay"] == 2e-4 and others["weight_decay"] == 0
     assert len(regularized["params"]) == 8 + 1
@@ -140,7 +139,7 @@ def test_single_and_transfer_of_mesonet(small, tmp_path):
     transfer += ("--target", small / "faces/clips-FS", "--few-shot", 1, "--out", tmp_path / "t")
     run("05_train_clrnet.py", *transfer, *flags)
     after = torch.load(tmp_path / "t/model.pt", weights_only=True)["model"]
-    layers = {id(layer) for layer in frozen_layers(model, 0.5)}
+    layers = {id(layer) for layer in clrnet.frozen_layers(model, 0.5)}
     frozen = {name for name, module in model.named_modules() if id(module) in layers}
     same = {k for k, v in after.items() if torch.equal(v, checkpoint["model"][k])}
     fixed = {k for k in after if k.rsplit(".", 1)[0] in frozen}
@@ -156,7 +155,7 @@ def test_single_and_transfer_of_mesonet(small, tmp_path):
 
 def names_of_frozen(model, share):
     """The names of the layers with weights that are frozen."""
-    frozen = frozen_layers(model, share)
+    frozen = clrnet.frozen_layers(model, share)
     names = [name for name, layer in model.named_modules() if any(layer is one for one in frozen)]
     return [name for name in names if list(model.get_submodule(name).parameters())]
 
@@ -168,14 +167,14 @@ def test_an_inception_block_is_frozen_whole_or_not_at_all(name):
     blocks = [m for m in blocks if type(m).__name__ != "Inception3"]  # the whole of InceptionV3
     assert len(blocks) == {"MesoInception4": 2, "CNN+LSTM": 11}[name]
     for share in (0.1, 0.3, 0.45, 0.5, 0.62, 0.9):
-        frozen = {id(layer) for layer in frozen_layers(model, share)}
+        frozen = {id(layer) for layer in clrnet.frozen_layers(model, share)}
         for block in blocks:
             parts = [id(m) in frozen for m in block.modules() if not list(m.children())]
             assert all(parts) or not any(parts), share
     if name == "MesoInception4":  # half of 46 layers is inside the second block, layers 17 to 30
         names = names_of_frozen(model, 0.5)
         assert {n.split(".")[1] for n in names} == {"0", "1", "3"} and len(names) == 7 + 1 + 7
-        assert len(frozen_layers(model, 16 / 46)) == 16  # a cut between blocks stays there
+        assert len(clrnet.frozen_layers(model, 16 / 46)) == 16  # a cut between blocks stays there
 
 
 def test_layers_are_counted_in_the_order_in_which_they_act():
