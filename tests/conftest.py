@@ -10,6 +10,7 @@ message where it is missing.
 """
 
 import contextlib
+import csv
 import importlib
 import io
 import os
@@ -205,6 +206,12 @@ def assert_none_left(text, seconds=60):
     while left := processes_of(text):
         assert time.time() < deadline, left
         time.sleep(0.1)
+
+
+def rows_of(file):
+    """The rows of a CSV file as dicts."""
+    with open(file, newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
 
 
 def tree(folder):

@@ -1,6 +1,5 @@
 """Stage 01: which videos, which frames, which box; unreadable input; what is done again."""
 
-import csv
 import json
 import os
 import shutil
@@ -10,7 +9,7 @@ from types import SimpleNamespace
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from conftest import extract, run, shared, stage, tree
+from conftest import extract, rows_of, run, shared, stage, tree
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,10 +19,6 @@ from media import detectors, video
 faces = stage("01_extract_faces")
 BOX = ("left", "top", "right", "bottom")
 VIDEOS = "videos/studio/original_sequences/youtube/c23/videos"
-
-
-def rows_of(path):
-    return list(csv.DictReader(open(path)))
 
 
 def ffmpeg(*arguments):

@@ -3,24 +3,18 @@
 Each gives its faces or a reason that fits, and nothing else happens.
 """
 
-import csv
 import os
 import sys
 
 import numpy as np
 import pytest
-from conftest import processes_of, run
+from conftest import processes_of, rows_of, run
 from hostile import make
 
 from common import printable
 from media import video
 
 GOOD = "videos/studio/original_sequences/youtube/c23/videos/000.mp4"
-
-
-def rows_of(file):
-    with open(file, newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
 
 
 @pytest.mark.slow

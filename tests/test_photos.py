@@ -1,6 +1,5 @@
 """Photos, turned videos and ready crops, in stages 01 and 07."""
 
-import csv
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ from types import SimpleNamespace
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from conftest import SMALL_CLRNET, extract, run, stage
+from conftest import SMALL_CLRNET, extract, rows_of, run, stage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
@@ -23,10 +22,6 @@ from running import loading
 faces = stage("01_extract_faces")
 detect = stage("07_detect")
 ORIGINAL = "videos/studio/original_sequences/youtube/c23/videos/003.mp4"
-
-
-def rows_of(path):
-    return list(csv.DictReader(open(path)))
 
 
 def read(path):
@@ -85,31 +80,24 @@ def test_photos_are_upright(tmp_path, ending):
 def test_every_kind_of_pixels_becomes_rgb(tmp_path):
     rgb = noise()
     gray = np.repeat(rgb[..., :1], 3, 2)
-    image = Image.fromarray(rgb)
-    for name in ("a.png", "a.bmp", "a.tif", "a.TIFF"):
-        image.save(tmp_path / name)
-        assert np.array_equal(read(tmp_path / name), rgb), name
-    image.save(tmp_path / "a.webp", lossless=True)
-    assert np.array_equal(read(tmp_path / "a.webp"), rgb)
-    # The content decides, not the ending.
-    shutil.copy(tmp_path / "a.webp", tmp_path / "webp.jpg")
-    assert np.array_equal(read(tmp_path / "webp.jpg"), rgb)
-    for name in ("webp.mp4", "webp.gif"):
-        shutil.copy(tmp_path / "a.webp", tmp_path / name)
-        assert np.array_equal(read(tmp_path / name), rgb)
-    Image.fromarray(rgb[..., 0]).save(tmp_path / "gray.png")
-    assert np.array_equal(read(tmp_path / "gray.png"), gray)
     deep = rgb[..., 0].astype(np.uint16) * 256 + 77
-    for name, kind in (("deep.png", "<u2"), ("deep.tif", "<u2"), ("big_endian.tif", ">u2")):
-        Image.fromarray(deep.astype(kind)).save(tmp_path / name)
-        assert np.array_equal(read(tmp_path / name), gray), name
+    image = Image.fromarray(rgb)
     palette = image.quantize(5)
-    palette.save(tmp_path / "palette.png")
-    assert np.array_equal(read(tmp_path / "palette.png"), np.asarray(palette.convert("RGB")))
-    image.convert("CMYK").save(tmp_path / "cmyk.tif")
-    assert np.array_equal(read(tmp_path / "cmyk.tif"), rgb)
-    image.resize((1, 1)).save(tmp_path / "one.png")
-    assert read(tmp_path / "one.png").shape == (1, 1, 3)
+    for name, picture, pixels, options in (
+        *((name, image, rgb, {}) for name in ("a.png", "a.bmp", "a.tif", "a.TIFF")),
+        # The content decides, not the ending.
+        *((name, image, rgb, dict(format="webp", lossless=True))
+          for name in ("a.webp", "webp.jpg", "webp.mp4", "webp.gif")),
+        ("gray.png", Image.fromarray(rgb[..., 0]), gray, {}),
+        ("deep.png", Image.fromarray(deep), gray, {}),
+        ("deep.tif", Image.fromarray(deep), gray, {}),
+        ("big_endian.tif", Image.fromarray(deep.astype(">u2")), gray, {}),
+        ("palette.png", palette, np.asarray(palette.convert("RGB")), {}),
+        ("cmyk.tif", image.convert("CMYK"), rgb, {}),
+        ("one.png", image.resize((1, 1)), np.asarray(image.resize((1, 1))), {}),
+    ):  # fmt: skip
+        picture.save(tmp_path / name, **options)
+        assert np.array_equal(read(tmp_path / name), pixels), name
 
 
 def test_what_is_transparent_is_white(tmp_path):
