@@ -79,7 +79,7 @@ from common import (
 from networks.baselines import NETWORKS
 from networks.clrnet import CLRNet, initialize  # noqa: F401
 from networks.maps import draw_maps
-from networks.weights import load_keras_weights, load_weights, read_keras_weights
+from networks.weights import load_keras_weights, load_published, load_weights  # noqa: F401
 from reporting.metrics import auc, percent, validate
 from running.devices import (
     autocast,
@@ -170,8 +170,12 @@ def parse_args():
     add("--filters", type=int, metavar="N", help=text)
     text = "CLRNet: blocks of each stage (default 3 4 6 3)"
     add("--repetitions", type=int, nargs="+", metavar="N", help=text)
-    text = "CLRNet: start from the authors' Keras weights, .hdf5 or .npz"
+    text = "CLRNet, MesoInception4: start from published Keras weights, .hdf5, .h5 or .npz"
     add("--init", type=Path, metavar="FILE", help=text)
+    text = "MesoInception4: what --init's network takes for black and white, if the file is unknown"
+    add("--init-range", nargs=2, type=float, metavar=("BLACK", "WHITE"), help=text)
+    text = "MesoInception4: the class whose probability --init's network gives, likewise"
+    add("--init-output", choices=("real", "fake"), help=text)
     text = "CNN+LSTM, DBiRNN, Xception: initial weights of the CNN (default none)"
     add("--weights", default="none", metavar="none|imagenet|FILE", help=text)
     title = "training (defaults of CLRNet, not in the paper; the others' are in DEFAULTS)"
@@ -222,8 +226,10 @@ def parse_args():
         if args.model not in NETWORKS:
             fail(f"{args.checkpoint} holds a network {args.model!r}, which is not known here")
     if args.model != "CLRNet":
-        if args.filters or args.repetitions or args.init:
-            fail("--filters, --repetitions and --init are for CLRNet")
+        if args.filters or args.repetitions:
+            fail("--filters and --repetitions are for CLRNet")
+        if args.init and args.model != "MesoInception4":
+            fail("--init is for CLRNet and MesoInception4")
     if args.weights != "none" and not hasattr(NETWORKS[args.model], "arch"):
         fail("--weights is for CNN+LSTM, DBiRNN and Xception")
     defaults = DEFAULTS[args.model]
@@ -349,20 +355,27 @@ def augment(clips, draws, brightness=(0.7, 1.3)):
 
 
 def load_initial_weights(model, args, origin):
-    """Start from a checkpoint's content `origin`, the authors' weights, or random ones."""
+    """Start from a checkpoint's content `origin`, a published file, or random weights.
+
+    Returns what the checkpoints store of the data behind these weights.
+    """
     if origin:
         load_state(model, origin, args.checkpoint)
-    elif args.model == "CLRNet":
+        return list(origin.get("data") or [])
+    if args.model == "CLRNet":
         initialize(model)
-        if args.init:
-            try:
-                load_keras_weights(model, read_keras_weights(args.init))
-            except (OSError, ValueError, KeyError) as error:
-                reason = str(error).splitlines()[0]
-                advice = "CLRNet50 is --filters 64 --repetitions 3 4 6 3"
-                fail(f"--init {args.init}: {reason}; {advice}")
-    elif hasattr(model, "cnn") and not (args.out / "last.pt").exists() and RANK == 0:
+    if args.init:
+        try:
+            known = load_published(model, args.init, args.init_range, args.init_output)
+        except (OSError, ValueError, KeyError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            if args.model == "CLRNet":
+                reason += "; CLRNet50 is --filters 64 --repetitions 3 4 6 3"
+            fail(f"--init {args.init}: {reason}")
+        return [dict(set=known or args.init.name, role="weights of", extraction={})]
+    if hasattr(model, "cnn") and not (args.out / "last.pt").exists() and RANK == 0:
         load_weights(model.cnn, model.arch, args.weights)
+    return []
 
 
 def frozen_layers(model, share):
@@ -418,11 +431,9 @@ def weighted_loss(model, logits, labels, class_weights):
 
 
 def describe(args, kwargs, sets, data, inherited):
-    """What else the checkpoints store; `inherited`: the data of args.checkpoint."""
+    """What else the checkpoints store; `inherited`: the data behind the initial weights."""
     role = "few videos of" if args.strategy == "transfer" else "trained on"
-    sources = [describe_data(folder, role) for folder in sets.values()] + list(inherited)
-    if args.init:
-        sources.append(dict(set=args.init.name, role="started from", extraction={}))
+    sources = [describe_data(folder, role) for folder in sets.values()] + inherited
     flags = flags_of(args, RUNTIME_FLAGS) | dict(few_shot_videos=data.few_shot)
     return dict(network=args.model, kwargs=kwargs, args=flags, data=sources)
 
@@ -518,14 +529,14 @@ def main():
     inputs = [*sorted(f / "index.csv" for f in sets.values()), args.checkpoint, args.init]
     inputs = list(filter(None, inputs))
     start_run(args.out, settings, inputs, RUNTIME_FLAGS, is_complete(args.out, args))
-    load_initial_weights(model, args, origin)
+    inherited = load_initial_weights(model, args, origin)
     place(model, device)
     # CLRNet 4.2.3: transfer freezes the first layers.
     frozen = frozen_layers(model, args.freeze) if args.strategy == "transfer" else []
     for layer in frozen:
         layer.requires_grad_(False)
     optimizer = make_optimizer(model, args.lr, args.l2)
-    content = describe(args, kwargs, sets, data, (origin or {}).get("data") or [])
+    content = describe(args, kwargs, sets, data, inherited)
     origin = None  # frees its memory
     run = Run(args.out, "05", args, model, optimizer, len(data.items), content)
     print_settings(args, model, sets, data, run, device)

@@ -1,5 +1,6 @@
 """Files of weights: those of torch.save, the published ones of the extractor's networks, Keras'."""
 
+import hashlib
 import pickle
 import re
 import socket
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from common import fail
+from networks.baselines import MesoInception4
 from networks.clrnet import ConvLSTM
 from networks.extractor import import_pretrainedmodels
 
@@ -30,6 +32,19 @@ RENAMED = (
     (r"^classifier\.1\.", "last_conv."),  # squeezenets
 )
 
+
+# Published files of MesoInception4 by the first digits of their SHA-256: (by whom, what they are
+# trained on, what the network takes for black and white, whose probability its output is).
+MESONET = "MesoNet's authors (Afchar et al., 2018)"
+FFPP = "FaceForensics++'s authors (Rössler et al., 2019)"
+PUBLISHED = {
+    "234586d40058": (MESONET, "Deepfakes of MesoNet's own data set", (0, 1), "real"),
+    "d4533ac8a319": (MESONET, "Face2Face of FaceForensics", (0, 1), "real"),
+    "28743977e28e": (FFPP, "Deepfakes of FaceForensics++ c23", (-1, 1), "real"),
+    "b817f3856241": (FFPP, "Face2Face of FaceForensics++ c23", (-1, 1), "real"),
+    "0f8257a04953": (FFPP, "FaceSwap of FaceForensics++ c23", (-1, 1), "real"),
+    "8a3f3d796c35": (FFPP, "all methods of FaceForensics++ c23", (-1, 1), "real"),
+}
 
 # What torch.load raises for a file that is damaged, or is something else.
 DAMAGES = (RuntimeError, EOFError, LookupError, TypeError, AttributeError, ValueError)
@@ -155,11 +170,16 @@ def load_imagenet_weights(model, arch):
 
 
 def read_keras_weights(path):
-    """Return the arrays of a weight file in Keras' order.
+    """Return the arrays of a weight file in Keras' order, see `read_keras_layers`."""
+    return [array for arrays in read_keras_layers(path).values() for array in arrays]
+
+
+def read_keras_layers(path):
+    """Return a weight file as {layer: list of arrays}, in the order of the file.
 
     The file is .hdf5 or .h5 as written by Keras' `save_weights` or `save`, or .npz with arrays
-    w000, w001, ... Raises ValueError or OSError if it is not; nothing in the file is executed, and
-    no other file is opened.
+    w000, w001, ..., which are one layer, "w". Raises ValueError or OSError if it is not; nothing in
+    the file is executed, and no other file is opened.
     """
     path = Path(path)
     if path.suffix == ".npz":
@@ -167,22 +187,23 @@ def read_keras_weights(path):
             names = [name for name in file.files if name[0] == "w" and name[1:].isdigit()]
             if not names:
                 raise ValueError("it holds no arrays w000, w001, ...")
-            return [file[name] for name in sorted(names, key=lambda name: int(name[1:]))]
+            return {"w": [file[name] for name in sorted(names, key=lambda name: int(name[1:]))]}
     import h5py
 
-    arrays = []
+    layers = {}
     with h5py.File(path, "r") as file:
         root = find_in_group(file, "model_weights") if "model_weights" in file else file
         for layer in read_names(root, "layer_names"):
             group = find_in_group(root, layer)
+            layers[layer] = []
             for name in read_names(group, "weight_names"):
                 array = find_in_group(group, name)
                 if not isinstance(array, h5py.Dataset) or array.external:
                     raise ValueError(f"{layer}: {name} is not an array stored in the file")
-                arrays.append(array[()])
-    if not arrays:
+                layers[layer].append(array[()])
+    if not any(layers.values()):
         raise ValueError("it holds no weights in Keras' layout (layer_names, weight_names)")
-    return arrays
+    return layers
 
 
 def read_names(group, attribute):
@@ -224,11 +245,64 @@ def load_keras_weights(model, arrays):
         elif isinstance(layer, nn.BatchNorm2d):
             targets += [layer.weight, layer.bias, layer.running_mean, layer.running_var]
     targets += [model.head.weight, model.head.bias]
-    arrays = [np.asarray(array) for array in arrays]
+    head = [np.asarray(array)[..., ::-1] for array in arrays[-2:]]
+    copy_arrays(targets, [*arrays[:-2], *head])
+
+
+def load_mesoinception4(model, layers, input_range, output):
+    """Copy Keras' weights into a MesoInception4 that takes 0..1, in place.
+
+    The numbers in the layers' names give the order of creation, which is that of our modules; the
+    order of the file is another. A range of inputs other than 0..1 goes into the convolutions that
+    see the image: they are 1 x 1 and have no padding, so that nothing changes. If the output is
+    P(real), the last layer is negated.
+
+    Args:
+        layers: {name: arrays}, as `read_keras_layers` returns them.
+        input_range: what the file's network takes for black and for white.
+        output: "real" or "fake", the class whose probability is its output.
+
+    Raises ValueError if the number of arrays or a shape does not fit.
+    """
+    kinds = {"conv2d": nn.Conv2d, "batch_normalization": nn.BatchNorm2d, "dense": nn.Linear}
+    targets, arrays = [], []
+    for kind, module in kinds.items():
+        for layer in model.modules():
+            if isinstance(layer, module):
+                targets += [layer.weight, layer.bias]
+                if module is nn.BatchNorm2d:
+                    targets += [layer.running_mean, layer.running_var]
+        numbers = {}
+        for name, of_layer in layers.items():
+            if match := re.fullmatch(rf"{kind}(?:_(\d+))?", name):
+                numbers[int(match[1] or 0)] = of_layer
+        arrays += [array for _, of_layer in sorted(numbers.items()) for array in of_layer]
+    # Keras flattens height, width, channels, and PyTorch channels, height, width.
+    dense = model.dense[1].weight
+    k = next(k for k, target in enumerate(targets) if target is dense)
+    if len(arrays) == len(targets) and arrays[k].shape == tuple(dense.T.shape):
+        channels = model.convolutions[-3].num_features
+        by_place = arrays[k].reshape(-1, channels, len(dense))
+        arrays[k] = by_place.transpose(1, 0, 2).reshape(arrays[k].shape)
+    copy_arrays(targets, arrays)
+
+    black, white = input_range
+    first = model.convolutions[0]
+    with torch.no_grad():
+        for layer in (first.a[0], first.b[0], first.c[0], first.d[0]):
+            # weight * (black + (white - black) * x) + bias, for x in 0..1
+            layer.bias += black * layer.weight.sum((1, 2, 3))
+            layer.weight *= white - black
+        if output == "real":
+            model.output.weight.neg_()
+            model.output.bias.neg_()
+
+
+def copy_arrays(targets, arrays):
+    """Copy Keras' arrays into tensors, in place. Raises ValueError if one does not fit."""
     if len(arrays) != len(targets):
         raise ValueError(f"{len(arrays)} arrays do not fit this network: it takes {len(targets)}")
-    arrays[-2:] = [array[..., ::-1] for array in arrays[-2:]]
-    for k, (target, array) in enumerate(zip(targets, arrays)):
+    for k, (target, array) in enumerate(zip(targets, map(np.asarray, arrays))):
         # height, width, in, out -> out, in, height, width; in, out -> out, in
         array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
         if array.shape != tuple(target.shape):
@@ -238,3 +312,54 @@ def load_keras_weights(model, arrays):
             )
         with torch.no_grad():
             target.copy_(torch.from_numpy(np.ascontiguousarray(array)))
+
+
+def load_published(model, path, input_range=None, output=None):
+    """Load the Keras file of a CLRNet or MesoInception4, in place; returns whose weights it has.
+
+    Args:
+        input_range, output: of a MesoInception4, as in `load_mesoinception4`. Files in PUBLISHED
+            need neither.
+
+    Returns a text such as "MesoNet's authors (Afchar et al., 2018), trained on Deepfakes of ...",
+    or None for a file that is not known. Raises OSError or ValueError.
+    """
+    if not isinstance(model, MesoInception4):
+        load_keras_weights(model, read_keras_weights(path))
+        return None
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    known = PUBLISHED.get(digest[:12])
+    if known and not (input_range or output):
+        input_range, output = known[2:]
+    if not (input_range and output):
+        raise ValueError(
+            "it is none of the published files that are known, and says neither what its network "
+            "takes nor what it gives: give --init-range (0 1 or -1 1, for black and white) and "
+            "--init-output (real or fake, the class whose probability is its output)"
+        )
+    load_mesoinception4(model, read_keras_layers(path), input_range, output)
+    return f"{known[0]}, trained on {known[1]}" if known else None
+
+
+def published_checkpoint(path):
+    """A file in PUBLISHED as the content of a checkpoint of stage 05. Raises OSError or ValueError.
+
+    Of another file, 05 --init FILE --epochs 0 makes a checkpoint.
+    """
+    model = MesoInception4()
+    try:
+        origin = load_published(model, path)
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{reason}. 05_train_clrnet.py --init FILE --epochs 0 makes a checkpoint of other files"
+        ) from error
+    return dict(
+        stage="05",
+        network="MesoInception4",
+        kwargs=dict(image_size=model.image_size, frames=model.frames),
+        model=model.state_dict(),
+        data=[dict(set=origin, role="weights of", extraction={})],
+        validation=None,
+    )
