@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL_CLRNET, run, shared, stage
+from conftest import SMALL_CLRNET, call, run, shared, stage
 from PIL import Image
 from torch.nn import functional as F
 
@@ -23,6 +23,22 @@ from running import devices, loading
 from running.run import seed_of
 
 script = stage("05_train_clrnet")
+NETWORK = "--filters 4 --repetitions 1 1 --image-size 48"
+FEW = "--few-shot 1 --epochs 1 --batch 2"
+
+
+def clrnet(flags, fails=False):
+    """Stage 05 in this process; returns what it printed."""
+    return call(f"05_train_clrnet.py --device cpu --workers 0 {flags}", fails)
+
+
+def rows_of(file):
+    with open(file) as lines:
+        return list(csv.DictReader(lines))
+
+
+def weights_of(folder):
+    return torch.load(folder / "model.pt", weights_only=True)["model"]
 
 
 # ---------------------------------------------------------------- the network
@@ -359,27 +375,22 @@ def test_published_weights_there_and_back(keras_file, tmp_path):
 
 def test_published_weights_are_scored_as_they_are_and_transferred_from(small, keras_file, tmp_path):
     path, model = keras_file
-    flags = ("--filters", 4, "--repetitions", 1, 1, "--image-size", 48, "--device", "cpu")
-    flags += ("--init", path, "--test", small / "faces/clips")
-    outputs = ("--out", tmp_path / "r", "--scores", tmp_path / "s")
-    run("05_train_clrnet.py", "--strategy", "single", "--epochs", 0, *flags, *outputs)
+    flags = f"{NETWORK} --init {path} --test {small / 'faces/clips'}"
+    clrnet(f"--strategy single --epochs 0 {flags} --out {tmp_path / 'r'} --scores {tmp_path / 's'}")
     items, _, _, _ = loading.read_clips(small / "faces/clips", "test")
     faces = loading.Faces(items, 48)
     with torch.no_grad():
         logits = [model(faces[k][None] / 255) for k in range(len(items))]
-    scores = [float(row["score"]) for row in csv.DictReader(open(tmp_path / "s/clips.csv"))]
+    scores = [float(row["score"]) for row in rows_of(tmp_path / "s/clips.csv")]
     assert scores == pytest.approx([x.softmax(1)[0, 1].item() for x in logits], abs=1e-5)
 
-    transfer = ("--strategy", "transfer", "--target", small / "faces/clips-FS", "--few-shot", 1)
-    transfer += ("--epochs", 1, "--batch", 2)
-    outputs = ("--out", tmp_path / "t", "--scores", tmp_path / "st")
-    output = run("05_train_clrnet.py", *transfer, *flags, *outputs)
-    stem = torch.load(tmp_path / "t/model.pt", weights_only=True)["model"]["stem.input.weight"]
-    assert torch.equal(stem, model.stem.input.weight)
+    flags += f" --target {small / 'faces/clips-FS'} {FEW} --scores {tmp_path / 'st'}"
+    output = clrnet(f"--strategy transfer {flags} --out {tmp_path / 't'}")
+    assert torch.equal(weights_of(tmp_path / "t")["stem.input.weight"], model.stem.input.weight)
     assert "transfer: 4 training samples" in output
 
 
-def test_bad_weight_files_are_one_line(small, keras_file, tmp_path):
+def test_bad_weight_files_are_one_line(keras_file, tmp_path):
     h5py = pytest.importorskip("h5py")
     path, model = keras_file
     layers = keras_arrays(model)
@@ -387,18 +398,16 @@ def test_bad_weight_files_are_one_line(small, keras_file, tmp_path):
     (tmp_path / "cut.hdf5").write_bytes(path.read_bytes()[:3000])
     write_keras(tmp_path / "short.hdf5", layers[:-1])
     kernel = "layer_2/layer_2/kernel:0"
-    write_keras(tmp_path / "missing.hdf5", layers)
-    with h5py.File(tmp_path / "missing.hdf5", "a") as file:
-        del file[kernel]
-    write_keras(tmp_path / "link.hdf5", layers)
-    with h5py.File(tmp_path / "link.hdf5", "a") as file:  # a link to another file is not followed
-        del file[kernel]
-        file[kernel] = h5py.ExternalLink(str(path), kernel)
+    for name in ("missing", "link"):
+        write_keras(tmp_path / f"{name}.hdf5", layers)
+        with h5py.File(tmp_path / f"{name}.hdf5", "a") as file:
+            del file[kernel]
+            if name == "link":  # a link to another file is not followed
+                file[kernel] = h5py.ExternalLink(str(path), kernel)
     with h5py.File(tmp_path / "empty.hdf5", "w"):
         pass
     np.savez(tmp_path / "none.npz", a=np.zeros(1))
-    flags = ("--filters", 4, "--repetitions", 1, 1, "--image-size", 48, "--device", "cpu")
-    flags += ("--strategy", "single", "--epochs", 0, "--out", tmp_path / "r")
+    flags = f"{NETWORK} --strategy single --epochs 0 --out {tmp_path / 'r'}"
     for name, message in (
         ("text.hdf5", "text.hdf5: "),
         ("cut.hdf5", "cut.hdf5: "),
@@ -409,8 +418,7 @@ def test_bad_weight_files_are_one_line(small, keras_file, tmp_path):
         ("none.npz", "no arrays w000"),
         ("gone.hdf5", "gone.hdf5: "),
     ):
-        output = run("05_train_clrnet.py", *flags, "--init", tmp_path / name, fails=True)
-        assert message in output, output
+        assert message in clrnet(f"{flags} --init {tmp_path / name}", fails=True)
 
 
 # ---------------------------------------------------------------- augmentation (5.1.3)
@@ -438,9 +446,7 @@ def test_augmentation_ranges():
     assert torch.allclose(out.std(1), torch.zeros(4000), atol=1e-6)
     assert 0.35 - 50 / 255 <= out.min() < 0.20 and 0.80 < out.max() <= 0.65 + 50 / 255
 
-    theirs = script.augment(torch.full((4000, 1, 3, 2, 2), 0.5), draws(0), (0.7, 1.0))[
-        :, 0, :, 0, 0
-    ]
+    theirs = script.augment(torch.full((4000, 1, 3, 2, 2), 0.5), draws(0), (0.7, 1.0))
     assert theirs.max() <= 0.5 + 50 / 255 + 1e-6 < out.max()  # the authors' code never brightens
 
 
@@ -454,9 +460,8 @@ def test_augmentation_moves_by_30_degrees_and_20_percent_and_mirrors():
     total = out.sum((1, 2))
     x, y = (out * x).sum((1, 2)) / total, (out * y).sum((1, 2)) / total
     radius, angle = (x**2 + y**2).sqrt(), torch.rad2deg(torch.atan2(y, x.abs()))
-    assert (
-        24 <= radius.min() < 26 and 36 < radius.max() <= 38.5
-    )  # zoom 0.8..1.2 of the view: 30 / 1.2 .. 30 / 0.8
+    # zoom 0.8..1.2 of the view: 30 / 1.2 .. 30 / 0.8
+    assert 24 <= radius.min() < 26 and 36 < radius.max() <= 38.5
     assert -31 < angle.min() < -27 and 27 < angle.max() < 31
     assert 0.4 < (x < 0).float().mean() < 0.6
 
@@ -464,43 +469,43 @@ def test_augmentation_moves_by_30_degrees_and_20_percent_and_mirrors():
 # ---------------------------------------------------------------- training
 
 
-def train(small, out, *flags, source="clips", epochs=2, fails=False):
-    return run(
-        "05_train_clrnet.py",
-        "--strategy",
-        "single",
-        "--source",
-        small / "faces" / source,
-        "--epochs",
-        epochs,
-        *SMALL_CLRNET,
-        "--out",
-        out,
-        *flags,
-        fails=fails,
-    )
+def single_of(faces, out, more="", epochs=2, fails=False):
+    flags = f"--strategy single --source {faces} --epochs {epochs} {NETWORK} --batch 4"
+    return clrnet(f"{flags} --out {out} {more}", fails)
+
+
+def transfer_of(small, checkpoint, out, more=""):
+    """Transfer to one real and one fake video of clips-FS."""
+    flags = f"--checkpoint {checkpoint} --target {small / 'faces/clips-FS'} {FEW}"
+    return clrnet(f"--strategy transfer {flags} --out {out} {more}")
 
 
 @pytest.fixture(scope="module")
 def single(small, tmp_path_factory):
+    """A run r and its scores s of clips and clips-FS, made in a process of its own."""
     folder = tmp_path_factory.mktemp("single")
-    train(
-        small,
-        folder / "r",
-        "--test",
-        small / "faces/clips",
-        small / "faces/clips-FS",
-        "--scores",
-        folder / "s",
+    run(
+        f"05_train_clrnet.py --strategy single --source {small / 'faces/clips'} --epochs 2 "
+        f"{SMALL_CLRNET} --test {small / 'faces/clips'} {small / 'faces/clips-FS'} "
+        f"--out {folder / 'r'} --scores {folder / 's'}"
     )
     return folder
+
+
+@pytest.fixture
+def unbalanced(small, copy):
+    """A copy of clips-FS without the originals of the first person: 1 real and 2 fake videos."""
+    faces = copy(small / "faces/clips-FS")
+    lines = (faces / "index.csv").read_text().splitlines(keepends=True)
+    (faces / "index.csv").write_text("".join(line for line in lines if "youtube_000" not in line))
+    return faces
 
 
 def test_single(small, single):
     checkpoint = torch.load(single / "r/model.pt", weights_only=True)
     assert checkpoint["network"] == "CLRNet"
     assert checkpoint["kwargs"] == dict(filters=4, repetitions=[1, 1], image_size=48, frames=5)
-    rows = list(csv.DictReader(open(single / "s/clips.csv")))
+    rows = rows_of(single / "s/clips.csv")
     assert len(rows) == 4 * 2 and {r["frame"] for r in rows} == {"0", "5"}
     # The scores are P(fake) of the stored network on those clips.
     model = CLRNet(**checkpoint["kwargs"]).eval()
@@ -508,10 +513,8 @@ def test_single(small, single):
     items, index, first, _ = loading.read_clips(small / "faces/clips", "test")
     with torch.no_grad():
         p_fake = model(loading.Faces(items, 48)[0][None] / 255).softmax(1)[0, 1].item()
-    assert (
-        float(rows[0]["score"]) == pytest.approx(p_fake, abs=1e-5)
-        and rows[0]["video"] == index["video"][first[0]]
-    )
+    assert float(rows[0]["score"]) == pytest.approx(p_fake, abs=1e-5)
+    assert rows[0]["video"] == index["video"][first[0]]
 
 
 def test_l2_is_on_the_input_kernels_alone(single):
@@ -520,103 +523,52 @@ def test_l2_is_on_the_input_kernels_alone(single):
     assert len(groups[0]["params"]) == 1 + 2 * 4  # stem; a, b, c and the shortcut of two blocks
 
 
-def test_merge_takes_all_of_each_set_or_as_many_as_the_smallest(small, copy, tmp_path):
-    """5.2.2 merges all videos; --merge-balance smallest is the reading of 6.2.3."""
-    faces = copy(small / "faces/clips-FS")
-    lines = (faces / "index.csv").read_text().splitlines(keepends=True)
-    (faces / "index.csv").write_text("".join(line for line in lines if "youtube_000" not in line))
-    sets = ("--source", small / "faces/clips", faces)
-    args = ("--strategy", "merge", *sets, "--epochs", 1, "--max-steps", 1, *SMALL_CLRNET)
-    for name, flags, first, total in (
-        ("all", (), "8 of 8", 14),
-        ("smallest", ("--merge-balance", "smallest"), "6 of 8", 12),
+def test_merge_takes_all_of_each_set_or_as_many_as_the_smallest(small, unbalanced, tmp_path):
+    """5.2.2 merges all videos; --merge-balance smallest is the reading of 6.2.3. No name of a
+    folder can control the terminal.
+    """
+    faces = unbalanced.rename(unbalanced.with_name("FS\x1b[31m"))
+    flags = f"--strategy merge --source {small / 'faces/clips'} '{faces}' --epochs 1 --max-steps 1"
+    for name, more, first, total in (
+        ("all", "", "8 of 8", 14),
+        ("smallest", "--merge-balance smallest", "6 of 8", 12),
     ):
-        output = run("05_train_clrnet.py", *args, *flags, "--out", tmp_path / name)
+        output = clrnet(f"{flags} {more} {NETWORK} --batch 4 --out {tmp_path / name}")
         assert f"clips: {first} training clips" in output
-        assert "clips-FS: 6 of 6 training clips" in output
+        assert "FS\\x1b[31m: 6 of 6 training clips" in output and "\x1b" not in output
         assert f"merge: {total} training samples" in output
 
 
 def test_transfer_freezes_the_first_half(small, single, tmp_path):
-    args = (
-        "--strategy",
-        "transfer",
-        "--checkpoint",
-        single / "r/model.pt",
-        "--target",
-        small / "faces/clips-FS",
-        "--few-shot",
-        1,
-        "--epochs",
-        2,
-        "--batch",
-        2,
-        "--device",
-        "cpu",
-    )
-    run(
-        "05_train_clrnet.py",
-        *args,
-        "--out",
-        tmp_path / "r",
-        "--test",
-        small / "faces/clips-FS",
-        "--scores",
-        tmp_path / "s",
-    )
-    before = torch.load(single / "r/model.pt", weights_only=True)["model"]
+    flags = f"--test {small / 'faces/clips-FS'} --scores {tmp_path / 's'}"
+    transfer_of(small, single / "r/model.pt", tmp_path / "r", f"{flags} --epochs 2")
+    before = weights_of(single / "r")
     content = torch.load(tmp_path / "r/model.pt", weights_only=True)
     model = CLRNet(4, (1, 1))
-    frozen = {
-        name
-        for name, module in model.named_modules()
-        if any(module is part for part in script.frozen_layers(model, 0.5))
-    }
+    parts = script.frozen_layers(model, 0.5)
+    frozen = {name for name, module in model.named_modules() if any(module is p for p in parts)}
     changed = {
         key.rsplit(".", 1)[0]
         for key, value in content["model"].items()
         if not torch.equal(value, before[key])
     }
     prefixes = {name for name in frozen if "dropout" not in name}
-    assert prefixes and not any(
-        key == name or key.startswith(name + ".") for key in changed for name in prefixes
-    )
+    assert prefixes
+    assert not any(f"{key}.".startswith(f"{name}.") for key in changed for name in prefixes)
     assert "head" in changed and "stages.1.0.c.input" in changed and "norm_head" in changed
-    drawn = content["args"]["few_shot_videos"]["clips-FS"]
-    assert len(drawn) == 2 and drawn[0].startswith("youtube_") and drawn[1].startswith("FaceSwap_")
+    names = content["args"]["few_shot_videos"]["clips-FS"]
+    assert len(names) == 2 and names[0].startswith("youtube_") and names[1].startswith("FaceSwap_")
     index = common.read_index(small / "faces/clips-FS")
-    assert {s for v, s in zip(index["video"], index["split"]) if v in drawn} == {"train"}
+    assert {s for v, s in zip(index["video"], index["split"]) if v in names} == {"train"}
 
 
 def test_few_shot_videos_are_in_args_json(small, single, tmp_path):
-    drawn = []
-    for seed in (0, 0, 1):
-        out = tmp_path / str(len(drawn))
-        run(
-            "05_train_clrnet.py",
-            "--strategy",
-            "transfer",
-            "--checkpoint",
-            single / "r/model.pt",
-            "--target",
-            small / "faces/clips-FS",
-            "--few-shot",
-            1,
-            "--epochs",
-            1,
-            "--batch",
-            2,
-            "--max-steps",
-            1,
-            "--device",
-            "cpu",
-            "--seed",
-            seed,
-            "--out",
-            out,
-        )
-        drawn.append(json.loads((out / "args.json").read_text())["flags"]["few_shot_videos"])
-    assert drawn[0] == drawn[1] and [len(v) for v in drawn[0].values()] == [2]
+    names = []
+    for k, seed in enumerate((0, 0, 1)):
+        out = tmp_path / str(k)
+        transfer_of(small, single / "r/model.pt", out, f"--max-steps 1 --seed {seed}")
+        names.append(json.loads((out / "args.json").read_text())["flags"]["few_shot_videos"])
+    assert names[0] == names[1] and [len(v) for v in names[0].values()] == [2]
 
 
 def test_the_authors_cut_and_the_sources_own_samples(small, single, tmp_path):
@@ -625,72 +577,33 @@ def test_the_authors_cut_and_the_sources_own_samples(small, single, tmp_path):
     """
     with torch.device("meta"):
         model = CLRNet()
-    assert script.frozen_layers(model, 0.4203)[-1] is script.frozen_layers(model, 87 / 207)[-1]
-    output = run(
-        "05_train_clrnet.py",
-        "--strategy",
-        "transfer",
-        "--checkpoint",
-        single / "r/model.pt",
-        "--source",
-        small / "faces/clips",
-        "--target",
-        small / "faces/clips-FS",
-        "--few-shot",
-        1,
-        "--epochs",
-        1,
-        "--batch",
-        2,
-        "--freeze",
-        0.4203,
-        "--device",
-        "cpu",
-        "--out",
-        tmp_path / "r",
-    )
+    ends = [script.frozen_layers(model, share)[-1] for share in (0.4203, 87 / 207)]
+    assert ends[0] is ends[1]
+    flags = f"--source {small / 'faces/clips'} --freeze 0.4203"
+    output = transfer_of(small, single / "r/model.pt", tmp_path / "r", flags)
     assert "transfer: 8 training samples (4 fake) of clips, clips-FS" in output
 
 
 def test_merge_followed_by_transfer(small, tmp_path):
-    run(
-        "05_train_clrnet.py",
-        "--strategy",
-        "merge",
-        "--source",
-        small / "faces/clips",
-        small / "faces/clips-FS",
-        "--epochs",
-        1,
-        "--max-steps",
-        1,
-        *SMALL_CLRNET,
-        "--out",
-        tmp_path / "m",
-    )
-    run(
-        "05_train_clrnet.py",
-        "--strategy",
-        "transfer",
-        "--checkpoint",
-        tmp_path / "m/model.pt",
-        "--target",
-        small / "faces/clips-FS",
-        "--few-shot",
-        1,
-        "--epochs",
-        1,
-        "--batch",
-        2,
-        "--device",
-        "cpu",
-        "--out",
-        tmp_path / "t",
-    )
-    a, b = (torch.load(tmp_path / f"{k}/model.pt", weights_only=True)["model"] for k in "mt")
-    assert torch.equal(a["stem.input.weight"], b["stem.input.weight"]) and not torch.equal(
-        a["head.weight"], b["head.weight"]
-    )
+    sets = f"{small / 'faces/clips'} {small / 'faces/clips-FS'}"
+    flags = f"--strategy merge --source {sets} --epochs 1 --max-steps 1 {NETWORK} --batch 4"
+    clrnet(f"{flags} --out {tmp_path / 'm'}")
+    transfer_of(small, tmp_path / "m/model.pt", tmp_path / "t")
+    a, b = (weights_of(tmp_path / name) for name in "mt")
+    assert torch.equal(a["stem.input.weight"], b["stem.input.weight"])
+    assert not torch.equal(a["head.weight"], b["head.weight"])
+
+
+def test_a_finished_network_is_scored_without_training(small, single, tmp_path):
+    flags = f"--strategy transfer --checkpoint {single / 'r/model.pt'} --epochs 0"
+    flags += f" --test {small / 'faces/clips-FS'}"
+    clrnet(f"{flags} --out {tmp_path / 'r'} --scores {tmp_path / 's'}")
+    scores = [(folder / "s/clips-FS.csv").read_bytes() for folder in (single, tmp_path)]
+    assert scores[0] == scores[1]
+    clrnet(f"{flags} --test-split val --out {tmp_path / 'r'} --scores {tmp_path / 'v'}")
+    index = common.read_index(small / "faces/clips-FS")
+    of_split = {video for video, split in zip(index["video"], index["split"]) if split == "val"}
+    assert {row["video"] for row in rows_of(tmp_path / "v/clips-FS.csv")} == of_split
 
 
 def test_classes_are_weighted():
@@ -698,40 +611,17 @@ def test_classes_are_weighted():
     not divided by the weights' sum.
     """
     logits, labels = torch.tensor([[0.0, 0.0], [1.0, -1.0], [0.5, 2.0]]), torch.tensor([0, 1, 1])
-    weights = torch.tensor([2.0, 0.5])
-    each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-    assert script.weighted_loss(CLRNet(2, (1,)), logits, labels, weights).item() == pytest.approx(
-        ((2 * each[0] + 0.5 * each[1] + 0.5 * each[2]) / 3).item()
-    )
+    each = F.cross_entropy(logits, labels, reduction="none")
+    loss = script.weighted_loss(CLRNet(2, (1,)), logits, labels, torch.tensor([2.0, 0.5]))
+    assert loss.item() == pytest.approx(((2 * each[0] + 0.5 * each[1] + 0.5 * each[2]) / 3).item())
 
 
-def test_class_weights_of_an_unbalanced_set(small, copy, tmp_path):
+def test_class_weights_of_an_unbalanced_set(unbalanced, tmp_path):
     """Of one real and two fake videos, a step over all samples has the loss of balanced classes."""
-    faces = copy(small / "faces/clips")
-    lines = (faces / "index.csv").read_text().splitlines(keepends=True)
-    (faces / "index.csv").write_text("".join(line for line in lines if "youtube_000" not in line))
-    run(
-        "05_train_clrnet.py",
-        "--strategy",
-        "single",
-        "--source",
-        faces,
-        *SMALL_CLRNET[:-4],
-        "--batch",
-        6,
-        "--device",
-        "cpu",
-        "--precision",
-        "fp32",
-        "--max-steps",
-        1,
-        "--epochs",
-        1,
-        "--out",
-        tmp_path / "r",
-    )
-    (row,) = csv.DictReader(open(tmp_path / "r/log.csv"))
-    items, _, _, y = loading.read_clips(faces, "train")
+    flags = f"--strategy single --source {unbalanced} {NETWORK} --batch 6 --precision fp32"
+    clrnet(f"{flags} --max-steps 1 --epochs 1 --out {tmp_path / 'r'}")
+    (row,) = rows_of(tmp_path / "r/log.csv")
+    items, _, _, y = loading.read_clips(unbalanced, "train")
     assert sorted(y) == [0, 0, 1, 1, 1, 1]
     torch.manual_seed(0)
     model = CLRNet(4, (1, 1), 48).train()
@@ -742,32 +632,38 @@ def test_class_weights_of_an_unbalanced_set(small, copy, tmp_path):
         torch.rand(6, 5, generator=torch.Generator().manual_seed(seed_of(0, 0))),
     )
     torch.manual_seed(seed_of(0, 0, 1))  # dropout's
-    loss = script.weighted_loss(
-        model, model(clips), torch.from_numpy(y[order]), torch.tensor([1.5, 0.75])
-    )
+    labels, weights = torch.from_numpy(y[order]), torch.tensor([1.5, 0.75])
+    loss = script.weighted_loss(model, model(clips), labels, weights)
     assert float(row["train_loss"]) == pytest.approx(loss.item(), abs=1e-5)
 
 
-def test_other_test_sets_without_training_again(small, single):
-    before = (single / "r/model.pt").read_bytes()
-    output = train(
-        small, single / "r", "--test", small / "faces/clips-FS", "--scores", single / "s2"
-    )
-    assert "epoch 1:" not in output and (single / "r/model.pt").read_bytes() == before
-    assert (single / "s2/clips-FS.csv").read_bytes() == (single / "s/clips-FS.csv").read_bytes()
+def test_other_test_sets_without_training_again(small, single, copy):
+    folder, faces = copy(single), small / "faces/clips"
+    before = (folder / "r/model.pt").read_bytes()
+    flags = f"--test {small / 'faces/clips-FS'} --scores {folder / 's2'}"
+    output = single_of(faces, folder / "r", flags)
+    assert "epoch 1:" not in output and (folder / "r/model.pt").read_bytes() == before
+    assert (folder / "s2/clips-FS.csv").read_bytes() == (folder / "s/clips-FS.csv").read_bytes()
+    # A finished run under other flags or inputs is refused, with --allow-changes too.
+    flags += " --allow-changes"
+    output = single_of(faces, folder / "r", f"{flags} --lr 1e-3", fails=True)
+    assert "finished result of another run (lr was 5e-05, is 0.001)" in output
+    output = single_of(small / "faces/clips-FS", folder / "r", flags, fails=True)
+    assert "finished result of another run" in output and "clips-FS/index.csv" in output
+    assert (folder / "r/model.pt").read_bytes() == before
 
 
 def test_a_folder_of_release_2_is_scored_again(small, single, copy):
     """Its args.json has flags that are gone, which were not given."""
-    folder = copy(single)
+    folder, faces = copy(single), small / "faces/clips"
     settings = json.loads((folder / "r/args.json").read_text())
     settings["flags"] |= dict(gates=None, reenactment=[], swap=[], validation=None)
     (folder / "r/args.json").write_text(json.dumps(settings))
-    sets = ("--test", small / "faces/clips-FS", "--scores", folder / "s")
-    assert "epoch 1:" not in train(small, folder / "r", *sets)
+    flags = f"--test {small / 'faces/clips-FS'} --scores {folder / 's'}"
+    assert "epoch 1:" not in single_of(faces, folder / "r", flags)
     settings["flags"]["gates"] = "sigmoid"
     (folder / "r/args.json").write_text(json.dumps(settings))
-    assert "gates was sigmoid" in train(small, folder / "r", *sets, fails=True)
+    assert "gates was sigmoid" in single_of(faces, folder / "r", flags, fails=True)
 
 
 # ---------------------------------------------------------------- class activation maps (Figure 8)
@@ -785,20 +681,12 @@ def test_activation_maps_sum_up_to_the_logits():
     assert torch.allclose(maps.mean((1, 2, 3)) + bias, margin, atol=1e-5)
 
 
-def test_a_picture_of_activation_maps_for_each_set(small, single):
-    output = train(
-        small,
-        single / "r",
-        "--test",
-        small / "faces/clips",
-        small / "faces/clips-FS",
-        "--scores",
-        single / "s",
-        "--cam",
-        3,
-    )
+def test_a_picture_of_activation_maps_for_each_set(small, single, copy):
+    folder, faces = copy(single), small / "faces/clips"
+    flags = f"--test {faces} {small / 'faces/clips-FS'} --scores {folder / 's'} --cam 3"
+    output = single_of(faces, folder / "r", flags)
     for name in ("clips", "clips-FS"):
-        with Image.open(single / f"r/cam_{name}.png") as image:
+        with Image.open(folder / f"r/cam_{name}.png") as image:
             assert image.width > image.height > 200
         assert f"cam_{name}.png, .pdf: 3 videos" in output
 
@@ -813,93 +701,38 @@ def test_training_learns(small, copy, tmp_path):
         pixels = np.array(Image.open(path))
         pixels[::8], pixels[1::8], pixels[2::8] = 255, 255, 255
         Image.fromarray(pixels).save(path)
-    run(
-        "05_train_clrnet.py",
-        "--strategy",
-        "single",
-        "--source",
-        faces,
-        "--epochs",
-        40,
-        *SMALL_CLRNET,
-        "--lr",
-        "3e-3",
-        "--out",
-        tmp_path / "r",
-    )
-    log = list(csv.DictReader(open(tmp_path / "r/log.csv")))
+    single_of(faces, tmp_path / "r", "--lr 3e-3", epochs=40)
+    log = rows_of(tmp_path / "r/log.csv")
     losses = [float(row["train_loss"]) for row in log]
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
     assert max(float(row["val_auc"]) for row in log) > 0.9
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(small, tmp_path):
-    output = train(small, tmp_path / "r", "--lr", "1e30", epochs=20, fails=True)
+    output = single_of(small / "faces/clips", tmp_path / "r", "--lr 1e30", epochs=20, fails=True)
     assert "train_loss is nan at step" in output and ", batch " in output
 
 
 def test_errors(small, single, extractor, tmp_path):
-    clips, out = small / "faces/clips", ("--out", tmp_path / "r")
+    clips, checkpoint = small / "faces/clips", f"--checkpoint {single / 'r/model.pt'}"
     (tmp_path / "empty").mkdir()
+    one, few = f"single --source {clips}", f"transfer --target {clips} {checkpoint}"
     for flags, says in (
-        (("--strategy", "single", "--source", tmp_path / "none"), "not a folder"),
-        (("--strategy", "single", "--source", tmp_path / "empty"), "no index.csv"),
-        (("--strategy", "single", "--source", small / "faces/frames"), "single frames, not clips"),
-        (("--strategy", "single", "--source", clips, clips), "one --source"),
-        (("--strategy", "merge", "--source", clips), "two or more"),
-        (("--strategy", "merge", "--source", clips, clips), "same name"),
-        (("--strategy", "transfer", "--target", clips), "needs --checkpoint"),
-        (
-            (
-                "--strategy",
-                "transfer",
-                "--checkpoint",
-                extractor,
-                "--target",
-                clips,
-                "--few-shot",
-                1,
-            ),
-            "stage 02; one of stage 05",
-        ),
-        (
-            ("--strategy", "transfer", "--checkpoint", single / "r/model.pt", "--target", clips),
-            "--few-shot asks for 10",
-        ),
-        (
-            (
-                "--strategy",
-                "transfer",
-                "--checkpoint",
-                single / "r/model.pt",
-                "--target",
-                clips,
-                "--filters",
-                8,
-            ),
-            "the network is the checkpoint's",
-        ),
-        (
-            (
-                "--strategy",
-                "transfer",
-                "--checkpoint",
-                single / "r/model.pt",
-                "--target",
-                clips,
-                "--init",
-                clips,
-            ),
-            "give one",
-        ),
-        (
-            ("--strategy", "single", "--source", clips, "--model", "ShallowNet", "--filters", 2),
-            "are for CLRNet",
-        ),
-        (
-            ("--strategy", "single", "--source", clips, "--weights", "imagenet"),
-            "--weights is for CNN+LSTM",
-        ),
-        (("--strategy", "single", "--source", clips, "--test", clips), "go together"),
+        (f"single --source {tmp_path / 'none'}", "not a folder"),
+        (f"single --source {tmp_path / 'empty'}", "no index.csv"),
+        (f"single --source {small / 'faces/frames'}", "single frames, not clips"),
+        (f"{one} {clips}", "one --source"),
+        (f"merge --source {clips}", "two or more"),
+        (f"merge --source {clips} {clips}", "same name"),
+        (f"transfer --target {clips}", "needs --checkpoint"),
+        (f"transfer --target {clips} --checkpoint {extractor}", "stage 02; one of stage 05"),
+        (few, "--few-shot asks for 10"),
+        (f"{few} --filters 8", "the network is the checkpoint's"),
+        (f"{few} --init {clips}", "give one"),
+        (f"{one} --model ShallowNet --filters 2", "are for CLRNet"),
+        (f"{one} --weights imagenet", "--weights is for CNN+LSTM"),
+        (f"{one} --test {clips}", "go together"),
+        (f"search --reenactment {clips}", "recipes/grid_search.py"),
     ):
-        assert says in run("05_train_clrnet.py", *flags, *out, fails=True)
+        output = clrnet(f"--strategy {flags} --out {tmp_path / 'r'}", fails=True)
+        assert says in output, output

@@ -199,5 +199,3 @@ def test_search_errors(sets, copy, tmp_path):
     output = search(sets, ("F2F",), *flags, *more, fails=True)
     assert "cannot both choose the best and test it" in output
     assert "same name" in search(sets, ("F2F",), *flags, sets / "DF", fails=True)
-    old = ("--strategy", "search", "--reenactment", sets / "F2F", "--swap", sets / "DF")
-    assert "recipes/grid_search.py" in run("05_train_clrnet.py", *old, fails=True)
