@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 import torch
-from conftest import run, stage
+from conftest import call, stage
 
 from networks.baselines import CNNLSTM, NETWORKS, DBiRNN, MesoInception4, ShallowNet
 from networks.weights import load_weights
@@ -13,6 +13,11 @@ from running import loading
 
 clrnet = stage("05_train_clrnet")
 SIZES = {"CNN+LSTM": 80, "DBiRNN": 64, "ShallowNet": 64, "Xception": 80, "MesoInception4": 64}
+
+
+def train(flags, fails=False):
+    """Stage 05 in this process; returns what it printed."""
+    return call(f"05_train_clrnet.py --device cpu --workers 0 {flags}", fails)
 
 
 LARGE = pytest.param("CNN+LSTM", marks=pytest.mark.slow)
@@ -48,14 +53,8 @@ def test_sizes_that_are_known():
     dense = 32 * 28 * 28 * 1024 + 1024 + 2 * 1024 + 1024 + 1
     assert count_parameters(ShallowNet()) == convolutions + dense
     sizes = {name: defaults["image_size"] for name, defaults in clrnet.DEFAULTS.items()}
-    assert sizes == {
-        "CLRNet": 240,
-        "CNN+LSTM": 299,
-        "DBiRNN": 224,
-        "ShallowNet": 128,
-        "Xception": 240,
-        "MesoInception4": 256,
-    }
+    expected = {"CLRNet": 240, "CNN+LSTM": 299, "DBiRNN": 224, "ShallowNet": 128, "Xception": 240}
+    assert sizes == expected | {"MesoInception4": 256}
     assert clrnet.DEFAULTS["MesoInception4"]["lr"] == 1e-3 and MesoInception4.mean_squared_error
 
 
@@ -118,11 +117,10 @@ def test_single_frames_and_longer_samples_come_from_clips(small):
 
 def test_single_and_transfer_of_mesonet(small, tmp_path):
     """One row per frame; transfer freezes the first half of the layers, statistics included."""
-    flags = ("--device", "cpu", "--batch", 8)
-    single = ("--strategy", "single", "--source", small / "faces/clips", "--epochs", 2)
-    single += ("--model", "MesoInception4", "--image-size", 64, "--test", small / "faces/clips")
-    outputs = ("--out", tmp_path / "m", "--scores", tmp_path / "s")
-    run("05_train_clrnet.py", *single, *flags, *outputs)
+    faces = small / "faces/clips"
+    flags = f"--strategy single --source {faces} --epochs 1 --model MesoInception4 --image-size 64"
+    outputs = f"--out {tmp_path / 'm'} --scores {tmp_path / 's'}"
+    train(f"{flags} --test {faces} --batch 8 {outputs}")
     rows = list(csv.DictReader(open(tmp_path / "s/clips.csv")))
     assert len(rows) == 8 * 5 and {r["frame"] for r in rows} == {str(k) for k in range(10)}
     checkpoint = torch.load(tmp_path / "m/model.pt", weights_only=True)
@@ -130,14 +128,14 @@ def test_single_and_transfer_of_mesonet(small, tmp_path):
     assert checkpoint["kwargs"] == dict(image_size=64, frames=1)
     model = NETWORKS[checkpoint["network"]](**checkpoint["kwargs"]).eval()
     model.load_state_dict(checkpoint["model"])
-    items, *_ = loading.read_clips(small / "faces/clips", "test", 1)
+    items, *_ = loading.read_clips(faces, "test", 1)
     with torch.no_grad():
         logits = model(loading.Faces(items, 64)[7][None, None] / 255)
     assert float(rows[7]["score"]) == pytest.approx(logits.softmax(1)[0, 1].item(), abs=1e-5)
 
-    transfer = ("--strategy", "transfer", "--checkpoint", tmp_path / "m/model.pt", "--epochs", 3)
-    transfer += ("--target", small / "faces/clips-FS", "--few-shot", 1, "--out", tmp_path / "t")
-    run("05_train_clrnet.py", *transfer, *flags)
+    transfer = f"--strategy transfer --checkpoint {tmp_path / 'm/model.pt'} --epochs 1 --batch 8"
+    transfer += f" --target {small / 'faces/clips-FS'} --few-shot 1 --out {tmp_path / 't'}"
+    train(transfer)
     after = torch.load(tmp_path / "t/model.pt", weights_only=True)["model"]
     layers = {id(layer) for layer in clrnet.frozen_layers(model, 0.5)}
     frozen = {name for name, module in model.named_modules() if id(module) in layers}
@@ -150,7 +148,7 @@ def test_single_and_transfer_of_mesonet(small, tmp_path):
     last = torch.load(tmp_path / "t/last.pt", weights_only=True)
     last["optimizer"]["param_groups"][0]["params"].append(99)
     torch.save(last, tmp_path / "t/last.pt")
-    assert "done" in run("05_train_clrnet.py", *transfer, *flags)
+    assert "done" in train(transfer)
 
 
 def names_of_frozen(model, share):
@@ -183,19 +181,8 @@ def test_layers_are_counted_in_the_order_in_which_they_act():
     name_of = {layer: name for name, layer in model.named_modules()}
     names = [name_of[layer] for layer in model.layers()]
     block = [n.split("block2.")[1] for n in names if ".block2." in n]
-    assert block == [
-        "rep.0",
-        "rep.1.conv1",
-        "rep.1.pointwise",
-        "rep.2",
-        "relu",
-        "rep.4.conv1",
-        "rep.4.pointwise",
-        "rep.5",
-        "rep.6",
-        "skip",
-        "skipbn",
-    ]
+    expected = "rep.0 rep.1.conv1 rep.1.pointwise rep.2 relu rep.4.conv1 rep.4.pointwise rep.5"
+    assert block == f"{expected} rep.6 skip skipbn".split()
     assert names[:3] == [f"cnn.backbone.{n}" for n in ("conv1", "bn1", "relu")]
     assert names.count("cnn.backbone.relu") == 3 and names[-1] == "head"
     assert model.training and all(not layer._forward_hooks for layer in model.modules())
@@ -203,18 +190,19 @@ def test_layers_are_counted_in_the_order_in_which_they_act():
     assert frozen[-1] == "cnn.backbone.block7.rep.1.conv1" and len(frozen) == 56
 
 
+SHALLOW = "--model ShallowNet --strategy single --batch 8 --epochs 1 --max-steps 1"
+
+
 def test_without_augmentation(small, tmp_path):
     """--no-augment: a brightness of 0, which would make all images black, has no effect."""
-    flags = ("--model", "ShallowNet", "--image-size", 32, "--batch", 8, "--device", "cpu")
-    flags += ("--strategy", "single", "--source", small / "faces/clips", "--epochs", 1)
-    flags += ("--max-steps", 2)
     weights = {}
-    for name, more in (
-        ("plain", ("--no-augment",)),
-        ("black", ("--no-augment", "--brightness", 0, 0)),
-        ("augmented", ()),
+    for name, flags in (
+        ("plain", "--no-augment"),
+        ("black", "--no-augment --brightness 0 0"),
+        ("augmented", ""),
     ):
-        run("05_train_clrnet.py", *flags, *more, "--out", tmp_path / name)
+        flags += f" --image-size 32 --source {small / 'faces/clips'} --out {tmp_path / name}"
+        train(f"{SHALLOW} {flags}")
         weights[name] = torch.load(tmp_path / name / "model.pt", weights_only=True)["model"]
     first = "convolutions.0.weight"
     assert all(torch.equal(weights["plain"][k], weights["black"][k]) for k in weights["plain"])
@@ -234,23 +222,17 @@ def test_weights_to_start_from(small, tmp_path):
     assert len(state) > 500
     for name, value in source.state_dict().items():
         assert name not in state or torch.equal(value, state[name]), name
-    flags = ("--model", "Xception", "--weights", tmp_path / "w.pth", "--image-size", 80)
-    flags += ("--strategy", "single", "--source", small / "faces/clips", "--device", "cpu")
-    output = run("05_train_clrnet.py", *flags, "--out", tmp_path / "r", fails=True)
+    flags = f"--model Xception --weights {tmp_path / 'w.pth'} --image-size 80 --strategy single"
+    output = train(f"{flags} --source {small / 'faces/clips'} --out {tmp_path / 'r'}", fails=True)
     assert "does not fit" in output
 
 
 def test_a_size_that_a_network_cannot_take(small, tmp_path):
-    flags = ("--model", "ShallowNet", "--image-size", 8, "--device", "cpu")
-    flags += ("--strategy", "single", "--source", small / "faces/clips")
-    output = run("05_train_clrnet.py", *flags, "--out", tmp_path / "r", fails=True)
-    assert "ShallowNet: images of 8 pixels are too small" in output
+    flags = f"--image-size 8 --source {small / 'faces/clips'} --out {tmp_path / 'r'}"
+    assert "ShallowNet: images of 8 pixels are too small" in train(f"{SHALLOW} {flags}", fails=True)
 
 
 def test_features_of_a_baseline(small, tmp_path):
-    flags = ("--model", "ShallowNet", "--image-size", 64, "--batch", 8, "--device", "cpu")
-    flags += ("--strategy", "single", "--source", small / "faces/clips")
-    flags += ("--epochs", 1, "--max-steps", 1)
-    outputs = ("--out", tmp_path / "r", "--save-features", tmp_path / "f")
-    run("05_train_clrnet.py", *flags, *outputs)
+    flags = f"--image-size 32 --source {small / 'faces/clips'} --out {tmp_path / 'r'}"
+    train(f"{SHALLOW} {flags} --save-features {tmp_path / 'f'}")
     assert np.load(tmp_path / "f/clips/features.npy").shape == (24 * 5, 1024)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import run, stage
+from conftest import call, stage
 from PIL import Image
 from torch import nn
 
@@ -262,23 +262,22 @@ def test_a_picture_shows_the_frames_its_maps_and_scores(tmp_path, monkeypatch):
 
 
 def test_stage_05_draws_maps_of_a_baseline(small, tmp_path):
-    faces = small / "faces/clips"
-    flags = ("--model", "MesoInception4", "--image-size", 64, "--epochs", 0, "--device", "cpu")
-    flags += ("--strategy", "single", "--test", faces, "--scores", tmp_path / "s", "--cam", 4)
-    output = run("05_train_clrnet.py", *flags, "--out", tmp_path / "r")
+    flags = "--model MesoInception4 --image-size 64 --epochs 0 --strategy single --cam 4"
+    flags += f" --test {small / 'faces/clips'} --scores {tmp_path / 's'} --out {tmp_path / 'r'}"
+    output = call(f"05_train_clrnet.py --device cpu --workers 0 {flags}")
     assert "cam_clips.png, .pdf: 4 videos" in output
     with Image.open(tmp_path / "r/cam_clips.png") as image:
         assert image.width > image.height > 300
 
 
 def test_stage_03_draws_maps_beside_its_scores(small, extractor, tmp_path):
-    flags = ("--checkpoint", extractor, "--faces", small / "faces/phone", "--device", "cpu")
-    flags += ("--out", tmp_path / "f")
-    error = run("03_extract_features.py", *flags, "--cam", 3, fails=True)
+    flags = f"--checkpoint {extractor} --faces {small / 'faces/phone'} --device cpu --workers 0"
+    command = f"03_extract_features.py {flags} --out {tmp_path / 'f'}"
+    error = call(f"{command} --cam 3", fails=True)
     assert "--cam must be 1 or more, and goes together with --scores" in error
-    run("03_extract_features.py", *flags, "--scores", tmp_path / "s")
+    call(f"{command} --scores {tmp_path / 's'}")
     without = (tmp_path / "s/phone.csv").read_bytes()
-    output = run("03_extract_features.py", *flags, "--scores", tmp_path / "s", "--cam", 3)
+    output = call(f"{command} --scores {tmp_path / 's'} --cam 3")
     assert "cam_phone.png, .pdf: 3 videos" in output
     assert (tmp_path / "s/cam_phone.pdf").read_bytes().startswith(b"%PDF")
     assert (tmp_path / "s/phone.csv").read_bytes() == without
