@@ -83,7 +83,7 @@ def parse_args():
     add = parser.add_argument_group("data").add_argument
     text = "labeled faces, a folder of stage 01; its train split is used"
     add("--source", type=Path, required=True, metavar="DIR", help=text)
-    text = "faces to adapt to, without their labels"
+    text = "unlabeled faces to adapt to"
     add("--target", type=Path, required=True, metavar="DIR", help=text)
     add("--target-split", choices=splits, default="test", help="of the target (default test)")
     text = "folders of stage 01 to score"
