@@ -82,9 +82,11 @@ def extract(model, faces, out, batch, workers, device, precision="fp32"):
     n = len(faces)
     batches = [range(k, min(k + batch, n)) for k in range(0, n, batch)]
     files = [out / f".part-{k}.npy" for k in range(len(batches))]
-    mine = [k for k in share(range(len(batches))) if not files[k].exists()]
-    written = sum(file.stat().st_size for file in files if file.exists())
-    needed, free = 2 * 4 * n * (model.dimensions + 2) - written, shutil.disk_usage(out).free
+    # Listed, not looked up: a network file system may remember for a while that a file is missing.
+    written = set(files) & set(out.iterdir())
+    mine = [k for k in share(range(len(batches))) if files[k] not in written]
+    needed = 2 * 4 * n * (model.dimensions + 2) - sum(file.stat().st_size for file in written)
+    free = shutil.disk_usage(out).free
     if needed > free:
         megabytes = f"{needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free"
         fail(f"cannot write {out}: is the disk full? For twice the features, {megabytes}")
@@ -112,16 +114,14 @@ def extract(model, faces, out, batch, workers, device, precision="fp32"):
     return files
 
 
-def finish(folder, out, files):
-    """Join the batches' files to features.npy and logits.npy, and copy index.csv.
+def finish(folder, out, files, shape):
+    """Join the batches' files to features.npy, of a shape (N, D), and logits.npy; copy index.csv.
 
     index.csv is written last: if it exists, the others are complete. A run that was
     killed before that joins the files again.
     """
-    shapes = np.array([np.load(file, mmap_mode="r").shape for file in files])
     logits = []
     with write_whole(out / "features.npy") as part, open(part, "wb") as file:
-        shape = int(shapes[:, 0].sum()), int(shapes[0, 1]) - 2
         header = dict(descr="<f4", fortran_order=False, shape=shape)
         np.lib.format.write_array_header_1_0(file, header)
         for rows in map(np.load, files):
@@ -198,7 +198,7 @@ def main():
             faces = Faces(index["path"], model.image_size, folder)
             files = extract(model, faces, out, args.batch, args.workers, device, args.precision)
             if RANK == 0:
-                finish(folder, out, files)
+                finish(folder, out, files, (len(faces), model.dimensions))
         if RANK == 0:
             for part in out.glob(".part-*"):
                 part.unlink()

@@ -549,7 +549,7 @@ def test_features_go_on_after_a_kill(small, extractor, tmp_path, monkeypatch):
     for path in (out, whole):
         path.mkdir()
     files = features_.extract(model, faces, whole, 8, 0, cpu)
-    features_.finish(small / "faces/frames", whole, files)
+    features_.finish(small / "faces/frames", whole, files, (48, 512))
     computed, stop_before = [], 3
 
     def some_batches(faces, batches, *args):
@@ -567,7 +567,7 @@ def test_features_go_on_after_a_kill(small, extractor, tmp_path, monkeypatch):
     assert written == [".part-0.npy", ".part-1.npy"]
     computed, stop_before = [], 6
     files = features_.extract(model, faces, out, 8, 0, cpu)
-    features_.finish(small / "faces/frames", out, files)
+    features_.finish(small / "faces/frames", out, files, (48, 512))
     assert computed == [list(range(k, k + 8)) for k in range(16, 48, 8)]
     assert_same_tree(out, whole)
 
