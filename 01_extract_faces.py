@@ -439,7 +439,7 @@ def save_crops(video, starts, length, numbers, folder, settings, turned, warning
     numbers: those of the frames, by position. Returns the fields of a record (`extract_video`).
     """
     is_clip = settings["sampling"] == "clips"
-    lost = "its clip could not be decoded whole" if is_clip else "could not be decoded"
+    lost = "its clip could not be decoded completely" if is_clip else "could not be decoded"
     no_face = "no face found in its clip" if is_clip else "no face found"
     skipped = {numbers[start + k]: lost for start in starts for k in range(length)}
     number_of_clip = {start: k for k, start in enumerate(starts)}

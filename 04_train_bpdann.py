@@ -208,7 +208,7 @@ def train(out, args, kwargs, source, target_x, device, content):
 
     Args:
         kwargs: arguments of BPDANN.
-        source: `Source`. target_x: (N, D) features to adapt to; their labels do not come here.
+        source: `Source`. target_x: (N, D) features to adapt to; their labels are not passed.
         content: what else the checkpoints store.
 
     Returns the network in evaluation mode and the last row of its log as a dict.

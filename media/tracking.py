@@ -93,7 +93,7 @@ def follow(path, extractions):
         reason = ascii(f"{type(error).__name__}: {error}")[1:-1]
         return dict(verdict="unreadable", reason=reason)
     if not looked:
-        return dict(verdict="unreadable", reason="no clip of it could be decoded whole")
+        return dict(verdict="unreadable", reason="no clip of it could be decoded completely")
     times = Counter(person for person, *_ in samples)
     most = max(times.values(), default=0)
     # Whoever appears less than a tenth as often as the most frequent person may be no person.

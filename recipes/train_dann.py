@@ -119,7 +119,7 @@ def train(args, kwargs, paths, labels, target_paths, device, content):
     Args:
         kwargs: arguments of DANN.
         paths, labels: the source's images and their labels, int64 on the device.
-        target_paths: the target's images; their labels do not come here.
+        target_paths: the target's images; their labels are not passed.
         content: what else the checkpoints store.
     """
     torch.manual_seed(args.seed)

@@ -223,7 +223,7 @@ def draw_bars(path, charts, sets, results, title, svgs):
 
     charts: [(title of a panel, [(legend, detector, level)])].
     """
-    # Long names of data sets are written at an angle.
+    # Long names of data sets are rotated.
     slanted = max(map(len, sets)) * len(sets) > 70
     height = (1.15 if slanted else 0.6) + 1.25 * len(charts)
     figure, grid = panels(len(charts), 1, height, sharex=True)

@@ -142,7 +142,7 @@ def metric_tables(results, detectors, sets, metrics):
 
 
 def faces_table(folders):
-    """How the extraction of the videos in folders of stage 01, {name: folder}.
+    """The numbers of videos in folders of stage 01 by their outcome. folders: {name: folder}.
 
     Reasons for skipping that differ only in numbers are counted as one.
     """

@@ -51,7 +51,7 @@ TABLE_6_TRAININGS = {
 
 
 def model_of(label):
-    """The name in 05's --model of the model of a row."""
+    """The name that 05's --model has for the model of a row."""
     return label.split(",")[0].replace("MesoNet", "MesoInception4")
 
 
