@@ -58,8 +58,8 @@ def stages(small, extractor, features):
             ("--out",),
         ),
         "02": (
-            "02_pretrain_extractor.py",
-            ("--faces", frames, "--epochs", 2, *SMALL_EXTRACTOR, "--save-every", 1, "--workers", 1),
+            "tests/often.py 02_pretrain_extractor.py",
+            ("--faces", frames, "--epochs", 2, *SMALL_EXTRACTOR, "--workers", 1),
             ("--out",),
         ),
         "03": (
@@ -76,10 +76,10 @@ def stages(small, extractor, features):
             ("--out", "--scores"),
         ),
         "05": (
-            "05_train_clrnet.py",
+            "tests/often.py 05_train_clrnet.py",
             (
                 "--strategy", "single", "--source", clips, "--epochs", 4, *SMALL_CLRNET,
-                "--save-every", 1, "--workers", 1, "--test", small / "faces/clips-FS",
+                "--workers", 1, "--test", small / "faces/clips-FS",
             ),
             ("--out", "--scores"),
         ),

@@ -116,12 +116,12 @@ def test_the_extractor_is_trained_as_by_one(small, tmp_path):
 
 
 def test_a_killed_run_is_resumed_by_as_many_and_by_fewer(small, tmp_path):
-    args = (*extractor_args(small / "faces/frames", 3), "--save-every", 1)
-    run_many("02_pretrain_extractor.py", *args, "--out", tmp_path / "whole")
+    args = ("02_pretrain_extractor.py", *extractor_args(small / "faces/frames", 3))
+    run_many(*args, "--out", tmp_path / "whole")
     for number in (2, 1):
         out = tmp_path / f"part{number}"
         process = start(
-            torchrun("02_pretrain_extractor.py", *args, "--out", out),
+            torchrun("tests/often.py", *args, "--out", out),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -132,7 +132,7 @@ def test_a_killed_run_is_resumed_by_as_many_and_by_fewer(small, tmp_path):
         process.kill()
         process.wait()
         assert_none_left(out)
-        run_many("02_pretrain_extractor.py", *args, "--out", out, number=number)
+        run_many(*args, "--out", out, number=number)
         if number == 2:
             assert_same_tree(tmp_path / "whole", out)
         else:
