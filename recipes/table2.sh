@@ -4,9 +4,8 @@
 #   DATA=/where/the/data/sets/are recipes/table2.sh
 #   SMALL=1 recipes/table2.sh
 #
-# Writes about 6 million crops into faces/. Computed by bench/scale.py from measurements on twelve
-# real clips: 51 CPU hours and 322 GB, nearly all of it for DFDC (119,154 videos); without DFDC 4
-# CPU hours and 24 GB.
+# Writes about 6 million crops into faces/. Computed from measurements on twelve real clips: 51 CPU
+# hours and 322 GB, nearly all of it for DFDC (119,154 videos); without DFDC 4 CPU hours and 24 GB.
 #
 # Unlike the paper: faces are found by dlib; DETECTOR=mtcnn finds them by the paper's detector,
 # which takes 8 times as long (bench/RESULTS.md).

@@ -18,10 +18,10 @@ UNIDIOMATIC = ("Gf makes of", "speaks for", "speak for", "at most so many", "so 
 UNIDIOMATIC += ("videos is nearer", "can run so", "finished and is gone", "this process lives")
 UNIDIOMATIC += ("drawn blindly", "process is at work", "put all of them", "without their labels")
 UNIDIOMATIC += ("a warning says so", "small copies of the data sets")
-# Flags of other programs in the commands of the pages.
+# Flags of other programs, and one that argparse adds.
 OTHERS_FLAGS = "nproc-per-node nnodes node-rank master-addr master-port nodes ntasks-per-node "
 OTHERS_FLAGS += (
-    "shm-size gpus-per-node cpus-per-task no-deps no-binary force-reinstall check fix all"
+    "shm-size gpus-per-node cpus-per-task no-deps no-binary force-reinstall check fix all help"
 )
 
 
