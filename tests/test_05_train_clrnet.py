@@ -669,18 +669,6 @@ def test_a_folder_of_release_2_is_scored_again(small, single, copy):
 # ---------------------------------------------------------------- class activation maps (Figure 8)
 
 
-def test_activation_maps_sum_up_to_the_logits():
-    torch.manual_seed(0)
-    model = CLRNet(3, (1, 1)).eval()
-    frames = torch.rand(2, 5, 3, 64, 64)
-    with torch.no_grad():
-        maps, logits = model.activation_maps(frames), model(frames)
-    bias = model.head.bias[1] - model.head.bias[0]
-    assert maps.shape[:2] == (2, 5)
-    margin = logits[:, 1] - logits[:, 0]
-    assert torch.allclose(maps.mean((1, 2, 3)) + bias, margin, atol=1e-5)
-
-
 def test_a_picture_of_activation_maps_for_each_set(small, single, copy):
     folder, faces = copy(single), small / "faces/clips"
     flags = f"--test {faces} {small / 'faces/clips-FS'} --scores {folder / 's'} --cam 3"

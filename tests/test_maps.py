@@ -39,45 +39,43 @@ def test_a_map_of_known_numbers():
         assert torch.allclose(found, 3 * maps[:, 0]), "4 places * (2 * 1.5 / 4) * the map"
 
 
+def assert_exact(maps, logits, head):
+    """The mean of a map is the difference of the logits without that of the biases."""
+    bias = head.bias[1] - head.bias[0]
+    means = maps.flatten(1).mean(1)
+    assert torch.allclose(means + bias, difference(logits), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("arch", ["resnet18", "densenet121", "squeezenet1_1"])
 def test_exact_maps_of_an_extractor(arch):
-    """Their mean is the difference of the logits without that of the biases."""
     torch.manual_seed(0)
     model = Extractor(arch, 64).eval()
     images = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
         maps, logits = model.activation_maps(images), model(images)
     assert maps.ndim == 3 and len(maps) == 2 and maps[0].numel() > 1
-    bias = model.head.bias[1] - model.head.bias[0]
-    assert torch.allclose(maps.mean((1, 2)) + bias, difference(logits), rtol=1e-4, atol=1e-5)
+    assert_exact(maps, logits, model.head)
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_exact_maps_of_xception():
+@torch.no_grad()
+def test_exact_maps_of_xception_and_clrnet():
     torch.manual_seed(0)
     model = NETWORKS["Xception"](80).eval()
     x = torch.rand(2, 1, 3, 80, 80)
-    with torch.no_grad():
-        maps, logits = model.activation_maps(x), model(x)
-    bias = model.head.bias[1] - model.head.bias[0]
-    assert torch.allclose(maps.mean((1, 2, 3)) + bias, difference(logits), rtol=1e-4, atol=1e-5)
-
-
-def test_exact_maps_are_the_weighted_feature_maps():
-    """Zhou et al.: the head's weight of fake minus that of real, times the maps, place by place."""
-    torch.manual_seed(0)
+    assert_exact(model.activation_maps(x), model(x), model.head)
     model = CLRNet(3, (1, 1)).eval()
     x = torch.rand(2, 5, 3, 64, 64)
-    with torch.no_grad():
-        weight = model.head.weight[1] - model.head.weight[0]
-        expected = torch.einsum("ntdhw,d->nthw", model.feature_maps(x), weight)
-        assert torch.allclose(model.activation_maps(x), expected, rtol=1e-4, atol=1e-6)
+    maps = model.activation_maps(x)
+    assert maps.shape[:2] == (2, 5)
+    assert_exact(maps, model(x), model.head)
     # Another head takes the place of its own.
     head = nn.Linear(model.head.in_features, 2)
-    with torch.no_grad():
-        maps, logits = model.activation_maps(x, head), head(model.features(x))
-    bias = head.bias[1] - head.bias[0]
-    assert torch.allclose(maps.mean((1, 2, 3)) + bias, difference(logits), atol=1e-5)
+    assert_exact(model.activation_maps(x, head), head(model.features(x)), head)
+    # Zhou et al.: the head's weight of fake minus that of real, times the maps, place by place.
+    weight = model.head.weight[1] - model.head.weight[0]
+    expected = torch.einsum("ntdhw,d->nthw", model.feature_maps(x), weight)
+    assert torch.allclose(maps, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_maps_at_the_size_of_the_frames():
@@ -240,17 +238,9 @@ def test_a_picture_shows_the_frames_its_maps_and_scores(tmp_path, monkeypatch):
     clips = made_up_clips(tmp_path, [1, 1, 1], [0, 1, 1])
     drawn = []
     monkeypatch.setattr(maps_module, "draw_activation_maps", lambda *args: drawn.append(args))
-    maps_module.draw_maps(
-        tmp_path / "cam",
-        "set",
-        clips,
-        [-2.0, 0.0, 2.0],
-        Faces(clips.items, 16),
-        lambda clip: clip[:, :, 0, :2, :2],
-        3,
-        0,
-        torch.device("cpu"),
-    )
+    faces, corner = Faces(clips.items, 16), lambda clip: clip[:, :, 0, :2, :2]
+    rest = (clips, [-2.0, 0.0, 2.0], faces, corner, 3, 0, torch.device("cpu"))
+    maps_module.draw_maps(tmp_path / "cam", "set", *rest)
     ((path, title, captions, frames, maps),) = drawn
     assert path == tmp_path / "cam" and "set" in title
     assert captions[0] == "v0: real, P(fake) 0.119"
