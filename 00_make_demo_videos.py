@@ -35,7 +35,7 @@ from concurrent.futures import as_completed
 from pathlib import Path
 
 from common import Parser, add_system_flags, fail, progress, write_table, write_whole
-from media.demo_fakes import CONDITIONS, METHODS, forge, record
+from media.demo import CONDITIONS, METHODS, forge, record
 from media.video import write_video
 from running.folder import start_run
 from running.processes import run_script, worker_pool
@@ -43,31 +43,18 @@ from running.processes import run_script, worker_pool
 
 def parse_args():
     parser = Parser(__doc__)
-    data = parser.add_argument_group("data")
-    data.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    data.add_argument(
-        "--identities",
-        type=int,
-        default=40,
-        metavar="N",
-        help="people per capture condition, even, 6 or more; there is one real video of each, and "
-        "one fake by each method (default %(default)s)",
+    add = parser.add_argument_group("data").add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    text = (
+        "people per capture condition, even, 6 or more; there is one real video of each, and one "
+        "fake by each method (default 40)"
     )
-    data.add_argument(
-        "--frames",
-        type=int,
-        default=30,
-        metavar="N",
-        help="frames per video, 25 per second (default %(default)s)",
-    )
-    data.add_argument(
-        "--methods",
-        nargs="+",
-        choices=METHODS,
-        default=list(METHODS)[:4],
-        metavar="METHOD",
-        help=f"of {', '.join(METHODS)} (default: the first four)",
-    )
+    add("--identities", type=int, default=40, metavar="N", help=text)
+    text = "frames per video, 25 per second (default 30)"
+    add("--frames", type=int, default=30, metavar="N", help=text)
+    text = f"of {', '.join(METHODS)} (default: the first four)"
+    first = list(METHODS)[:4]
+    add("--methods", nargs="+", choices=METHODS, default=first, metavar="METHOD", help=text)
     add_system_flags(parser, workers="processes", seed=True)
     args = parser.parse_args()
     if args.identities < 6 or args.identities % 2:
@@ -92,8 +79,10 @@ def main():
             jobs.append((args.seed, condition, number, partner, args.frames, paths))
             for method, path in paths.items():
                 name = f"{condition}-{method}" if method else condition
-                rows.append((path.relative_to(args.out), int(bool(method)), name, split_of[number]))
-    write_table(args.out / "videos.csv", ("path", "label", "method", "split"), rows)
+                original = f"{condition}/{number:03d}"
+                labels = (int(bool(method)), name, original, split_of[number])
+                rows.append((path.relative_to(args.out), *labels))
+    write_table(args.out / "videos.csv", ("path", "label", "method", "original", "split"), rows)
     videos = [path for *_, paths in jobs for path in paths.values()]
     missing = sum(not path.exists() for path in videos)
     print(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from conftest import run, stage
 
-from media import demo_fakes, detectors
+from media import demo as drawing
+from media import detectors
 from media import video as media_video
 
 demo = stage("00_make_demo_videos")
@@ -16,17 +17,17 @@ faces = stage("01_extract_faces")
 
 
 def frames(seed, condition, number, count, partner=None, method=None):
-    recording = demo_fakes.record(seed, condition, number, count)
+    recording = drawing.record(seed, condition, number, count)
     if method is None:
         return np.stack([frame for frame, _ in recording])
-    return np.stack(list(demo_fakes.forge(recording, seed, condition, number, partner, method)))
+    return np.stack(list(drawing.forge(recording, seed, condition, number, partner, method)))
 
 
 def test_layout_counts_and_splits(small):
-    for condition in demo_fakes.CONDITIONS:
+    for condition in drawing.CONDITIONS:
         root = small / "videos" / condition
         assert len(list(root.glob("original_sequences/youtube/c23/videos/*.mp4"))) == 6
-        for method in list(demo_fakes.METHODS)[:4]:
+        for method in list(drawing.METHODS)[:4]:
             names = sorted(
                 path.stem for path in root.glob(f"manipulated_sequences/{method}/c23/videos/*.mp4")
             )
@@ -55,12 +56,13 @@ def test_the_list_names_every_video_with_its_label_and_split(small):
         is_fake = kind == "manipulated_sequences"
         assert row["label"] == str(int(is_fake))
         assert row["method"] == (f"{camera}-{method}" if is_fake else camera)
+        assert row["original"] == f"{camera}/{name[:3]}"
         first = {"train": "000", "val": "002", "test": "004"}[row["split"]]
         assert int(name[:3]) - int(first) in (0, 1)
 
 
 def test_videos_have_the_frames_and_size_of_their_condition(small):
-    for condition, settings in demo_fakes.CONDITIONS.items():
+    for condition, settings in drawing.CONDITIONS.items():
         path = small / "videos" / condition / "original_sequences/youtube/c23/videos/000.mp4"
         assert media_video.count_frames(path) == 10
         ((_, frame),) = media_video.read_frames(path, [9])
@@ -68,7 +70,7 @@ def test_videos_have_the_frames_and_size_of_their_condition(small):
 
 
 def test_same_seed_same_pixels():
-    for method in (None, *demo_fakes.METHODS):
+    for method in (None, *drawing.METHODS):
         first, second, other_seed = (
             frames(seed, "phone", 2, 3, 3 if method else None, method) for seed in (5, 5, 6)
         )
@@ -78,7 +80,7 @@ def test_same_seed_same_pixels():
 
 def test_a_manipulation_changes_the_face_and_nothing_else():
     real = frames(0, "studio", 0, 3)
-    for method in demo_fakes.METHODS:
+    for method in drawing.METHODS:
         fake = frames(0, "studio", 0, 3, 1, method)
         changed = (real != fake).any((0, 3))
         assert 0.01 < changed.mean() < 0.35, method
