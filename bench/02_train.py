@@ -4,7 +4,7 @@
     python bench/02_train.py                            # se_resnext101_32x4d at 224 x 224
     python bench/02_train.py --device cuda --batch 128
 
-Four tables, all in images per second:
+Three tables, all in images per second:
 
     step         of training, on a batch that is in memory. ours: 02's network, memory format,
                  optimizer and precision, and the other precision. plain: fp32, NCHW, torch's Adam
@@ -12,7 +12,6 @@ Four tables, all in images per second:
     loop         the same, fed from face images of 240 x 240 on disk. ours: 02 itself, the rate that
                  it prints, which leaves its start out. plain: a DataLoader of PIL images, resized
                  and normalized in the workers as in torchvision's recipes
-    reading      what one core reads in a second of its time, by how the images lie on disk
     extraction   03's network at --extract-batch, beside the plain network at 1 and at 32 images
 
 limit: the multiply-adds of a step at the rate of a large matrix product, in fp32 and in bf16.
@@ -20,7 +19,6 @@ limit: the multiply-adds of a step at the rate of a large matrix product, in fp3
 
 import shutil
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +40,6 @@ from torch.nn import functional as F
 
 from networks.extractor import Extractor, fold_batch_norm
 from running.devices import autocast, choose_precision
-from running.loading import load_face
 
 ARCH = "se_resnext101_32x4d"
 MULTIPLY_ADDS = 7.97e9  # of one image of 224 x 224, forward
@@ -195,34 +192,6 @@ def plain_rate(plain, faces, batch, device, workers=2):
     return len(faces) / seconds(epoch)
 
 
-def measure_reading(args, folder):
-    """Images per CPU second that are read at 224 x 224, by how they lie on disk."""
-    rng = np.random.default_rng(1)
-    folder.mkdir()
-    count = 100
-    kinds = {
-        "PNG, 240 x 240, resized": (240, "png", dict(compress_level=1)),
-        "PNG, 360 x 360, resized": (360, "png", dict(compress_level=1)),
-        "PNG, 224 x 224 (01 --size 224)": (224, "png", dict(compress_level=1)),
-        "JPEG, 240 x 240, resized": (240, "jpg", dict(quality=95)),
-    }
-    alternatives = {}
-    for name, (size, ending, options) in kinds.items():
-        paths = [folder / f"{size}-{k}.{ending}" for k in range(count)]
-        for path in paths:
-            make_image(rng, size).save(path, **options)
-
-        def rate(paths=paths):
-            # CPU time, which other work on the machine does not count into.
-            start = time.process_time()
-            for path in paths:
-                load_face(path, 224)
-            return count / (time.process_time() - start)
-
-        alternatives[name] = rate
-    return in_turn(alternatives, args.rounds)
-
-
 def measure_extraction(args, device, ours, plain):
     """Rates of feature extraction."""
     ours = fold_batch_norm(ours.eval())
@@ -258,8 +227,8 @@ def main():
     parser.add_argument("--batch", type=int, default=16, help="images per step (default 16)")
     parser.add_argument("--extract-batch", type=int, default=32, help="of ours in 03 (default 32)")
     parser.add_argument("--steps", type=int, default=40, help="steps of the loop (default 40)")
-    names = ("step", "loop", "reading", "extraction")
-    parser.add_argument("--only", choices=names, help="measure one of the four")
+    names = ("step", "loop", "extraction")
+    parser.add_argument("--only", choices=names, help="measure one of the three")
     args = parser.parse_args()
     device = torch.device(args.device)
     precision = choose_precision("auto", device)
@@ -272,14 +241,12 @@ def main():
         parts = {
             "step": lambda: measure_step(args, device, ours, plain),
             "loop": lambda: measure_loop(args, device, plain, folder),
-            "reading": lambda: measure_reading(args, folder / "reading"),
             "extraction": lambda: measure_extraction(args, device, ours, plain),
         }
         found = {part: parts[part]() for part in parts if args.only in (None, part)}
     titles = {
         "step": f"02, a step of {n} images (ours: {precision})",
         "loop": f"02, the whole loop, {args.steps} steps of {n} images",
-        "reading": "02, reading images at 224 x 224, per CPU second",
         "extraction": f"03, {args.extract_batch} images at a time (ours: {precision})",
     }
     lines = []
