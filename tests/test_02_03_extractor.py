@@ -240,14 +240,8 @@ def test_training_writes_what_it_says(small, extractor):
 
 def test_best_epoch_is_kept_not_the_last(small, tmp_path):
     run(
-        "02_pretrain_extractor.py",
-        "--faces",
-        small / "faces/frames",
-        "--out",
-        tmp_path / "r",
-        "--epochs",
-        4,
-        *SMALL_EXTRACTOR,
+        f"02_pretrain_extractor.py --faces {small / 'faces/frames'} --out {tmp_path / 'r'} "
+        f"--epochs 4 {SMALL_EXTRACTOR}"
     )
     log = list(csv.DictReader(open(tmp_path / "r/log.csv")))
     best = max(range(4), key=lambda k: float(log[k]["val_auc"]))
@@ -271,16 +265,8 @@ def test_best_epoch_is_kept_not_the_last(small, tmp_path):
 def test_training_learns(small, tmp_path):
     """The loss on 16 images falls to a fraction: gradients, labels and optimizer fit together."""
     run(
-        "02_pretrain_extractor.py",
-        "--faces",
-        small / "faces/frames",
-        "--out",
-        tmp_path / "r",
-        "--epochs",
-        12,
-        *SMALL_EXTRACTOR,
-        "--lr",
-        "1e-3",
+        f"02_pretrain_extractor.py --faces {small / 'faces/frames'} --out {tmp_path / 'r'} "
+        f"--epochs 12 {SMALL_EXTRACTOR} --lr 1e-3"
     )
     losses = [float(row["train_loss"]) for row in csv.DictReader(open(tmp_path / "r/log.csv"))]
     assert losses[-1] < 0.4 * losses[0]
@@ -301,16 +287,8 @@ def test_resumes_in_the_middle_of_an_epoch(small, tmp_path, batch):
 
 def test_max_steps(small, tmp_path):
     run(
-        "02_pretrain_extractor.py",
-        "--faces",
-        small / "faces/frames",
-        "--out",
-        tmp_path / "r",
-        "--epochs",
-        9,
-        "--max-steps",
-        3,
-        *SMALL_EXTRACTOR,
+        f"02_pretrain_extractor.py --faces {small / 'faces/frames'} --out {tmp_path / 'r'} "
+        f"--epochs 9 --max-steps 3 {SMALL_EXTRACTOR}"
     )
     assert torch.load(tmp_path / "r/last.pt", weights_only=True)["step"] == 3
 
@@ -336,27 +314,15 @@ def test_weights_from_a_file(small, tmp_path):
         ("none.pth", "no such file"),
     ):
         output = run(
-            "02_pretrain_extractor.py",
-            "--faces",
-            small / "faces/frames",
-            "--out",
-            tmp_path / "r",
-            *SMALL_EXTRACTOR,
-            "--weights",
-            tmp_path / name,
+            f"02_pretrain_extractor.py --faces {small / 'faces/frames'} --out {tmp_path / 'r'} "
+            f"{SMALL_EXTRACTOR} --weights {tmp_path / name}",
             fails=True,
         )
         assert says in output
     # A run that never began does not bind its folder.
     run(
-        "02_pretrain_extractor.py",
-        "--faces",
-        small / "faces/frames",
-        "--out",
-        tmp_path / "r",
-        *SMALL_EXTRACTOR,
-        "--max-steps",
-        1,
+        f"02_pretrain_extractor.py --faces {small / 'faces/frames'} --out {tmp_path / 'r'} "
+        f"{SMALL_EXTRACTOR} --max-steps 1"
     )
 
 
