@@ -38,7 +38,7 @@ from common import Parser, add_system_flags, fail, progress, write_table, write_
 from media.demo import CONDITIONS, METHODS, forge, record
 from media.video import write_video
 from running.folder import start_run
-from running.processes import run_script, worker_pool
+from running.processes import describe_processor, run_script, worker_pool
 
 
 def parse_args():
@@ -88,7 +88,8 @@ def main():
     print(
         f"{len(videos)} videos of {args.frames} frames in {len(CONDITIONS)} capture conditions "
         f"({', '.join(CONDITIONS)}), {len(args.methods)} methods; {len(videos) - missing} "
-        f"exist already; {args.workers} processes",
+        f"exist already; {args.workers} processes on "
+        f"{describe_processor()}",
         flush=True,
     )
     jobs = [job for job in jobs if not all(path.exists() for path in job[-1].values())]

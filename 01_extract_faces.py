@@ -92,7 +92,7 @@ from media.detectors import check_mtcnn, detect_mtcnn, find_turn, largest_face, 
 from media.photos import Unreadable, image_numbers, is_photo
 from media.video import count_frames, ffmpeg_command, read_frames
 from running.folder import start_run
-from running.processes import barrier, run_script, worker_pool
+from running.processes import barrier, describe_processor, run_script, worker_pool
 
 LAYOUTS = ("folders", "crops", "ffpp", "dfd", "celebdf", "dfdc", "dfdc-preview", "dftimit")
 BOX = ("left", "top", "right", "bottom")
@@ -235,7 +235,7 @@ def main():
     processes = f"{WORLD_SIZE} times {args.workers}" if WORLD_SIZE > 1 else args.workers
     print(
         f"{len(videos)} videos, {each} each; {len(videos) - len(todo)} done already; {processes} "
-        "processes",
+        f"processes on {describe_processor()}",
         flush=True,
     )
     if args.detector == "mtcnn":

@@ -75,7 +75,7 @@ from common import (
 from reporting import figures, metrics, tables
 from reporting.pages import write_report
 from running.folder import folder_names, read_flags
-from running.processes import run_script
+from running.processes import describe_processor, run_script
 
 
 def parse_args():
@@ -266,7 +266,8 @@ def main():
     paths = find_score_files(args.scores)
     runs = find_runs(args.runs) if args.runs else {}
 
-    print(f"{len(paths)} score files, {args.resamples} resamples each", flush=True)
+    settings = f"{args.resamples} resamples each; {describe_processor()}"
+    print(f"{len(paths)} score files, {settings}", flush=True)
     results, curves, histograms, labeled = {}, {}, {}, {}
     for (detector, name), path in progress(paths.items(), unit="file"):
         videos, labels, scores, ranks = read_scores(path)
