@@ -67,10 +67,12 @@ def curve_metrics(tps, fps):
     The points of a curve are joined by straight lines.
     """
     zero = np.zeros((1, tps.shape[1]))
+    tps, fps = np.concatenate([zero, tps]), np.concatenate([zero, fps])
     # 0 / 0 is nan: undefined.
     with np.errstate(divide="ignore", invalid="ignore"):
-        tpr = np.concatenate([zero, tps / tps[-1]])
-        fpr = np.concatenate([zero, fps / fps[-1]])
+        tpr, fpr = tps / tps[-1], fps / fps[-1]
+        # Counts are whole numbers: only the division rounds.
+        area = np.trapezoid(tps, fps, axis=0) / (tps[-1] * fps[-1])
     # The EER is where both error rates are equal: where fpr - fnr, from -1 to 1, passes 0.
     gap = fpr - (1 - tpr)
     column = np.arange(tps.shape[1])
@@ -78,12 +80,12 @@ def curve_metrics(tps, fps):
     before = after - 1
     step = gap[before, column] / (gap[before, column] - gap[after, column])
     left, right = fpr[before, column], fpr[after, column]
-    precision = tps / np.maximum(tps + fps, 1e-12)
-    defined = np.where((tps[-1] > 0) & (fps[-1] > 0), 1.0, np.nan)
+    precision = (tps / np.maximum(tps + fps, 1e-12))[1:]
+    average_precision = np.sum(np.diff(tpr, axis=0) * precision, 0)
     return dict(
-        auc=defined * np.trapezoid(tpr, fpr, axis=0),
-        eer=defined * (left + step * (right - left)),
-        average_precision=defined * np.sum(np.diff(tpr, axis=0) * precision, 0),
+        auc=area,
+        eer=left + step * (right - left),
+        average_precision=np.where(fps[-1] > 0, average_precision, np.nan),
     )
 
 

@@ -349,67 +349,52 @@ def test_the_papers_tables_are_whole():
 
 def test_table_2_counts_the_images(tmp_path):
     """Its title names the paper only where one of the paper's sets is counted."""
-    splits = {
-        "FF-DF": [("train", 0)] * 3 + [("train", 1)] * 2 + [("val", 1)] + [("test", 0)],
-        "Mine": [("", 1)] * 4,
-    }
-    for name, rows in splits.items():
-        lines = [
-            f"v{k}{label}/1.png,v{k}{label},1,,{label},m,{split}"
-            for k, (split, label) in enumerate(rows)
-        ]
-        header = "path,video,frame,clip,label,method,split"
-        write(tmp_path / name / "index.csv", lines, header)
-    call(f"06_evaluate.py --faces {tmp_path}/FF-DF {tmp_path}/Mine --out {tmp_path}/r")
-    title, *_ = (tmp_path / "r/table2.md").read_text().splitlines()
-    assert title == "# Number of face images, FeatureTransfer, Table 2"
+    of_ff = [("train", 0)] * 3 + [("train", 1)] * 2 + [("val", 1)] + [("test", 0)]
+    for name, rows in {"FF-DF": of_ff, "Mine": [("", 1)] * 4}.items():
+        lines = [f"{k}.png,v{y},1,,{y},m,{split}" for k, (split, y) in enumerate(rows)]
+        write(tmp_path / name / "index.csv", lines, "path,video,frame,clip,label,method,split")
+    titles = []
+    for names in (("Mine",), ("FF-DF", "Mine")):
+        folders = " ".join(f"{tmp_path}/{name}" for name in names)
+        call(f"06_evaluate.py --faces {folders} --out {tmp_path}/r")
+        titles.append((tmp_path / "r/table2.md").read_text().splitlines()[0])
+    of_paper = "# Number of face images, FeatureTransfer, Table 2"
+    assert titles == ["# Number of face images", of_paper]
     assert read_markdown(tmp_path / "r/table2.md")[2:] == [
         ["FF-DF", "train", "3 / 2", "21600 / 21600", "-21597 / -21598"],
         ["FF-DF", "test", "1 / 0", "4200 / 4200", "-4199 / -4200"],
         ["Mine", "all", "0 / 4", "-", "-"],
     ]
-    call(f"06_evaluate.py --faces {tmp_path}/Mine --out {tmp_path}/r")
-    title, *_ = (tmp_path / "r/table2.md").read_text().splitlines()
-    assert title == "# Number of face images"
 
 
-@pytest.mark.parametrize(
-    "rows, header, says",
-    [
-        (["a,0,1"], "video,frame,label", "no column score"),
-        (["a,0,1,x"], "video,frame,label,score", "not a number"),
-        (["a,0,1,nan"], "video,frame,label,score", "score is nan"),
-        (["a,0,1,1.5"], "video,frame,label,score", "score is 1.5"),
-        (["a,0,2,0.5"], "video,frame,label,score", "label is 2"),
-        (
-            ["a,0,1,0.5", "a,1,0,0.5"],
-            "video,frame,label,score",
-            "real in one row and fake in another",
-        ),
-        (["a,0,1"], "video,frame,label,score", "3 values under 4 columns"),
-        ([], "video,frame,label,score", "has no rows"),
-        ([], "", "no column"),
-    ],
-)
-def test_bad_score_files(tmp_path, rows, header, says):
-    write(tmp_path / "s/d/A.csv", rows, header)
-    output = call(f"06_evaluate.py --scores {tmp_path}/s --out {tmp_path}/r", fails=True)
-    assert says in output and "A.csv" in output
-
-
-def test_missing_and_empty_folders_and_two_files_of_one_set(tmp_path):
-    for flags, says in (
-        ("", "give --scores, --faces or both"),
-        (f"--scores {tmp_path}/none", "not a folder"),
-        (f"--scores {tmp_path}", "no score files"),
-    ):
-        assert says in call(f"06_evaluate.py {flags} --out {tmp_path}/r", fails=True)
-    write(tmp_path / "s/d/A.csv", set_of())
-    write(tmp_path / "s/d/A.CSV", set_of())
-    if len(list((tmp_path / "s/d").iterdir())) == 1:
-        pytest.skip("this file system does not tell A.csv from A.CSV")
+def test_input_that_cannot_be_evaluated(tmp_path):
+    """Flags, folders, score files: one line that names the file."""
     flags = f"--scores {tmp_path}/s --out {tmp_path}/r"
-    assert "both the scores of d on A" in call(f"06_evaluate.py {flags}", fails=True)
+    for line, says in (
+        (f"--out {tmp_path}/r", "give --scores, --faces or both"),
+        (flags, "not a folder"),
+        (f"--scores {tmp_path} --out {tmp_path}/r", "no score files"),
+        (f"{flags} --resamples 0", "--resamples must be 1 or more"),
+    ):
+        assert says in call(f"06_evaluate.py {line}", fails=True)
+    header = "video,frame,label,score"
+    for text, says in (
+        ("video,frame,label\na,0,1", "no column score"),
+        (f"{header}\na,0,1,x", "not a number"),
+        (f"{header}\na,0,1,nan", "score is nan"),
+        (f"{header}\na,0,1,1.5", "score is 1.5"),
+        (f"{header}\na,0,2,0.5", "label is 2"),
+        (f"{header}\na,0,1,0.5\na,1,0,0.5", "real in one row and fake in another"),
+        (f"{header}\na,0,1", "3 values under 4 columns"),
+        (header, "has no rows"),
+        ("", "no column"),
+    ):
+        write(tmp_path / "s/d/A.csv", [], text)
+        output = call(f"06_evaluate.py {flags}", fails=True)
+        assert says in output and "A.csv" in output
+    write(tmp_path / "s/d/A.CSV", [])
+    if len(list((tmp_path / "s/d").iterdir())) == 2:
+        assert "both the scores of d on A" in call(f"06_evaluate.py {flags}", fails=True)
 
 
 # ---------------------------------------------------------------- what looks wrong, and odd names
@@ -535,15 +520,12 @@ def test_the_report_is_one_page_with_everything(small, extractor, features, tmp_
 
     The same command writes the same page.
     """
-    flags = f"--scores {small}/scores --runs {small}/runs --out {tmp_path} --resamples 20"
-    faces = f"--faces {small}/faces/frames {small}/faces/phone"
-    pages = []
-    for program in (call, run):
-        line = f"06_evaluate.py {flags} {faces}"
-        program(line) if program is call else run(*line.split(), fresh=True)
-        pages.append((tmp_path / "report.html").read_text())
-    text, again = pages
-    assert text == again
+    line = f"06_evaluate.py --scores {small}/scores --runs {small}/runs --out {tmp_path}"
+    line += f" --faces {small}/faces/frames {small}/faces/phone --resamples 20"
+    call(line)
+    text = (tmp_path / "report.html").read_text()
+    run(line, fresh=True)
+    assert (tmp_path / "report.html").read_text() == text
     page = Page(text)
     assert page.outside == [] and page.open == []
     assert not any(part in text for part in ("@import", "url(http", "<script"))

@@ -285,21 +285,6 @@ def test_workers_are_as_many_as_the_cores_this_process_may_use(tmp_path):
     assert done.returncode == 0 and "1 processes" in done.stdout, done.stdout + done.stderr
 
 
-def test_only_the_papers_sets_stand_under_table_2(tmp_path):
-    titles = []
-    for name in ("Mine", "Celeb-DF"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "index.csv").write_text(
-            "path,video,frame,clip,label,method,split\na.png,a,0,,0,m,\n"
-        )
-        run("06_evaluate.py", "--faces", tmp_path / name, "--out", tmp_path / "r")
-        titles.append((tmp_path / "r/table2.md").read_text().splitlines()[0])
-    assert titles == [
-        "# Number of face images",
-        "# Number of face images, FeatureTransfer, Table 2",
-    ]
-
-
 def test_no_file_stays_open_from_video_to_video(small, tmp_path):
     """A process that extracts video after video has as many open files after 30 as after 1."""
     if not Path("/proc/self/fd").exists():
