@@ -26,9 +26,8 @@ and these figures, as PNG and PDF, as wide as a paper's column or page:
 
     roc_NAME          ROC curves of all detectors on one data set, image or clip level
     scores_NAME       distributions of their scores of reals and fakes
-    auc               AUC of all detectors on all data sets with intervals, both levels
-    figure2           image level against video level, one panel per detector (FeatureTransfer,
-                      Figure 2)
+    figure2           AUC with intervals at image level against video level, one panel per detector
+                      (FeatureTransfer, Figure 2)
     figure3           two training strategies, if there are scores of FT-20epochs or DANN-20epochs
                       (FeatureTransfer, Figure 3)
     learning          with --runs: losses and validation metrics of each run by epoch
@@ -235,8 +234,6 @@ def draw_figures(out, curves, histograms, results, pooled, sets, runs):
         figures.draw_roc(out / f"roc_{name}", name, lines, trained, svgs)
         bars = {d: histograms[d, name] for d in of_set}
         figures.draw_scores(out / f"scores_{name}", name, bars, svgs)
-    figures.draw_auc(out / "auc", pooled, detectors, sets, svgs)
-
     levels = [(title, level) for level, title in metrics.LEVELS.items()]
     charts = [(d, [(title, d, level) for title, level in levels]) for d in detectors]
     title = "Image level against video level (FeatureTransfer, Figure 2)"

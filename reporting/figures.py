@@ -18,12 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from common import fail, printable, read_table, write_table, write_whole
-from reporting.metrics import LEVELS, percent
+from reporting.metrics import percent
 
 COLUMN, PAGE = 3.4, 7.0
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 STYLES = ("-", "--", "-.", ":")
-MARKERS = "os^D"
 # The color of text and axes in figures.mplstyle, which the report replaces by the page's own.
 INK = "#1b1b1b"
 
@@ -186,35 +185,6 @@ def draw_scores(path, name, counts, svgs):
     figure.suptitle(f"{name}: scores, image or clip level")
     figure.supylabel("share of images (%)", fontsize=8)
     legend_below(figure, grid[0, 0])
-    save_figure(figure, path, svgs)
-
-
-def draw_auc(path, results, detectors, sets, svgs):
-    """AUC with its interval, one panel per level, one band of rows per data set."""
-    heights, bands, y = {}, [], 0.0
-    for name in sets:
-        top = y
-        for detector in detectors:
-            if (detector, name, "image") in results:
-                heights[detector, name] = y
-                y += 1
-        bands.append((top - 0.9, y - 0.1))
-        y += 0.8
-    height = 0.9 + 0.15 * y + 0.07 * len(detectors)
-    figure, ((left, right),) = panels(1, 2, height, sharey=True)
-    for axes, (level, title) in zip((left, right), LEVELS.items()):
-        axes.axvline(50, color="0.6", linewidth=0.6)
-        for top, bottom in bands[::2]:
-            axes.axhspan(top, bottom, color="0.5", alpha=0.1, zorder=0, linewidth=0)
-        for k, detector in enumerate(detectors):
-            places = [(y, (*key, level)) for key, y in heights.items() if key[0] == detector]
-            y, value, error = auc_points(results, places)
-            style = dict(fmt=MARKERS[k % 4], color=COLORS[k % 8], markersize=3.5, linewidth=0.9)
-            axes.errorbar(value, y, xerr=error, capsize=1.5, label=f" {detector}", **style)
-        axes.set(xlabel="AUC (%)", xlim=(-2, 102), ylim=(bands[-1][1], bands[0][0]), title=title)
-        axes.grid(axis="x", color="0.5", alpha=0.25, linewidth=0.5)
-    left.set_yticks([(top + bottom) / 2 for top, bottom in bands], sets)
-    legend_below(figure, right)
     save_figure(figure, path, svgs)
 
 

@@ -104,7 +104,7 @@ def write_report(
         papers="\n".join(["<h2>The papers' tables</h2>", *papers] if papers else []),
         roc=figures("roc_"),
         scores=figures("scores_"),
-        levels=figures("auc", "figure"),
+        levels=figures("figure"),
         learning=figures("learning", "embedding") or no_runs,
         scored=table(scored),
         faces=faces_table(faces),
