@@ -154,6 +154,8 @@ def draw_roc(path, name, curves, detectors, svgs):
     axes.set(xlabel="false positive rate (%)", ylabel="true positive rate (%)", aspect="equal")
     axes.set(xlim=(-1, 101), ylim=(-1, 101), title=f"{name}, image or clip level")
     legend_below(figure, axes, COLUMN)
+    # The place of a square's title is known after a first layout.
+    figure.get_layout_engine().execute(figure)
     save_figure(figure, path, svgs)
 
 

@@ -562,6 +562,18 @@ def test_the_best_of_a_column_is_bold():
         assert rows == [["", "S", "T"], *map(list, zip("abc", *columns))]
 
 
+@pytest.mark.parametrize("count", [1, 8])
+def test_the_title_of_a_roc_curve_is_within_its_figure(tmp_path, monkeypatch, count):
+    def top_of_title(figure, name):
+        return figure.axes[0].title.get_window_extent().y1 / figure.bbox.height
+
+    monkeypatch.setattr(figures, "svg_text", top_of_title)
+    curve = (np.array([0.0, 0.5, 1.0]), np.array([0.0, 0.7, 1.0]))
+    names, svgs = [f"a long name of a detector@{k}" for k in range(count)], {}
+    figures.draw_roc(tmp_path / "roc", "Set", {name: (0.6, curve) for name in names}, names, svgs)
+    assert 0.9 < svgs["roc"] < 1
+
+
 def test_activation_maps_stand_beside_their_frames(tmp_path):
     """One row per clip: its frames in color, then the same frames in gray under their maps."""
     rng = np.random.default_rng(0)
