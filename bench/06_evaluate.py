@@ -14,13 +14,10 @@ Each of ours runs in a process of its own, whose peak memory is in the table. Th
 scikit-learn holds only the arrays.
 """
 
-import json
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -70,27 +67,25 @@ def write(folder, groups, labels, scores):
             index.write(f"{name}/{frame:06d}.png,{name},{frame},,{y},dfdc,train,100,120,340,360\n")
 
 
+def seconds_and_peak(*command):
+    """Wall time of a command in seconds, and its peak memory in GB."""
+    # A process in between has one child, so the peak of its children is that of the command.
+    between = (
+        "import resource, subprocess, sys, time; start = time.perf_counter(); "
+        "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+        "peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9; "
+        "print(time.perf_counter() - start, peak)"
+    )
+    line = [sys.executable, "-c", between, sys.executable, *map(str, command)]
+    done = subprocess.run(line, check=True, capture_output=True, text=True)
+    return map(float, done.stdout.split())
+
+
 def main():
     parser = arguments(__doc__, rounds=3)
     parser.add_argument("--videos", type=int, default=128_000, help="(default 128000)")
     parser.add_argument("--images", type=int, default=6_000_000, help="(default 6000000)")
-    parser.add_argument(
-        "--only",
-        metavar="FOLDER",
-        help="one process: read the index in FOLDER and print seconds and the peak of memory",
-    )
     args = parser.parse_args()
-    if args.only:
-        taken = seconds(import_module("common").read_index, args.only)
-        print(
-            json.dumps(
-                dict(
-                    seconds=taken,
-                    peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-                )
-            )
-        )
-        return
     folder, peaks = Path(tempfile.mkdtemp()), {}
     try:
         print("writing the files", flush=True)
@@ -99,72 +94,38 @@ def main():
         per_video = np.bincount(groups, minlength=args.videos)
         there = per_video > 0
         video_scores = np.bincount(groups, scores, minlength=args.videos)[there] / per_video[there]
-        y = labels[groups]
 
         def by_sklearn():
-            images = seconds(measure_by_sklearn, y, scores)
+            images = seconds(measure_by_sklearn, labels[groups], scores)
             return images + seconds(measure_by_sklearn, labels[there], video_scores)
 
         def process(name, *command):
-            # A wrapper process has one child, so the peak of its children is that of the command.
-            wrapper = (
-                "import json, resource, subprocess, sys, time; start = time.perf_counter(); "
-                "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
-                "taken = time.perf_counter() - start; "
-                "peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9; "
-                "print(json.dumps([taken, peak]))"
-            )
-            done = subprocess.run(
-                [sys.executable, "-c", wrapper, *map(str, command)],
-                check=True,
-                capture_output=True,
-                text=True,
-            )
-            taken, peak = json.loads(done.stdout)
-            peaks.setdefault(name, []).append(peak)
-            return taken
+            def measure():
+                taken, peak = seconds_and_peak(*command)
+                peaks[name] = max(peak, peaks.get(name, 0))
+                return taken
 
-        def ours(name, resamples):
-            return lambda: process(
-                name,
-                sys.executable,
-                ROOT / "06_evaluate.py",
-                "--scores",
-                folder / "scores",
-                "--out",
-                folder / "results",
-                "--resamples",
-                resamples,
-            )
+            return measure
 
-        names = "ours", "ours, 1,000 resamples", "index"
-        found = in_turn(
-            {
-                "scikit-learn": by_sklearn,
-                names[0]: ours(names[0], 1),
-                names[1]: ours(names[1], 1000),
-                names[2]: lambda: process(
-                    names[2], sys.executable, __file__, "--only", folder / "faces"
-                ),
-            },
-            args.rounds,
-        )
-        rows = [["", "seconds", "peak memory, GB", "ratio to scikit-learn"]]
-        for name, values in found.items():
-            peak = f"{max(peaks[name]):.2f}" if name in peaks else ""
-            rows.append([name, show(values), peak, ratio(values, found["scikit-learn"])])
+        evaluate = (ROOT / "06_evaluate.py", "--scores", folder / "scores", "--out", folder / "out")
+        read_index = f"from common import read_index; read_index({str(folder / 'faces')!r})"
+        read_index = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {read_index}"
+        alternatives = {
+            "scikit-learn": by_sklearn,
+            "ours": process("ours", *evaluate, "--resamples", 1),
+            "ours, 1,000 resamples": process("ours, 1,000 resamples", *evaluate),
+            "index": process("index", "-c", read_index),
+        }
+        times = in_turn(alternatives, args.rounds)
         size = sum(path.stat().st_size for path in folder.rglob("*.csv")) / 1e6
     finally:
         shutil.rmtree(folder)
-    record(
-        args,
-        [
-            f"{args.images} scores of {args.videos} videos; score file and index together "
-            f"{size:.0f} MB.",
-            "",
-            *markdown_table(rows),
-        ],
-    )
+    rows = [["", "seconds", "peak memory, GB", "ratio to scikit-learn"]]
+    for name, values in times.items():
+        peak = f"{peaks[name]:.2f}" if name in peaks else ""
+        rows.append([name, show(values), peak, ratio(values, times["scikit-learn"])])
+    counts = f"{args.images} scores of {args.videos} videos; score file and index together "
+    record(args, [f"{counts}{size:.0f} MB.", "", *markdown_table(rows)])
 
 
 if __name__ == "__main__":
