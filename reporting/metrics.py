@@ -45,8 +45,6 @@ def measure(labels, scores, ranks):
 
 def auc(labels, scores):
     """Area under the ROC curve; nan if only one class is present, or nothing is."""
-    if len(labels) == 0:
-        return float("nan")
     return float(curve_metrics(*roc_counts(labels, scores))["auc"][0])
 
 
@@ -56,7 +54,7 @@ def roc_counts(labels, ranks):
     The thresholds are the different values of `ranks`: equal ones share a point.
     """
     order = np.argsort(-ranks, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(ranks[order]) != 0, True))
+    last = np.flatnonzero(np.diff(ranks[order], append=np.nan) != 0)
     tps = np.cumsum(labels[order] == 1)[last]
     return tps[:, None], (last + 1 - tps)[:, None]
 

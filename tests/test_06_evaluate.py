@@ -140,6 +140,7 @@ def test_known_answers():
         found = metrics.measure(np.ones(3, int), *[np.array([0.2, 0.7, 0.9])] * 2)
     assert all(np.isnan(found[name]) for name in ("auc", "eer", "average_precision"))
     assert found["recall"] == pytest.approx(2 / 3) and found["precision"] == 1
+    assert np.isnan(metrics.auc(np.array([], int), np.array([])))
 
 
 def test_a_set_that_one_of_the_repeats_has_keeps_its_interval():
@@ -350,11 +351,12 @@ def test_the_papers_tables_are_whole():
 def test_table_2_counts_the_images(tmp_path):
     """Its title names the paper only where one of the paper's sets is counted."""
     of_ff = [("train", 0)] * 3 + [("train", 1)] * 2 + [("val", 1)] + [("test", 0)]
-    for name, rows in {"FF-DF": of_ff, "Mine": [("", 1)] * 4}.items():
+    sets = {"FF-DF": of_ff, "Mine": [("", 1)] * 4, "Celeb-DF": [("", 0)]}
+    for name, rows in sets.items():
         lines = [f"{k}.png,v{y},1,,{y},m,{split}" for k, (split, y) in enumerate(rows)]
         write(tmp_path / name / "index.csv", lines, "path,video,frame,clip,label,method,split")
     titles = []
-    for names in (("Mine",), ("FF-DF", "Mine")):
+    for names in (["Mine"], list(sets)):
         folders = " ".join(f"{tmp_path}/{name}" for name in names)
         call(f"06_evaluate.py --faces {folders} --out {tmp_path}/r")
         titles.append((tmp_path / "r/table2.md").read_text().splitlines()[0])
@@ -364,6 +366,7 @@ def test_table_2_counts_the_images(tmp_path):
         ["FF-DF", "train", "3 / 2", "21600 / 21600", "-21597 / -21598"],
         ["FF-DF", "test", "1 / 0", "4200 / 4200", "-4199 / -4200"],
         ["Mine", "all", "0 / 4", "-", "-"],
+        ["Celeb-DF", "all", "1 / 0", "12240 / 23850", "-12239 / -23850"],
     ]
 
 
