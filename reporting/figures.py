@@ -72,11 +72,12 @@ def legend_below(figure, axes, width=PAGE):
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.2)
 
 
-def save_figure(figure, path, svgs=None):
-    """Write a figure as path.png and path.pdf, add it to `svgs`, and close it."""
+def save_figure(figure, path, svgs=None, layouts=1):
+    """Lay a figure out, write it as path.png and path.pdf, add it to `svgs`, and close it."""
     with one_line_for_missing_glyphs():
-        # The layout is computed once; with an engine, each format would compute it, and draw twice.
-        figure.get_layout_engine().execute(figure)
+        # Not left to the engine, with which each format would compute the layout, and draw twice.
+        for _ in range(layouts):
+            figure.get_layout_engine().execute(figure)
         figure.set_layout_engine(None)
         no_pdf_metadata = {"CreationDate": None, "Creator": None, "Producer": None}
         for kind, metadata in (("png", {"Software": None}), ("pdf", no_pdf_metadata)):
@@ -155,8 +156,7 @@ def draw_roc(path, name, curves, detectors, svgs):
     axes.set(xlim=(-1, 101), ylim=(-1, 101), title=f"{name}, image or clip level")
     legend_below(figure, axes, COLUMN)
     # The place of a square's title is known after a first layout.
-    figure.get_layout_engine().execute(figure)
-    save_figure(figure, path, svgs)
+    save_figure(figure, path, svgs, layouts=2)
 
 
 def histograms(scores, labels):
