@@ -29,7 +29,7 @@ A verdict is one of:
 
     fake, real      the score is at or above the threshold, or below it. At the threshold the error
                     rates on the checkpoint's validation videos are equal. Without such videos it is
-                    0.5, and the output mentions it
+                    0.5, and the output says so
     no face found   nothing was scored, which says nothing about the video
     needs a video   all checkpoints take several consecutive frames, and this is a photo or too
                     short. With several checkpoints, the others decide
@@ -60,94 +60,71 @@ Choices that the papers do not describe:
 """
 
 import contextlib
+import io
 import math
 import os
 import sys
 from collections import Counter, deque
-from concurrent.futures.process import BrokenProcessPool
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from common import (
-    CLIP_SIZE,
-    EXTRACTION,
-    Parser,
-    add_system_flags,
-    fail,
-    margin,
-    printable,
-    progress,
-    sigmoid,
-)
+from common import CLIP_SIZE, EXTRACTION, Parser, add_system_flags, fail, margin, progress, sigmoid
 from media import layouts, splits
-from media.detectors import check_mtcnn
-from media.photos import image_files, is_photo
-from media.tracking import follow
-from reporting.metrics import percent
+from media.detectors import all_faces, check_mtcnn, detect_mtcnn, face_near, find_turn, turn_frame
+from media.photos import Unreadable, image_numbers, is_photo
+from media.video import count_frames, read_frames
+from reporting.pages import verdict_rows, write_verdict_page
 from reporting.verdict import (
-    PICTURE,
+    check_outputs,
+    count_verdicts,
+    describe,
     draw_verdict,
     is_picture,
-    score_text,
+    picture_name,
     verdict_lines,
     write_verdicts,
 )
-from reporting.verdict_page import page_rows, write_page
-from running.folder import sha256
-from running.processes import run_script, worker_pool
+from running.folder import find_extractor, read_record
+from running.processes import map_in_workers, run_script
 
+# How stage 01 takes faces: its sampling, box and crop.
+faces = import_module("01_extract_faces")
 # The most frames of a video that are scored: their crops are held in memory.
 MAX_FRAMES = 1000
+# Of the faces in a frame, only the largest are followed.
+MAX_FACES = 20
 
 
 def parse_args():
     usage = "%(prog)s VIDEO [VIDEO ...] --checkpoint FILE [FILE ...] --out DIR [options]"
-    parser = Parser(__doc__, usage=usage)
-    data = parser.add_argument_group("data")
-    data.add_argument(
-        "videos",
-        type=Path,
-        nargs="+",
-        metavar="VIDEO",
-        help="videos, photos, or folders that are searched for them",
+    parser = Parser(__doc__, usage)
+    add = parser.add_argument_group("data").add_argument
+    text = "videos, photos, or folders that are searched for them"
+    add("videos", type=Path, nargs="+", metavar="VIDEO", help=text)
+    text = (
+        "files are crops of faces and taken as they are; a folder of images is one video, its "
+        "frames in the order of the numbers in their names"
     )
-    data.add_argument(
-        "--ready-crops",
-        action="store_true",
-        help="files are crops of faces and taken as they are; a folder of images is one video, its "
-        "frames in the order of the numbers in their names",
+    add("--ready-crops", action="store_true", help=text)
+    text = (
+        "folder for index.html, verdicts.csv, verdicts.json and one picture per video; files of an "
+        "earlier run are overwritten"
     )
-    data.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder for index.html, verdicts.csv, verdicts.json and one picture per video; files "
-        "of an earlier run are overwritten",
+    add("--out", type=Path, required=True, metavar="DIR", help=text)
+    text = "print verdicts.json on standard output, and everything else on standard error"
+    add("--json", action="store_true", help=text)
+    add = parser.add_argument_group("model").add_argument
+    text = "model.pt of stages 02, 04 or 05"
+    add("--checkpoint", type=Path, nargs="+", required=True, metavar="FILE", help=text)
+    text = (
+        "for checkpoints of stage 04: the model.pt that made their features (default: where it was "
+        "in training)"
     )
-    data.add_argument(
-        "--json",
-        action="store_true",
-        help="print verdicts.json on standard output, and everything else on standard error",
-    )
-    model = parser.add_argument_group("model")
-    model.add_argument(
-        "--checkpoint",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="FILE",
-        help="model.pt of stages 02, 04 or 05",
-    )
-    model.add_argument(
-        "--extractor",
-        type=Path,
-        metavar="FILE",
-        help="for checkpoints of stage 04: the model.pt that made their features (default: where "
-        "it was in training)",
-    )
+    add("--extractor", type=Path, metavar="FILE", help=text)
     add_system_flags(
         parser, workers="processes that look for faces", device=True, allow_changes=False
     )
@@ -157,118 +134,268 @@ def parse_args():
     return args
 
 
+# ---------------------------------------------------------------- the people in a video
+
+# `extractions` says how the faces of each checkpoint are taken, see `find_extraction`. A sample is
+# a single frame or a clip: (number of the extraction, first frame, box, crops of its T frames).
+
+
+def plan_samples(numbers, extractions):
+    """What to take of a video: [(last frame, first frame, number of the extraction)], in order.
+
+    numbers: the numbers of its frames. The frames returned are positions in them.
+    """
+    planned = []
+    for k, extraction in enumerate(extractions):
+        count, length = extraction["count"], extraction["length"]
+        if extraction["sampling"] == "frames":
+            starts = faces.equal_intervals(len(numbers), count)
+        else:
+            starts = faces.clip_starts_in_runs(numbers, count, length)
+        planned += [(start + length - 1, start, k) for start in starts]
+    return sorted(planned)
+
+
+def box_distance(a, b):
+    """Distance of the centers of two boxes (left, top, right, bottom) in sides of the larger one.
+
+    Infinite if one box is more than twice as large as the other.
+    """
+    sides = [max(box[2] - box[0], box[3] - box[1]) for box in (a, b)]
+    if max(sides) > 2 * min(sides):
+        return math.inf
+    return math.hypot(a[0] + a[2] - b[0] - b[2], a[1] + a[3] - b[1] - b[3]) / 2 / max(sides)
+
+
+def assign(boxes, last_seen):
+    """Decide which person each box of a frame belongs to; returns a list of numbers.
+
+    last_seen: the last box of each person, which this updates. The closest pairs of box and person
+    are matched first. A box that is a side or more away from everybody is a new person.
+    """
+    pairs = sorted(
+        (box_distance(box, seen), k, person)
+        for k, box in enumerate(boxes)
+        for person, seen in enumerate(last_seen)
+    )
+    persons = [None] * len(boxes)
+    for distance, k, person in pairs:
+        if distance < 1 and persons[k] is None and person not in persons:
+            persons[k] = person
+    for k, box in enumerate(boxes):
+        if persons[k] is None:
+            persons[k] = len(last_seen)
+            last_seen.append(box)
+        last_seen[persons[k]] = box
+    return persons
+
+
+def crop(images, box, extraction):
+    """The crops of a face as a network is given them: a list of T images -> (T, S, S, 3) uint8.
+
+    box: None for ready crops, which may differ in size.
+
+    They take the same steps as in stage 01 and in the loading of images for training: crop, resize
+    where 01 did, compress where it saved JPEG files, and resize to S.
+    """
+    crops = []
+    for image in images:
+        face = faces.crop_face(image, box or (0, 0, *image.shape[1::-1]), extraction["size"])
+        if extraction["format"] == "jpg":
+            file = io.BytesIO()
+            faces.save_crop(face, file, "jpg")
+            face = Image.open(file).convert("RGB")
+        input_size = 2 * (extraction["image_size"],)
+        if face.size != input_size:
+            face = face.resize(input_size, Image.Resampling.BICUBIC)
+        crops.append(np.asarray(face))
+    return np.stack(crops)
+
+
+def find_people(path, planned, extractions, turned=0):
+    """Detect, tell apart and crop the faces of the planned samples.
+
+    `turned`: by how many degrees clockwise each frame is turned first. Where the detector is "none"
+    (ready crops), each whole frame is a face, of any size, and of one person.
+
+    Returns how many samples were searched, and a list of (person, *sample). A sample is skipped if
+    one of its frames cannot be decoded or differs in size.
+    """
+    due = deque(planned)
+    needed = sorted({n for last, first, _ in planned for n in range(first, last + 1)})
+    longest = max(extraction["length"] for extraction in extractions)
+    searched, samples = 0, []
+    images = {}  # those that a sample may still need, by frame number
+    last_seen = []  # box of each person, in any sample
+    last_boxes = {}  # box by extraction and person
+
+    @cache
+    def detect(number, detector, align):
+        if detector == "dlib":
+            return all_faces(images[number])[:MAX_FACES]
+        return detect_mtcnn([images[number]], "cpu", align)[0][:MAX_FACES]
+
+    for number, frame in read_frames(path, needed):
+        images[number] = turn_frame(frame, turned)
+        while due and due[0][0] <= number:
+            last, first, k = due.popleft()
+            numbers, extraction = range(first, last + 1), extractions[k]
+            if not images.keys() >= set(numbers):
+                continue
+            clip = [images[n] for n in numbers]
+            is_ready = extraction["detector"] == "none"
+            if not is_ready and len({image.shape for image in clip}) > 1:
+                continue
+            searched += 1
+            size = clip[0].shape[1::-1]
+            if is_ready:
+                samples.append((0, k, first, (0, 0, *size), crop(clip, None, extraction)))
+                continue
+            # The frame in the middle of a clip is searched first, then those around it.
+            middle = first + len(clip) // 2
+            for n in sorted(numbers, key=lambda n: (abs(n - middle), n)):
+                boxes = detect(n, extraction["detector"], extraction["align"])
+                if boxes:
+                    break
+            for box, person in zip(boxes, assign(boxes, last_seen)):
+                # Stage 01 first looks near the last face, so this does the same to get its box.
+                previous = last_boxes.get((k, person))
+                if previous and extraction["detector"] == "dlib":
+                    near = face_near(images[n], previous)
+                    if near and box_distance(near, box) < 0.5:
+                        box = near
+                last_boxes[k, person] = box
+                square = faces.square_box(box, extraction["scale"], *size)
+                samples.append((person, k, first, square, crop(clip, square, extraction)))
+        images = {n: image for n, image in images.items() if n > number - longest}
+    return searched, samples
+
+
+def follow(path, extractions):
+    """Find and follow the people in a video; runs in a worker process.
+
+    Returns a dict: frames and seconds of the video; turned, by how many degrees clockwise, if only
+    so it shows a face; people, the most frequent one first, each a list of samples; left_out, how
+    many samples belong to people who hardly appear; too_short, the numbers of the extractions whose
+    clips are longer than the video. Or {"verdict", "reason"} if there is nobody to judge.
+    """
+    try:
+        frames, seconds = count_frames(path, True)
+        numbers = range(frames)
+        if path.is_dir() and extractions[0]["detector"] == "none":
+            numbers = image_numbers(path)
+        planned = plan_samples(numbers, extractions)
+        if not planned:
+            length = min(extraction["length"] for extraction in extractions)
+            reason = f"no {length} consecutive frames in it, which the network takes"
+            return dict(verdict="needs a video", reason=reason)
+        turned = 0
+        searched, samples = find_people(path, planned, extractions)
+        shown = len({sample[1:3] for sample in samples})
+        detectors = sorted({extraction["detector"] for extraction in extractions} - {"none"})
+        turns = (find_turn(path, frames, shown, searched, detector) for detector in detectors)
+        turned = next(filter(None, turns), 0)
+        if turned:
+            searched, samples = find_people(path, planned, extractions, turned)
+    except Unreadable as error:
+        return dict(verdict="unreadable", reason=str(error))
+    except (ValueError, RuntimeError, MemoryError, OSError) as error:
+        # Pillow, dlib or MTCNN failed, or a program could not be started.
+        reason = ascii(f"{type(error).__name__}: {error}")[1:-1]
+        return dict(verdict="unreadable", reason=reason)
+    if not searched:
+        return dict(verdict="unreadable", reason="no clip of it could be decoded whole")
+    times = Counter(person for person, *_ in samples)
+    most = max(times.values(), default=0)
+    if most < searched / 10:
+        # A detector also finds faces where there are none.
+        reason = f"a face in {most} of {searched} frames or clips, upright or turned"
+        return dict(verdict="no face found", reason=reason, frames=frames, seconds=seconds)
+    # Whoever appears less than a tenth as often as the most frequent person may be no person.
+    fewest = max(most / 10, 2 if most > 3 else 1)
+    people = [
+        [sample for owner, *sample in samples if owner == person]
+        for person, count in times.most_common()
+        if count >= fewest
+    ]
+    return dict(
+        frames=numbers[-1] + 1,
+        seconds=seconds,
+        turned=turned,
+        people=[[(k, numbers[first], *rest) for k, first, *rest in own] for own in people],
+        left_out=len(samples) - sum(map(len, people)),
+        too_short=set(range(len(extractions))) - {k for _, _, k in planned},
+    )
+
+
+# ---------------------------------------------------------------- scores
+
+
 class Detector:
     """A checkpoint of stage 02, 04 or 05, ready to score faces.
 
     Args: path of the checkpoint; extractor, for a checkpoint of stage 04, the checkpoint that made
-    its features, or None if it is where it was in training; device. Exits with an error if a file
-    does not fit.
+    its features, or None if it is where it was in training; device; stages whose checkpoints are
+    taken. Exits with an error if a file does not fit.
 
     Attributes: data, what it was trained on, as `running.folder.describe_data` returns it;
     validation, as `metrics.validate` returns it, or None; demonstration, whether there were
     generated videos among its data; threshold, 0..1, and whether it is calibrated; frames, how many
     the network takes at a time, and image_size, their side in pixels; extraction, how its faces are
-    taken, see `media.tracking`.
+    taken, see `find_extraction`, of which recorded is what the checkpoint says.
     """
 
-    def __init__(self, path, extractor, device):
-        # Imported here, like torch below, so that --help is quick.
+    def __init__(self, path, extractor, device, stages=("02", "04", "05")):
+        # Imported here, like torch below, so that --help and the worker processes start quickly.
         from networks.baselines import NETWORKS
         from networks.extractor import Extractor
         from running.run import load_checkpoint, rebuild
 
-        content = load_checkpoint(path, "02", "04", "05")
-        self.path, self.device = Path(path), device
-        self.validation = content.get("validation")
-        self.data = content.get("data") or []
-        data_of_extractor = []
-        # clips: (N, T, 3, S, S) in 0..255. `forward` returns logits, `features` (N, D).
-        # `maps` takes clips in 0..1 and returns what networks/maps.py describes.
-        self.features = None
-        if content["stage"] == "05":
-            if content.get("network") not in NETWORKS:
-                fail(
-                    f"{path} holds a network {content.get('network')!r}, which this version does "
-                    "not know: train it again with 05_train_clrnet.py"
-                )
-            self.net = rebuild(NETWORKS[content["network"]], content, path)
-            self.forward = lambda clips: self.net(clips / 255)
-            self.features = lambda clips: self.net.features(clips / 255)
-            self.maps = self.net.activation_maps
-            self.frames, self.image_size = self.net.frames, self.net.image_size
-        elif content["stage"] == "04":
-            below = Detector(find_extractor(content, path, extractor), None, device)
-            if below.features is None:
-                fail(
-                    f"{path} was trained on features of {below.path}, which is itself a checkpoint "
-                    "of stage 04: give --extractor FILE, model.pt of stage 02 or 05"
-                )
-            self.net = rebuild(import_module("04_train_bpdann").BPDANN, content, path)
-            self.forward = lambda clips: self.net(below.features(clips))
-            self.maps = lambda clips: below.maps(clips, self.net)
-            self.frames, self.image_size = below.frames, below.image_size
-            data_of_extractor = below.data
+        content = load_checkpoint(path, *stages)
+        self.path, self.device, self.stage = Path(path), device, content["stage"]
+        self.data, self.recorded, self.validation = read_record(content, path)
+        if self.stage == "02":
+            network = Extractor
+        elif self.stage == "05":
+            network = NETWORKS.get(str(content.get("network")))
         else:
-            self.net = rebuild(Extractor, content, path)
-            self.forward = lambda clips: self.net(clips[:, 0])
-            maps_of = self.net.activation_maps
-            self.maps = lambda clips, *head: maps_of(255 * clips[:, 0], *head)[:, None]
-            self.features = lambda clips: self.net.features(clips[:, 0])
-            self.frames, self.image_size = 1, self.net.image_size
-        self.net.to(device).eval()
-        try:
-            self.data = [*self.data, *data_of_extractor]
-            self.demonstration = any(entry["extraction"].get("generated") for entry in self.data)
-            threshold = float((self.validation or {}).get("threshold", math.nan))
-            self.calibrated = not math.isnan(threshold)
-            self.threshold = threshold if self.calibrated else 0.5
-            self.extraction = self.find_extraction()
-            self.summary()  # raises if something it needs is not recorded
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            fail(
-                f"{path}: its record of its training cannot be used ({type(error).__name__}: "
-                f"{str(error)[:100]}): train it again"
-            )
+            network = import_module("04_train_bpdann").BPDANN
+            file = find_extractor(content.get("extractor"), path, extractor)
+            self.below = Detector(file, None, device, ("02", "05"))
+            self.data += self.below.data
+            self.recorded = self.recorded or self.below.recorded
+        if not network:
+            fail(f"{path} holds a network that this version does not know: train it again with 05")
+        self.net = rebuild(network, content, path).to(device).eval()
+        bottom = self.below if self.stage == "04" else self.net
+        self.frames, self.image_size = getattr(bottom, "frames", 1), bottom.image_size
+        self.extraction = find_extraction(self.recorded, self.frames, self.image_size)
+        self.demonstration = any(entry["extraction"].get("generated") for entry in self.data)
+        self.threshold = (self.validation or {}).get("threshold", math.nan)
+        self.calibrated = not math.isnan(self.threshold)
+        if not self.calibrated:
+            self.threshold = 0.5
 
-    def find_extraction(self):
-        """How stage 01 took the faces of the training data; defaults where that is not recorded.
+    def inputs(self, clips):
+        """uint8 clips (N, T, 3, S, S) as the network of stage 02 or 05 takes them."""
+        return clips / 255 if self.stage == "05" else clips[:, 0]
 
-        A network of several frames whose data are not recorded gets clips of as many frames, about
-        80 frames of a video in all. Raises ValueError where the record makes no sense.
-        """
-        recorded = [entry["extraction"] for entry in self.data]
-        recorded = next((flags for flags in recorded if flags.get("sampling")), {})
-        how = dict(EXTRACTION)
-        if not recorded and self.frames > 1:
-            count = max(1, 80 // self.frames)
-            how.update(sampling="clips", num_clips=count, clip_length=self.frames, size=CLIP_SIZE)
-        how.update({name: value for name, value in recorded.items() if name in EXTRACTION})
-        if how["detector"] == "none":
-            how.update(detector="dlib", scale=EXTRACTION["scale"])
-        if how["sampling"] == "frames" and "frame_size" in recorded:  # as release 2.0 called it
-            how["size"] = recorded["frame_size"]
-        if how["sampling"] == "clips":
-            how.update(count=how["num_clips"], length=how["clip_length"])
-        else:
-            how.update(count=max(how["num_frames"], how["num_frames_real"] or 1), length=1)
-        how["image_size"] = self.image_size
-        limits = dict(length=MAX_FRAMES, image_size=4096)
-        if how["size"] is not None:
-            limits["size"] = 4096
-        in_range = [isinstance(how[k], int) and 1 <= how[k] <= limits[k] for k in limits]
-        if (
-            not all(in_range)
-            or not (isinstance(how["count"], int) and how["count"] >= 1)
-            or how["length"] % self.frames
-            or not 0.1 <= how["scale"] <= 10
-            or how["sampling"] not in ("frames", "clips")
-            or how["format"] not in ("png", "jpg")
-            or how["detector"] not in ("dlib", "mtcnn")
-            or how["align"] not in (None, "landmarks")
-        ):
-            raise ValueError(f"{how}, for {self.frames} frames at a time")
-        how["count"] = min(how["count"], MAX_FRAMES // how["length"])
-        return how
+    def features(self, clips):
+        """uint8 clips (N, T, 3, S, S) -> features (N, D)."""
+        return self.net.features(self.inputs(clips))
+
+    def forward(self, clips):
+        """uint8 clips (N, T, 3, S, S) -> (N, 2) logits: real, fake."""
+        if self.stage == "04":
+            return self.net(self.below.features(clips))
+        return self.net(self.inputs(clips))
+
+    def maps(self, clips, head=None):
+        """uint8 clips (N, T, 3, S, S) -> activation maps (N, T, h, w), see `networks.maps`."""
+        if self.stage == "04":
+            return self.below.maps(clips, self.net)
+        maps = self.net.activation_maps(self.inputs(clips), head)
+        return maps if self.stage == "05" else maps[:, None]
 
     def score(self, crops):
         """Logits of fake minus real of crops or clips: uint8 (N, T, S, S, 3) -> (N, n) float64.
@@ -285,143 +412,41 @@ class Detector:
                 logits.append(margin(self.forward(part.to(self.device)).float().cpu()))
         return np.concatenate(logits).reshape(len(clips), -1)
 
-    def activation_maps(self, clips):
+    def activation_maps(self, crops):
         """Activation maps at the size of the faces: uint8 (N, T, S, S, 3) -> (N, T, S, S)."""
         import torch
 
         from networks.maps import full_size_maps
 
-        clips = torch.from_numpy(clips).permute(0, 1, 4, 2, 3).to(self.device) / 255
-        return full_size_maps(self.maps, clips)
-
-    def summary(self):
-        """What a user should know before trusting its verdicts, in one line."""
-        roles = {}
-        for entry in self.data:
-            roles.setdefault(entry["role"], []).append(entry["set"])
-        trained = "; ".join(f"{role} {', '.join(sets)}" for role, sets in roles.items())
-        validated = "not validated"
-        if self.validation:
-            validated = (
-                f"on its {self.validation['videos']} validation videos "
-                f"AUC {percent(self.validation['auc'])}, "
-                f"equal error rate {percent(self.validation['eer'])}"
-            )
-        threshold = f"threshold {score_text(self.threshold)}"
-        if not self.calibrated:
-            threshold += " (not calibrated: no validation videos of both classes)"
-        return f"{trained or 'its training data are not recorded'}; {validated}; {threshold}"
-
-
-def find_extractor(content, path, given):
-    """The checkpoint that made the features of a checkpoint of stage 04.
-
-    It is `given` (--extractor) or the file that the checkpoint names, with the same SHA-256.
-    """
-    record = content.get("extractor")
-    if not (isinstance(record, dict) and isinstance(record.get("path"), str)):
-        record = None
-    if not record and not given:
-        fail(
-            f"{path} does not say which extractor made its features: give --extractor FILE, "
-            "model.pt of stage 02 or 05"
+        return full_size_maps(
+            self.maps, torch.from_numpy(crops).permute(0, 1, 4, 2, 3).to(self.device)
         )
-    file = Path(given or record["path"])
-    if not given:
-        # A relative path is that from the folder of the training, which is above the checkpoint.
-        places = [place / file for place in (Path(), *Path(path).resolve().parents)]
-        file = next((place for place in places if place.is_file()), file)
-    if not file.is_file():
-        fail(f"{file}, which made the features of {path}, does not exist: give --extractor FILE")
-    if record and sha256(file) != record.get("sha256"):
+
+
+def find_extraction(recorded, frames, image_size):
+    """How the faces for a network are taken: as stage 01 took those of its training data.
+
+    Args: recorded flags of common.EXTRACTION, {} if there are none; how many frames the network
+    takes at a time, and their side in pixels. Returns a dict of these flags, and how many samples
+    (count) of how many frames (length) are taken, and of what size (image_size).
+
+    A network of several frames whose data are not recorded gets clips of as many frames, about 80
+    frames of a video in all.
+    """
+    how = EXTRACTION | recorded
+    if not recorded and frames > 1:
+        how.update(sampling="clips", num_clips=max(1, 80 // frames), clip_length=frames)
+        how.update(size=CLIP_SIZE)
+    if how["detector"] == "none":
+        how.update(detector="dlib", scale=EXTRACTION["scale"])
+    how.update(count=max(how["num_frames"], how["num_frames_real"] or 1), length=1)
+    if how["sampling"] == "clips":
+        how.update(count=how["num_clips"], length=how["clip_length"])
+    if how["length"] % frames:
         fail(
-            f"{file} is not the extractor that made the features of {path}, or has changed since: "
-            "give --extractor FILE"
+            f"a network of {frames} frames was trained on {how['length']} at a time, by its record"
         )
-    return file
-
-
-def find_videos(arguments, crops):
-    """Videos and photos among files and folders of the command line, each once, in their order.
-
-    With `crops`, folders that hold images are taken instead of the single images. Returns them, and
-    how many pictures of earlier runs were left out of folders.
-    """
-    paths = []
-    pictures = 0
-    for argument in arguments:
-        if not os.path.isdir(argument):
-            paths.append(argument)
-            continue
-        inside = layouts.find_crops(argument) if crops else []
-        inside += layouts.find_videos(argument, photos=not crops)
-        taken = [path for path in inside if not holds_pictures(path)]
-        if not taken:
-            fail(f"{argument} holds no videos or photos, by the endings of their names")
-        pictures += len(inside) - len(taken)
-        paths += taken
-    return list({os.path.abspath(path): path for path in paths}.values()), pictures
-
-
-def holds_pictures(path):
-    """Whether a file, or every image in a folder, is a picture that this script has made."""
-    return all(map(is_picture, image_files(path) if path.is_dir() else [path]))
-
-
-def check_outputs(out, pictures, inputs):
-    """Exit with an error if a file that will be written is an input, by whatever name or link.
-
-    inputs: files, and folders of crops, into which nothing is written either.
-    """
-
-    def identity(path):
-        with contextlib.suppress(OSError):
-            found = os.stat(path)
-            return found.st_dev, found.st_ino
-
-    taken = {identity(path): path for path in inputs}
-    names = ("index.html", "verdicts.csv", "verdicts.json", *pictures)
-    for path in (out, *(out / start for name in names for start in (name, f".part-{name}"))):
-        if identity(path) and identity(path) in taken:
-            fail(
-                f"the output {path} would replace the input {taken[identity(path)]}: "
-                "give another --out"
-            )
-
-
-def follow_all(videos, extractions, workers):
-    """Follow the people in all videos: yields (video, what `follow` returns) in their order.
-
-    A worker process that dies, as the system ends those that exhaust the memory, costs its video
-    alone. At most 2 * workers videos are in progress or queued, because their faces are held in
-    memory.
-    """
-    waiting, left = deque(), deque(videos)
-    while left:
-        try:
-            with worker_pool(min(workers, len(left))) as pool:
-                while left or waiting:
-                    while left and len(waiting) < 2 * workers:
-                        future = pool.submit(follow, left[0]["path"], extractions)
-                        waiting.append((left.popleft(), future))
-                    found = waiting[0][1].result()
-                    yield waiting.popleft()[0], found
-        except BrokenProcessPool:
-            # This ended all that was in progress. Which video did it, each shows by itself.
-            while waiting:
-                video, future = waiting.popleft()
-                is_done = future.done() and not future.exception()
-                yield video, future.result() if is_done else follow_alone(video, extractions)
-
-
-def follow_alone(video, extractions):
-    """What `follow` returns, from a process of its own, which may die."""
-    try:
-        with worker_pool(1) as pool:
-            return pool.submit(follow, video["path"], extractions).result()
-    except BrokenProcessPool:
-        reason = "the process that looked for faces in it died, perhaps out of memory"
-        return dict(verdict="unreadable", reason=reason)
+    return how | dict(count=min(how["count"], MAX_FRAMES // how["length"]), image_size=image_size)
 
 
 def judge(detectors, extractions, samples):
@@ -449,53 +474,67 @@ def judge(detectors, extractions, samples):
             for (first, box, _), score, logit in zip(own, scores, logits)
         ]
         # A person's score is the mean, as that of a video is (FeatureTransfer 4.5).
-        by.append(
-            dict(
-                checkpoint=str(detector.path),
-                score=float(scores.mean()),
-                threshold=detector.threshold,
-                samples=scored,
-            )
-        )
-    person = dict(
-        score=float(np.mean([one["score"] for one in by])),
-        threshold=float(np.mean([one["threshold"] for one in by])),
-        by=by,
-        without=without,
-    )
-    for one in (person, *by):
-        one["verdict"] = "fake" if one["score"] >= one["threshold"] else "real"
-    numbers = set()
-    for k, first, *_ in samples:
-        numbers.update(range(first, first + extractions[k]["length"]))
-    person["faces"] = len(numbers)
-    return person
+        result = dict(score=float(scores.mean()), threshold=detector.threshold, samples=scored)
+        by.append(dict(checkpoint=str(detector.path), **result))
+    person = {key: float(np.mean([result[key] for result in by])) for key in ("score", "threshold")}
+    for result in (person, *by):
+        result["verdict"] = "fake" if result["score"] >= result["threshold"] else "real"
+    frames = {first + n for k, first, *_ in samples for n in range(extractions[k]["length"])}
+    return person | dict(by=by, without=without, faces=len(frames))
 
 
-def judge_video(video, found, detectors, extractions, out):
-    """The result of a video, an entry of verdicts.json. Draws its picture if it has a face."""
+def judge_video(video, people, detectors, extractions, out):
+    """The result of a video, an entry of verdicts.json. Draws its picture if it has a face.
+
+    people: what `follow` returns; None if the process that followed them died.
+    """
+    if people is None:
+        reason = "the process that looked for faces in it died, perhaps out of memory"
+        people = dict(verdict="unreadable", reason=reason)
     result = dict(
         path=str(video["path"]),
         demonstration=any(detector.demonstration for detector in detectors),
-        frames=found.get("frames"),
-        seconds=found.get("seconds"),
+        frames=people.get("frames"),
+        seconds=people.get("seconds"),
         people=[],
     )
-    if "reason" in found:
-        return result | found
-    if not found["people"]:
-        reason = f"none in {found['looked']} frames or clips, upright or turned"
-        return result | dict(verdict="no face found", reason=reason)
-    for k, samples in enumerate(found["people"], 1):
+    if "reason" in people:
+        return result | people
+    for k, samples in enumerate(people["people"], 1):
         result["people"].append(dict(person=k, **judge(detectors, extractions, samples)))
     verdicts = [person["verdict"] for person in result["people"]]
     result["verdict"] = "fake" if "fake" in verdicts else "real"
-    result["left_out"], result["turned"] = found["left_out"], found["turned"]
-    too_short = [extractions[k] for k in found["too_short"]]
+    result["left_out"], result["turned"] = people["left_out"], people["turned"]
+    too_short = [extractions[k] for k in people["too_short"]]
     result["needs_video"] = [str(d.path) for d in detectors if d.extraction in too_short]
-    result["picture"] = video["picture"]
-    draw_verdict(out / result["picture"], result, found["people"], detectors, extractions)
+    result["picture"] = picture_name(video)
+    draw_verdict(out / result["picture"], result, people["people"], detectors, extractions)
     return result
+
+
+# ---------------------------------------------------------------- the command
+
+
+def find_videos(arguments, crops):
+    """Videos and photos among files and folders of the command line, each once, in their order.
+
+    With `crops`, folders that hold images are taken instead of the single images. Returns them, and
+    how many pictures of earlier runs were left out of folders.
+    """
+    paths = []
+    pictures = 0
+    for argument in arguments:
+        if not os.path.isdir(argument):
+            paths.append(argument)
+            continue
+        inside = layouts.find_crops(argument) if crops else []
+        inside += layouts.find_videos(argument, photos=not crops)
+        taken = [path for path in inside if not is_picture(path)]
+        if not taken:
+            fail(f"{argument} holds no videos or photos, by the endings of their names")
+        pictures += len(inside) - len(taken)
+        paths += taken
+    return list({os.path.abspath(path): path for path in paths}.values()), pictures
 
 
 def main():
@@ -516,7 +555,7 @@ def main():
     if any(extraction["detector"] == "mtcnn" for extraction in extractions):
         check_mtcnn("cpu")
     for detector in detectors:
-        print(printable(f"{detector.path}: {detector.summary()}"), file=log)
+        print(describe(detector), file=log)
     if pictures:
         print(f"left out, as pictures of earlier verdicts: {pictures}", file=log)
     descriptions = set()
@@ -534,34 +573,25 @@ def main():
     )
     videos = [layouts.make_video(path, 0, "") for path in paths]
     splits.name_videos(videos)
-    for video in videos:
-        video["picture"] = video["name"] + PICTURE
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        fail(f"cannot make the output folder {args.out} ({error.strerror}): give another --out")
-    inputs = [*paths, *args.checkpoint, *filter(None, [args.extractor])]
-    inputs += [file for path in paths if path.is_dir() for file in path.iterdir()]
-    check_outputs(args.out, [video["picture"] for video in videos], inputs)
+    check_outputs(args.out, videos, [*args.checkpoint, *filter(None, [args.extractor])])
 
     results, rows = [], []
+    followed = map_in_workers(partial(follow, extractions=extractions), paths, args.workers)
+    bar = progress(zip(videos, followed), total=len(videos), unit="video")
     try:
-        with contextlib.closing(follow_all(videos, extractions, args.workers)) as followed:
-            bar = progress(followed, total=len(videos), unit="video")
-            for video, found in bar:
-                results.append(judge_video(video, found, detectors, extractions, args.out))
-                rows.append(page_rows(results[-1], found.get("people", [])))
+        with contextlib.closing(followed):
+            for video, people in bar:
+                results.append(judge_video(video, people, detectors, extractions, args.out))
+                rows.append(verdict_rows(results[-1], (people or {}).get("people", [])))
                 bar.write("\n".join(verdict_lines(results[-1])), file=log)
     finally:
         # However the loop ends, what is done is kept.
         if results:
             write_verdicts(args.out, results, detectors)
-            write_page(args.out / "index.html", rows, results, detectors)
+            write_verdict_page(args.out / "index.html", rows, results, detectors)
     if args.json:
         print((args.out / "verdicts.json").read_text(encoding="utf-8"), end="")
-    counts = Counter(result["verdict"] for result in results).most_common()
-    summary = ", ".join(f"{count} {verdict}" for verdict, count in counts)
-    print(f"\n{number}: {summary}; pictures and tables in {printable(args.out)}", file=log)
+    print(f"\n{number}: {count_verdicts(results, args.out)}", file=log)
 
 
 if __name__ == "__main__":

@@ -5,19 +5,33 @@ of the figures. Nothing but faces is counted here. The pages' templates and styl
 file.
 """
 
+import base64
+import hashlib
 import html
+import io
+import os
 import platform
 import re
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from string import Template
+from urllib.parse import quote
 
 import numpy as np
+from PIL import Image
 
 from common import printable, read_index, read_table, write_whole
 from reporting.metrics import LEVELS, METRICS
 from reporting.tables import NOTE, count_scored, metric_table
+from reporting.verdict import (
+    DEMONSTRATION,
+    describe,
+    faces_text,
+    score_line,
+    score_text,
+    why_without_score,
+)
 from running.folder import read_flags
 
 # The metrics that the report begins with.
@@ -173,3 +187,124 @@ def versions():
         except PackageNotFoundError:
             continue
     return "\n".join(lines)
+
+
+# ---------------------------------------------------------------- index.html of stage 07
+
+# All verdicts on one page that needs no other file and no network: the faces are small pictures
+# within it, and only the links to the pictures of verdicts need those. Nothing on it runs or loads
+# but its own style, script and faces, which its Content-Security-Policy names.
+
+# Side of the picture of a face, in pixels of the file.
+FACE = 96
+
+
+def verdict_rows(result, people):
+    """The table rows of a video: one for each person, or one that says why there is no verdict.
+
+    result: an entry of verdicts.json; people: the samples of each person, of which `follow` of
+    07_detect.py returns the crops last.
+    """
+    if not result["people"]:
+        verdict, reason = bdi(result["verdict"]), bdi(result["reason"])
+        return [f"<tr>{file_cell(result)}<td>{verdict}</td><td>{reason}</td></tr>"]
+    rows = []
+    for person, samples in zip(result["people"], people):
+        who = ""
+        if len(result["people"]) > 1:
+            who = f"person {person['person']} of {len(result['people'])}"
+        href, verdict = escape(quote(result["picture"], safe="")), escape(person["verdict"])
+        notes = [f"{why_without_score(result, path)}: {path}" for path in person["without"]]
+        if len(person["by"]) > 1:
+            notes = [f"{score_line(one)}: {one['checkpoint']}" for one in person["by"]] + notes
+        image = f'<img src="{face_uri(samples)}" width={FACE} height={FACE} alt="scores over time">'
+        rows.append(
+            f'<tr data-verdict="{verdict}"><td class=face><a href="{href}">{image}</a></td>'
+            f"{file_cell(result, who, href)}"
+            f'<td class=verdict><b class="{verdict}">{verdict}</b></td>'
+            f'<td class=score data-key="{person["score"]!r}">{scale(person)}'
+            f"{score_text(person['score'])} <small>at threshold "
+            f"{score_text(person['threshold'])}</small>{note_lines(notes)}</td>"
+            f'<td class=faces data-key="{person["faces"]}">{faces_text(person)}</td></tr>'
+        )
+    return rows
+
+
+def file_cell(result, who="", href=""):
+    """The name of a file, a link to its picture `href`, above its folder and notes."""
+    folder, name = os.path.split(result["path"])
+    name = bdi(name, " class=name")
+    name = f'<a href="{href}">{name}</a>' if href else name
+    turned = f"turned by {result['turned']} degrees" if result.get("turned") else ""
+    notes = [folder, who, "demonstration" if result["demonstration"] else "", turned]
+    return f"<td class=file>{name}{note_lines(filter(None, notes))}</td>"
+
+
+def bdi(text, attributes=""):
+    """A text from outside as HTML. What it holds changes the direction of no other text."""
+    return f"<bdi{attributes}>{escape(printable(text))}</bdi>"
+
+
+def note_lines(notes):
+    """Texts in small print, one below the other."""
+    return "".join(f"<span class=note>{bdi(note)}</span>" for note in notes)
+
+
+def face_uri(samples):
+    """A data URI of the face in the middle of a person's samples."""
+    crops = samples[len(samples) // 2][-1]
+    image = Image.fromarray(crops[len(crops) // 2]).resize((FACE, FACE), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def scale(person):
+    """A score on a scale of 0 to 1 as SVG, with its threshold and the scores of checkpoints."""
+    at = 100 * person["threshold"]
+    scores = [one["score"] for one in person["by"]] if len(person["by"]) > 1 else []
+    circles = "".join(
+        f'<circle cx="{100 * score:.2f}%" cy="50%" r={radius} />'
+        for score, radius in (*((score, 3) for score in scores), (person["score"], 5))
+    )
+    return (
+        f'<svg role=img aria-label="P(fake) {score_line(person)}">'
+        f'<rect class=real y="40%" width="{at:.2f}%" height="20%"/>'
+        f'<rect class=fake x="{at:.2f}%" y="40%" width="{100 - at:.2f}%" height="20%"/>'
+        f'<line x1="{at:.2f}%" x2="{at:.2f}%" y1="10%" y2="90%"/>{circles}</svg>'
+    )
+
+
+def write_verdict_page(path, rows, results, detectors):
+    """Write the page. rows: what `verdict_rows` returned for each of the results."""
+    style = read_beside("report.css") + read_beside("verdicts.css")
+    script = read_beside("verdicts.js")
+    judged = [row for result, part in zip(results, rows) if result["people"] for row in part]
+    others = [row for result, part in zip(results, rows) if not result["people"] for row in part]
+    verdicts = Counter(person["verdict"] for result in results for person in result["people"])
+    choices = [("", "all", len(judged)), *((kind, kind, n) for kind, n in verdicts.most_common())]
+    is_demonstration = any(result["demonstration"] for result in results)
+    write_page(
+        path,
+        "verdicts.html",
+        style=style,
+        script=script,
+        style_digest=digest(style),
+        script_digest=digest(script),
+        warning=DEMONSTRATION if is_demonstration else "",
+        checkpoints="".join(f"<li>{bdi(describe(detector))}</li>" for detector in detectors),
+        choices="".join(
+            f'<label><input type=radio name=show value="{escape(value)}">{escape(text)} ({count})'
+            "</label>"
+            for value, text, count in choices
+        ),
+        rows="\n".join(judged),
+        others="\n".join(others),
+        others_count=len(others),
+        others_hidden="" if others else "hidden",
+    )
+
+
+def digest(text):
+    """The source expression that allows an inline style or script of this text."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

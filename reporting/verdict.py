@@ -6,12 +6,15 @@ A result is an entry of verdicts.json, as `judge_video` of 07_detect.py returns 
 import contextlib
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from common import printable, write_table, write_whole
+from common import fail, printable, write_table, write_whole
+from media.photos import image_files
 from reporting.figures import COLORS, PAGE, overlay, pyplot
+from reporting.metrics import percent
 
 DEMONSTRATION = "DEMONSTRATION: trained on generated videos, it says nothing about real ones"
 # How the names of pictures end, and what is written into them, so that they are known again.
@@ -33,9 +36,61 @@ COLUMNS = (
 )
 
 
+def is_picture(path):
+    """Whether a file, or each image in a folder, is a picture that `draw_verdict` has written."""
+    if path.is_dir():
+        return all(map(is_picture, image_files(path)))
+    if not path.name.lower().endswith(PICTURE):
+        return False
+    with contextlib.suppress(OSError):
+        with open(path, "rb") as file:
+            return SOFTWARE.encode() in file.read(500)
+    return False
+
+
+def picture_name(video):
+    """The name of a video's picture, which begins with the name that `splits.name_videos` gave."""
+    return video["name"] + PICTURE
+
+
+def check_outputs(out, videos, inputs):
+    """Make the output folder; exit if a file that will be written is an input, by any name or link.
+
+    inputs: files beside the videos. Nothing is written into a folder of ready crops either.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"cannot make the output folder {out} ({error.strerror}): give another --out")
+
+    def identity(path):
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            return status.st_dev, status.st_ino
+
+    inputs = [*inputs, *(video["path"] for video in videos)]
+    inputs += [file for path in inputs if path.is_dir() for file in path.iterdir()]
+    taken = {identity(path): path for path in inputs}
+    names = ["index.html", "verdicts.csv", "verdicts.json", *map(picture_name, videos)]
+    outputs = [out, *(out / start for name in names for start in (name, f".part-{name}"))]
+    for path in outputs:
+        key = identity(path)
+        if key and key in taken:
+            fail(
+                f"the output {path} would replace the input {taken[key]}: give another --out or "
+                "rename one of the two"
+            )
+
+
 def score_text(value):
     """A score with 3 decimals, or 6 close to 0 and 1."""
     return f"{value:.3f}" if 0.001 <= value <= 0.999 else f"{value:.6f}"
+
+
+def score_line(scored):
+    """A verdict and its score as text, of a person or of a person by one checkpoint."""
+    score, threshold = score_text(scored["score"]), score_text(scored["threshold"])
+    return f"{scored['verdict']}, P(fake) {score} at threshold {threshold}"
 
 
 def faces_text(person):
@@ -51,29 +106,55 @@ def short_name(path):
     return ascii("/".join(parts[-2:]))[1:-1][-40:]
 
 
+def describe(detector):
+    """What a user should know before trusting the verdicts of a checkpoint, in one line.
+
+    detector: a Detector of 07_detect.py.
+    """
+    sets_of_role = {}
+    for entry in detector.data:
+        sets_of_role.setdefault(entry["role"], []).append(entry["set"])
+    trained = "; ".join(f"{role} {', '.join(sets)}" for role, sets in sets_of_role.items())
+    validated = "not validated"
+    if detector.validation:
+        auc, eer = (percent(detector.validation[key]) for key in ("auc", "eer"))
+        validated = (
+            f"on its {detector.validation['videos']} validation videos AUC {auc}, equal error rate "
+            f"{eer}"
+        )
+    threshold = f"threshold {score_text(detector.threshold)}"
+    if not detector.calibrated:
+        threshold += " (not calibrated: no validation videos of both classes)"
+    trained = trained or "its training data are not recorded"
+    return printable(f"{detector.path}: {trained}; {validated}; {threshold}")
+
+
+def count_verdicts(results, out):
+    """How many videos have which verdict, and where the files are, in one line."""
+    counts = Counter(result["verdict"] for result in results).most_common()
+    summary = ", ".join(f"{count} {verdict}" for verdict, count in counts)
+    return printable(f"{summary}; pictures and tables in {out}")
+
+
 def verdict_lines(result):
     """The lines that are printed for a video."""
-    name, people = result["path"], result["people"]
     lines = []
-    if not people:
-        lines.append(f"{name}: {result['verdict'].upper()} ({result['reason']})")
-    for person in people:
-        who = f", person {person['person']} of {len(people)}" if len(people) > 1 else ""
-        warning = f"  [{DEMONSTRATION}]" if result["demonstration"] else ""
+    if not result["people"]:
+        lines.append(f"{result['path']}: {result['verdict'].upper()} ({result['reason']})")
+    for person in result["people"]:
+        line = result["path"]
+        if len(result["people"]) > 1:
+            line += f", person {person['person']} of {len(result['people'])}"
+        verdict = score_line(person | dict(verdict=person["verdict"].upper()))
+        line += f": {verdict}, from {faces_text(person)}"
         if result.get("turned"):
-            warning = f", turned by {result['turned']} degrees{warning}"
-        lines.append(
-            f"{name}{who}: {person['verdict'].upper()}, P(fake) {score_text(person['score'])} at "
-            f"threshold {score_text(person['threshold'])}, from {faces_text(person)}{warning}"
-        )
+            line += f", turned by {result['turned']} degrees"
+        if result["demonstration"]:
+            line += f"  [{DEMONSTRATION}]"
+        lines.append(line)
         if len(person["by"]) + len(person["without"]) > 1:
-            for one in person["by"]:
-                lines.append(
-                    f"    {one['verdict']}, P(fake) {score_text(one['score'])} at threshold "
-                    f"{score_text(one['threshold'])}: {one['checkpoint']}"
-                )
-        for path in person["without"]:
-            lines.append(f"    {why_without_score(result, path)}: {path}")
+            lines += [f"    {score_line(one)}: {one['checkpoint']}" for one in person["by"]]
+        lines += [f"    {why_without_score(result, path)}: {path}" for path in person["without"]]
     return list(map(printable, lines))
 
 
@@ -138,7 +219,7 @@ def draw_verdict(path, video, people, detectors, extractions):
     """Write the picture of a video, one row for each of the first four people.
 
     video: the result; people, extractions: samples of each person, and how they were taken, as in
-    `media.tracking.follow`; detectors: 07's.
+    07_detect.py; detectors: its `Detector`s.
     """
     rows = video["people"][:MAX_PEOPLE]
     scored = {one["checkpoint"] for person in rows for one in person["by"]}
@@ -180,16 +261,6 @@ def draw_verdict(path, video, people, detectors, extractions):
     with write_whole(path) as part:
         figure.savefig(part, dpi=200, format="png", metadata={"Software": SOFTWARE})
     pyplot().close(figure)
-
-
-def is_picture(path):
-    """Whether a file is a picture that `draw_verdict` has written."""
-    if not path.name.lower().endswith(PICTURE):
-        return False
-    with contextlib.suppress(OSError):
-        with open(path, "rb") as file:
-            return SOFTWARE.encode() in file.read(500)
-    return False
 
 
 def draw_scores(axes, person, who, frames, per_frame, unit):

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -193,3 +194,64 @@ def describe_data(folder, role):
     extraction = flags.get("extraction", {name: flags[name] for name in names if name in flags})
     extraction = extraction if isinstance(extraction, dict) else {}
     return dict(set=Path(folder).resolve().name, role=role, extraction=extraction)
+
+
+def read_record(content, path):
+    """What a checkpoint records of its training.
+
+    content: of a checkpoint, read from `path`. Returns its data, as `describe_data` describes them;
+    the flags of common.EXTRACTION by which their faces were taken, {} if there are none; and what
+    `metrics.validate` returned, or None. Exits with an error if these are not what stages write.
+    """
+    data, validation = content.get("data") or [], content.get("validation")
+    try:
+        valid = all(isinstance(entry[key], str) for entry in data for key in ("set", "role"))
+        flags = [entry["extraction"] for entry in data if entry["extraction"].get("sampling")]
+        recorded = flags[0] if flags else {}
+        flags = {name: recorded[name] for name in EXTRACTION if name in recorded}
+        if "frame_size" in recorded and recorded["sampling"] == "frames":
+            flags["size"] = recorded["frame_size"]  # as release 2.0 called it
+        how = EXTRACTION | flags
+        for name in EXTRACTION.keys() - {"sampling", "detector", "format", "align", "scale"}:
+            largest = dict(size=4096, clip_length=1000).get(name, math.inf)
+            is_none = how[name] is EXTRACTION[name] is None
+            valid &= is_none or (type(how[name]) is int and 1 <= how[name] <= largest)
+        valid &= how["sampling"] in ("frames", "clips")
+        valid &= how["detector"] in ("dlib", "mtcnn", "none")
+        valid &= how["format"] in ("png", "jpg")
+        valid &= how["align"] in (None, "landmarks")
+        valid &= 0.1 <= how["scale"] <= 10
+        if validation:
+            numbers = [validation[key] for key in ("videos", "auc", "eer", "threshold")]
+            valid &= all(isinstance(number, int | float) for number in numbers)
+    except (KeyError, TypeError, AttributeError):
+        valid = False
+    if not valid:
+        fail(f"{path}: its record of its training cannot be used: train it again")
+    return list(data), flags, validation
+
+
+def find_extractor(record, path, extractor):
+    """The checkpoint that made the features of a checkpoint of stage 04.
+
+    It is `extractor` (--extractor), or the file that the record names, with the same SHA-256.
+    """
+    record = record if isinstance(record, dict) else {}
+    if not record and not extractor:
+        fail(
+            f"{path} does not say which extractor made its features: give --extractor FILE, "
+            "model.pt of stage 02 or 05"
+        )
+    file = Path(extractor or str(record.get("path")))
+    # A relative path is that from the folder of the training, which is above the checkpoint.
+    parents = [] if extractor else Path(path).resolve().parents
+    places = [place / file for place in (Path(), *parents)]
+    place = next((place for place in places if place.is_file()), None)
+    if not place:
+        fail(f"{file}, which made the features of {path}, does not exist: give --extractor FILE")
+    if record and sha256(place) != record.get("sha256"):
+        fail(
+            f"{place} is not the extractor that made the features of {path}, or has changed since: "
+            "give --extractor FILE"
+        )
+    return place

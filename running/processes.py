@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 
 from common import RANK, WORLD_SIZE, fail
 
@@ -143,6 +144,44 @@ def worker_pool(workers):
             kill_group(child.pid)
         raise
     pool.shutdown()
+
+
+def map_in_workers(function, items, workers):
+    """Yield function(item) of each item, in their order, computed by `workers` processes.
+
+    A process that dies, as the system ends those that exhaust the memory, costs its item alone,
+    whose result is None. At most 2 * workers items are in progress or have results in memory.
+    """
+    from concurrent.futures.process import BrokenProcessPool
+
+    waiting, left = deque(), deque(items)
+    while left:
+        try:
+            with worker_pool(min(workers, len(left))) as pool:
+                while left or waiting:
+                    while left and len(waiting) < 2 * workers:
+                        future = pool.submit(function, left[0])
+                        waiting.append((left.popleft(), future))
+                    result = waiting[0][1].result()
+                    waiting.popleft()
+                    yield result
+        except BrokenProcessPool:
+            # This ended all that was in progress. Which item did it, each shows by itself.
+            while waiting:
+                item, future = waiting.popleft()
+                is_done = future.done() and not future.exception()
+                yield future.result() if is_done else run_alone(function, item)
+
+
+def run_alone(function, item):
+    """function(item), computed by a process of its own; None if that dies."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    try:
+        with worker_pool(1) as pool:
+            return pool.submit(function, item).result()
+    except BrokenProcessPool:
+        return None
 
 
 def start_worker(parent):

@@ -13,6 +13,7 @@ import contextlib
 import csv
 import importlib
 import io
+import json
 import os
 import shlex
 import shutil
@@ -160,6 +161,22 @@ def extract(line, fails=False):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage("01_extract_faces"), "worker_pool", lambda workers: pool)
         return call(f"01_extract_faces.py {line}", fails=fails)
+
+
+def judge(line, fails=False):
+    """`call` of stage 07 with these flags on a CPU, without workers.
+
+    Returns the content of verdicts.json and what was printed; the error alone of what `fails`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        results = lambda function, items, workers: (function(item) for item in items)  # noqa: E731
+        patch.setattr(stage("07_detect"), "map_in_workers", results)
+        said = call(f"07_detect.py {line} --device cpu", fails=fails)
+    if fails:
+        return said
+    words = shlex.split(line)
+    path = Path(words[words.index("--out") + 1], "verdicts.json")
+    return json.loads(path.read_text(encoding="utf-8")), said
 
 
 def run_and_kill(ready, script, *args):

@@ -107,7 +107,7 @@ def test_arrows_go_one_way():
     assert imports("common.py") == set()
     for name in FILES:
         allowed = set()
-        if name in ("07_detect.py", "media/tracking.py"):  # which 07 is about to take in
+        if name == "07_detect.py":
             allowed = {"01_extract_faces.py", "04_train_bpdann.py"}
         assert imports(name) & set(SCRIPTS) <= allowed, name
 

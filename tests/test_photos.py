@@ -6,18 +6,18 @@ import shutil
 import subprocess
 import sys
 import zlib
-from types import SimpleNamespace
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from conftest import SMALL_CLRNET, extract, rows_of, run, stage
+from conftest import SMALL_CLRNET, extract, judge, rows_of, run, stage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from media import detectors, photos, tracking, video
+from media import detectors, photos, video
 from running import loading
+from running.folder import read_record
 
 faces = stage("01_extract_faces")
 detect = stage("07_detect")
@@ -34,14 +34,6 @@ def read(path):
 
 def noise(height=6, width=9, channels=3):
     return np.random.default_rng(0).integers(0, 256, (height, width, channels), np.uint8)
-
-
-def verdicts_of(*args):
-    """The entries of verdicts.json, and what 07 prints."""
-    said = run("07_detect.py", *args, "--device", "cpu")
-    assert "Warning" not in said
-    out = args[args.index("--out") + 1]
-    return json.loads((out / "verdicts.json").read_text())["videos"], said
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +287,7 @@ def test_a_false_find_upright_does_not_prevent_the_turn(face, small, tmp_path, m
     assert len(list((tmp_path / "f/real_a").glob("*.png"))) == 4
     plan = dict(sampling="frames", count=5, length=1, size=None, image_size=24)
     plan |= dict(format="png", detector="dlib", align=None, scale=1.2)
-    result = tracking.follow(folder, [plan])
+    result = detect.follow(folder, [plan])
     assert result["turned"] == 90 and [len(samples) for samples in result["people"]] == [4]
 
 
@@ -459,26 +451,28 @@ def test_ready_crops_may_differ_in_size(tmp_path):
     row = rows_of(tmp_path / "f/index.csv")[3]
     assert [row[side] for side in ("left", "top", "right", "bottom")] == ["0", "0", "47", "49"]
     plan = dict(sampling="clips", count=16, length=5, size=24, image_size=24, format="png")
-    found = tracking.follow(root, [dict(plan, detector="none", align=None, scale=1.2)])
+    found = detect.follow(root, [dict(plan, detector="none", align=None, scale=1.2)])
     ((one, two),) = found["people"]
     assert np.array_equal(np.concatenate([one[3], two[3]]), np.stack(pixels))
     assert [one[1], two[1], found["frames"]] == [0, 5, 10]
 
 
 def test_a_checkpoint_of_ready_crops_finds_faces_with_dlib():
-    extraction = dict(sampling="frames", num_frames=7, detector="none", scale=3.0)
-    detector = SimpleNamespace(data=[dict(extraction=extraction)], frames=1, image_size=64)
-    how = detect.Detector.find_extraction(detector)
+    def extraction_of(**more):
+        flags = dict(sampling="frames", num_frames=7, detector="none", scale=3.0) | more
+        data = [dict(set="crops", role="trained on", extraction=flags)]
+        _, recorded, _ = read_record(dict(data=data), "m.pt")
+        return detect.find_extraction(recorded, 1, 64)
+
+    how = extraction_of()
     assert (how["detector"], how["scale"], how["count"]) == ("dlib", 1.2, 7)
     # What was not recorded has its default.
     assert how["align"] is None and how["size"] is None
     # Release 2.0 recorded the size of clips for single frames, too, and theirs beside it.
-    detector.data = [dict(extraction=extraction | dict(size=240, frame_size=64))]
-    assert detect.Detector.find_extraction(detector)["size"] == 64
+    assert extraction_of(size=240, frame_size=64)["size"] == 64
     for wrong in (dict(size="large"), dict(size=0), dict(align="nose")):
-        detector.data = [dict(extraction=extraction | wrong)]
-        with pytest.raises(ValueError):
-            detect.Detector.find_extraction(detector)
+        with pytest.raises(SystemExit, match="m.pt: its record of its training"):
+            extraction_of(**wrong)
 
 
 # ---------------------------------------------------------------- stage 07
@@ -490,9 +484,10 @@ def test_scores_of_ready_crops_are_those_of_their_video(small, extractor, clrnet
     extract(f"{flags} --out {tmp_path}/clips")
     clips = tmp_path / "clips/youtube_003"
     for checkpoint, crops in ((extractor, original), (clrnet, clips)):
-        flags = ("--checkpoint", checkpoint, "--out", tmp_path / "v")
-        (of_video,), _ = verdicts_of(small / ORIGINAL, *flags)
-        (of_crops,), said = verdicts_of(crops, "--ready-crops", *flags)
+        flags = f"--checkpoint {checkpoint} --out {tmp_path}/v"
+        (of_video,) = judge(f"{small / ORIGINAL} {flags}")[0]["videos"]
+        result, said = judge(f"{crops} --ready-crops {flags}")
+        (of_crops,) = result["videos"]
         one, other = (v["people"][0]["by"][0]["samples"] for v in (of_video, of_crops))
         assert [s["frame"] for s in one] == [s["frame"] for s in other] and len(one) > 1
         assert np.allclose([s["logit"] for s in one], [s["logit"] for s in other], atol=1e-5)
@@ -512,9 +507,8 @@ def test_photos_in_stage_07(small, face, extractor, clrnet, tmp_path):
     (folder / "text.jpg").write_text("not a photo")
     (folder / "notes.txt").write_text("left alone")
     shutil.copy(small / ORIGINAL, folder / "video.mp4")
-    both = (extractor, clrnet)
-    results, said = verdicts_of(folder, "--checkpoint", *both, "--out", tmp_path / "v")
-    verdicts = {os.path.basename(result["path"]): result for result in results}
+    result, said = judge(f"{folder} --checkpoint {extractor} {clrnet} --out {tmp_path}/v")
+    verdicts = {os.path.basename(video["path"]): video for video in result["videos"]}
     assert len(verdicts) == 7 and "7 files: " in said and "needs_video" not in said
     assert verdicts["gray.bmp"]["verdict"] == verdicts["one.jpg"]["verdict"] == "no face found"
     assert verdicts["text.jpg"]["verdict"] == "unreadable"
@@ -540,9 +534,8 @@ def test_photos_in_stage_07(small, face, extractor, clrnet, tmp_path):
     assert [(r["verdict"], r["turned"]) for r in rows[1:]] == [("needs a video", "90")]
     assert rows[1]["score"] == "" and rows[1]["reason"] and rows[0]["score"]
 
-    (result,), said = verdicts_of(
-        folder / "face.png", "--checkpoint", clrnet, "--out", tmp_path / "w"
-    )
+    result, said = judge(f"{folder}/face.png --checkpoint {clrnet} --out {tmp_path}/w")
+    (result,) = result["videos"]
     assert result["verdict"] == "needs a video" and result["people"] == []
     assert "face.png: NEEDS A VIDEO (" in said and "1 file: 1 needs a video" in said
     (row,) = rows_of(tmp_path / "w/verdicts.csv")
