@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL_CLRNET, SMALL_EXTRACTOR, run, stage
+from conftest import SMALL_CLRNET, SMALL_EXTRACTOR, call, extract, run, stage
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -266,91 +266,39 @@ def test_extractors_that_do_not_fit(small, extractor, tmp_path):
         "stage": (lambda c: c.update(stage="04"), "stage 04; one of stage 02 is needed"),
     }
     for name, (change, says) in cases.items():
-        output = run(
-            "03_extract_features.py",
-            "--checkpoint",
-            changed(extractor, tmp_path / f"{name}.pt", change),
-            "--faces",
-            small / "faces/frames",
-            "--device",
-            "cpu",
-            "--out",
-            tmp_path / "o",
-            fails=True,
-        )
-        assert says in output, output
+        checkpoint = changed(extractor, tmp_path / f"{name}.pt", change)
+        command = f"03_extract_features.py --checkpoint {checkpoint} --faces {small}/faces/frames"
+        assert says in call(f"{command} --device cpu --out {tmp_path}/o", fails=True)
     assert not (tmp_path / "o").exists()
 
 
 def test_states_that_cannot_be_resumed_from(small, features, tmp_path):
     """last.pt of 02, 04 and 05: cut off, of another network, without its optimizer."""
-    runs = {
-        "02": (
-            "02_pretrain_extractor.py",
-            ("--faces", small / "faces/frames", "--epochs", 2, "--max-steps", 1, *SMALL_EXTRACTOR),
-            "last.pt",
-        ),
-        "04": (
-            "04_train_bpdann.py",
-            (
-                "--source",
-                features / "frames",
-                "--target",
-                features / "phone",
-                "--epochs",
-                1,
-                "--scores",
-                tmp_path / "s",
-            ),
-            "phone/last.pt",
-        ),
-        "05": (
-            "05_train_clrnet.py",
-            (
-                "--strategy",
-                "single",
-                "--source",
-                small / "faces/clips",
-                "--epochs",
-                1,
-                "--max-steps",
-                1,
-                *SMALL_CLRNET,
-            ),
-            "last.pt",
-        ),
-    }
-    for name, (script, args, last) in runs.items():
-        run(script, *args, "--out", tmp_path / name)
-        last = tmp_path / name / last
+    once = f"--epochs 1 --max-steps 1 --out {tmp_path}"
+    pretrain = f"02_pretrain_extractor.py --faces {small}/faces/frames {SMALL_EXTRACTOR}"
+    adapt = f"04_train_bpdann.py --source {features}/frames --target {features}/phone"
+    single = f"05_train_clrnet.py --strategy single --source {small}/faces/clips {SMALL_CLRNET}"
+    for command, last in (
+        (f"{pretrain} {once}/02 --epochs 2", "02/last.pt"),
+        (f"{adapt} --epochs 1 --out {tmp_path}/04 --scores {tmp_path}/s", "04/phone/last.pt"),
+        (f"{single} {once}/05", "05/last.pt"),
+    ):
+        run(command)
+        last = tmp_path / last
         good = last.read_bytes()
         changed(last, last, lambda c: c.pop("optimizer"))
-        assert "cannot be resumed from" in run(script, *args, "--out", tmp_path / name, fails=True)
+        assert "cannot be resumed from" in run(command, fails=True)
         last.write_bytes(good)
         changed(last, last, lambda c: c["model"].popitem())
-        assert "does not hold the weights" in run(
-            script, *args, "--out", tmp_path / name, fails=True
-        )
+        assert "does not hold the weights" in run(command, fails=True)
         last.write_bytes(good[: len(good) // 2])
-        assert "damaged" in run(script, *args, "--out", tmp_path / name, fails=True)
+        assert "damaged" in run(command, fails=True)
 
 
 def test_sources_of_a_transfer_that_do_not_fit(small, tmp_path):
     clips = small / "faces/clips"
-    run(
-        "05_train_clrnet.py",
-        "--strategy",
-        "single",
-        "--source",
-        clips,
-        "--epochs",
-        1,
-        "--max-steps",
-        1,
-        *SMALL_CLRNET,
-        "--out",
-        tmp_path / "r",
-    )
+    single = f"--strategy single --source {clips} --epochs 1 --max-steps 1 --out {tmp_path}/r"
+    run(f"05_train_clrnet.py {single} {SMALL_CLRNET}")
 
     def size(c):
         c["kwargs"]["filters"] = 8
@@ -361,23 +309,10 @@ def test_sources_of_a_transfer_that_do_not_fit(small, tmp_path):
         ("network", lambda c: c.update(network="VGG"), "not known here"),
         ("frames", lambda c: c["kwargs"].update(repetitions="many"), "CLRNet: "),
     ):
-        output = run(
-            "05_train_clrnet.py",
-            "--strategy",
-            "transfer",
-            "--checkpoint",
-            changed(tmp_path / "r/model.pt", tmp_path / f"{name}.pt", change),
-            "--target",
-            clips,
-            "--few-shot",
-            1,
-            "--device",
-            "cpu",
-            "--out",
-            tmp_path / "t",
-            fails=True,
-        )
-        assert says in output, output
+        checkpoint = changed(tmp_path / "r/model.pt", tmp_path / f"{name}.pt", change)
+        command = f"05_train_clrnet.py --strategy transfer --checkpoint {checkpoint} --device cpu"
+        flags = f"--target {clips} --few-shot 1 --out {tmp_path}/t"
+        assert says in call(f"{command} {flags}", fails=True)
 
 
 # ---------------------------------------------------------------- face images, features
@@ -405,14 +340,10 @@ def test_images_of_all_kinds_are_read_or_named(tmp_path):
     names = sorted(path.name for path in tmp_path.iterdir())
     read = loading.Faces(names, 24, tmp_path)
     for k, name in enumerate(names):
-        assert (
-            isinstance(read[k], torch.Tensor)
-            and read[k].shape == (3, 24, 24)
-            and read[k].dtype == torch.uint8
-        ), name
-    assert torch.equal(
-        *(loading.load_face(tmp_path / name, 24)[0] for name in ("gray.png", "la.png"))
-    )
+        assert isinstance(read[k], torch.Tensor) and read[k].dtype == torch.uint8, name
+        assert read[k].shape == (3, 24, 24), name
+    gray, la = (loading.load_face(tmp_path / name, 24)[0] for name in ("gray.png", "la.png"))
+    assert torch.equal(gray, la)
     rgb.save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:500])
     damaged = bytearray((tmp_path / "rgba.png").read_bytes())
@@ -433,34 +364,11 @@ def test_an_image_that_cannot_be_read_ends_the_run_with_its_name(small, copy, tm
     for folder in (faces, clips):
         for victim in sorted(folder.glob("*/*.png")):
             victim.write_bytes(victim.read_bytes()[:60])
-    assert "cannot be read" in run(
-        "02_pretrain_extractor.py",
-        "--faces",
-        faces,
-        *SMALL_EXTRACTOR,
-        "--workers",
-        workers,
-        "--out",
-        tmp_path / "r",
-        fails=True,
-    )
-    assert "cannot be read" in run(
-        "05_train_clrnet.py",
-        "--strategy",
-        "single",
-        "--source",
-        clips,
-        *SMALL_CLRNET,
-        "--workers",
-        workers,
-        "--out",
-        tmp_path / "c",
-        "--test",
-        clips,
-        "--scores",
-        tmp_path / "s",
-        fails=True,
-    )
+    pretrain = f"02_pretrain_extractor.py --faces {faces} --out {tmp_path}/r {SMALL_EXTRACTOR}"
+    single = f"05_train_clrnet.py --strategy single --source {clips} --out {tmp_path}/c"
+    test = f"--test {clips} --scores {tmp_path}/s {SMALL_CLRNET}"
+    for command in (pretrain, f"{single} {test}"):
+        assert "cannot be read" in run(f"{command} --workers {workers}", fails=True)
     assert not (tmp_path / "s").exists() and not (tmp_path / "r/model.pt").exists()
 
 
@@ -478,44 +386,17 @@ def test_features_that_do_not_fit(features, copy, tmp_path):
         (whole.ravel(), "is needed"),
         (np.array([{}], object), "cannot be read"),
     ]
+    command = (
+        f"04_train_bpdann.py --source {features}/frames --target {folder} --epochs 1 --device cpu "
+        f"--scores {tmp_path}/s"
+    )
     for k, (array, says) in enumerate(cases):
         np.save(folder / "features.npy", array, allow_pickle=array.dtype == object)
-        output = run(
-            "04_train_bpdann.py",
-            "--source",
-            features / "frames",
-            "--target",
-            folder,
-            "--epochs",
-            1,
-            "--device",
-            "cpu",
-            "--out",
-            tmp_path / f"r{k}",
-            "--scores",
-            tmp_path / "s",
-            fails=True,
-        )
-        assert says in output, output
+        assert says in run(f"{command} --out {tmp_path}/r{k}", fails=True)
     shutil.copyfile(features / "phone/features.npy", folder / "features.npy")
     (folder / "features.npy").write_bytes((folder / "features.npy").read_bytes()[:1000])
     for says in ("cannot be read", "holds no features.npy"):
-        assert says in run(
-            "04_train_bpdann.py",
-            "--source",
-            features / "frames",
-            "--target",
-            folder,
-            "--epochs",
-            1,
-            "--device",
-            "cpu",
-            "--out",
-            tmp_path / "r9",
-            "--scores",
-            tmp_path / "s",
-            fails=True,
-        )
+        assert says in run(f"{command} --out {tmp_path}/r9", fails=True)
         (folder / "features.npy").unlink(missing_ok=True)
     assert not (tmp_path / "s").exists()
 
@@ -527,19 +408,8 @@ def test_faces_that_vanished_are_extracted_again(small, copy):
     first, second = sorted(before)[0], sorted(before)[-1]
     first.unlink()
     second.with_name("999999.png").write_bytes(b"x")
-    output = run(
-        "01_extract_faces.py",
-        "--layout",
-        "ffpp",
-        "--videos",
-        small / "videos/studio",
-        "--method",
-        "Deepfakes",
-        "--num-frames",
-        4,
-        "--out",
-        folder,
-    )
+    flags = f"--layout ffpp --videos {small}/videos/studio --method Deepfakes --num-frames 4"
+    output = extract(f"{flags} --out {folder}")
     assert "10 done already" in output
     assert {path: path.read_bytes() for path in folder.rglob("*.png")} == before
     assert len(list(csv.DictReader(open(folder / "index.csv")))) == len(before)
