@@ -120,7 +120,7 @@ def test_the_demo_learns(tmp_path):
     copy_project(tmp_path)
     if (ROOT / ".venv").exists():
         (tmp_path / ".venv").symlink_to(ROOT / ".venv")
-    rows = check_results(tmp_path, demo(tmp_path), "032_033")
+    rows = check_results(tmp_path, demo(tmp_path), "016_017")
     for detector, name in (
         ("extractor", "studio-Deepfakes"),
         ("CLRNet-single", "studio-Deepfakes-clips"),
