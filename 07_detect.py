@@ -29,7 +29,7 @@ A verdict is one of:
 
     fake, real      the score is at or above the threshold, or below it. At the threshold the error
                     rates on the checkpoint's validation videos are equal. Without such videos it is
-                    0.5, and the output says so
+                    0.5, which the output mentions
     no face found   nothing was scored, which says nothing about the video
     needs a video   all checkpoints take several consecutive frames, and this is a photo or too
                     short. With several checkpoints, the others decide
@@ -53,8 +53,8 @@ Choices that the papers do not describe:
                     real videos (--num-frames-real), that many
     precision       float32, whatever the training used
     no face         the video or photo is turned by 90, 180 and 270 degrees; if the detector is
-                    sure of a face in half of three frames so, it is taken that way, and the output
-                    says so
+                    sure of a face in half of three turned frames, it is judged turned, which the
+                    output mentions
     ready crops     a checkpoint that was trained on crops of others does not know how they were
                     cut: other videos are cropped by stage 01's defaults
 """
