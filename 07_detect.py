@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Stage 07: is this video or photo fake? A verdict for every person in it, by trained checkpoints.
 
+    python 07_detect.py clip.mp4 --checkpoint MesoInception_DF.h5 --out verdicts   # docs/data.md
     python 07_detect.py clip.mp4 --checkpoint runs/clrnet/merge/model.pt --out verdicts
     python 07_detect.py photo.jpg --checkpoint runs/extractor/model.pt --out verdicts
     python 07_detect.py downloads/ clip.mov --checkpoint A/model.pt B/model.pt --out verdicts --json
@@ -118,7 +119,7 @@ def parse_args():
     text = "print verdicts.json on standard output, and everything else on standard error"
     add("--json", action="store_true", help=text)
     add = parser.add_argument_group("model").add_argument
-    text = "model.pt of stages 02, 04 or 05"
+    text = "model.pt of stages 02, 04 or 05, or published weights of MesoInception4 (.h5)"
     add("--checkpoint", type=Path, nargs="+", required=True, metavar="FILE", help=text)
     text = (
         "for checkpoints of stage 04: the model.pt that made their features (default: where it was "
@@ -332,7 +333,7 @@ def follow(path, extractions):
 
 
 class Detector:
-    """A checkpoint of stage 02, 04 or 05, ready to score faces.
+    """A checkpoint of stage 02, 04 or 05, or a published file of weights, ready to score faces.
 
     Args: path of the checkpoint; extractor, for a checkpoint of stage 04, the checkpoint that made
     its features, or None if it is where it was in training; device; stages whose checkpoints are
@@ -349,9 +350,13 @@ class Detector:
         # Imported here, like torch below, so that --help and the worker processes start quickly.
         from networks.baselines import NETWORKS
         from networks.extractor import Extractor
+        from networks.weights import published_checkpoint
         from running.run import load_checkpoint, rebuild
 
-        content = load_checkpoint(path, *stages)
+        if Path(path).suffix.lower() in (".h5", ".hdf5"):
+            content = published_checkpoint(path)
+        else:
+            content = load_checkpoint(path, *stages)
         self.path, self.device, self.stage = Path(path), device, content["stage"]
         self.data, self.recorded, self.validation = read_record(content, path)
         if self.stage == "02":

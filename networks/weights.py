@@ -339,22 +339,22 @@ def load_published(model, path, input_range=None, output=None):
             "--init-output (real or fake, the class whose probability is its output)"
         )
     load_mesoinception4(model, read_keras_layers(path), input_range, output)
-    return f"{known[0]}, trained on {known[1]}" if known else None
+    if not known:
+        return None
+    return f"{known[0]}, trained on {known[1]}: fakes by newer methods mostly pass as real"
 
 
 def published_checkpoint(path):
-    """A file in PUBLISHED as the content of a checkpoint of stage 05. Raises OSError or ValueError.
-
-    Of another file, 05 --init FILE --epochs 0 makes a checkpoint.
+    """A file in PUBLISHED as the content of a checkpoint of stage 05; exits with an error if it
+    is another.
     """
     model = MesoInception4()
     try:
         origin = load_published(model, path)
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            f"{reason}. 05_train_clrnet.py --init FILE --epochs 0 makes a checkpoint of other files"
-        ) from error
+        flags = "--strategy single --model MesoInception4 --init FILE --epochs 0"
+        fail(f"{path}: {reason}. 05_train_clrnet.py {flags} makes a checkpoint of other files")
     return dict(
         stage="05",
         network="MesoInception4",

@@ -1,5 +1,7 @@
 """Published Keras weights of MesoInception4: read, loaded, known by their content."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -156,5 +158,21 @@ def test_an_unknown_file_needs_its_range_and_its_class(tmp_path):
     with torch.inference_mode():
         logits = model(torch.from_numpy(x).permute(0, 3, 1, 2)[:, None])
     assert torch.allclose(-logits[:, 1], keras_logit(layers, 2 * x - 1), atol=1e-4)
-    with pytest.raises(ValueError, match="--init FILE --epochs 0"):
+    with pytest.raises(SystemExit, match="--init FILE --epochs 0"):
         published_checkpoint(path)
+
+
+def test_a_published_file_gives_a_verdict(tmp_path):
+    """07 takes the file as it is, says whose it is, and scores as 05's checkpoint of it does."""
+    weights = shared("weights", "MesoInception_DF.h5")
+    clip = shared("data", "folders", "fake", "roop_snapshot.mp4")
+    flags = "--strategy single --model MesoInception4 --epochs 0 --device cpu --init"
+    run("05_train_clrnet.py", *flags.split(), weights, "--out", tmp_path / "run")
+    output = run(
+        "07_detect.py", clip, "--checkpoint", weights, tmp_path / "run/model.pt",
+        "--device", "cpu", "--out", tmp_path / "verdicts",
+    )  # fmt: skip
+    assert "Afchar et al., 2018" in output and "newer methods mostly pass" in output
+    (video,) = json.loads((tmp_path / "verdicts/verdicts.json").read_text())["videos"]
+    direct, of_checkpoint = video["people"][0]["by"]
+    assert direct["score"] == of_checkpoint["score"] and 0 < direct["score"] < 1
