@@ -58,10 +58,11 @@ def start_run(out, args, inputs=(), runtime_flags=("out", "workers", "device"), 
     if changed:
         for part in out.glob(".part-*"):
             shutil.rmtree(part) if part.is_dir() else part.unlink()
+        # Not truncated first: an args.json that a kill left empty would let any command in.
         handle.seek(0)
-        handle.truncate()
         handle.write(json.dumps(settings, indent=1) + "\n")
         handle.flush()
+        handle.truncate()
     barrier()
 
 
@@ -132,8 +133,7 @@ def lock(file):
     is lost when this process closes any handle of the file, so it must be read by the returned one.
     There is no lock on Windows, and a warning on a file system without locks.
     """
-    handle = open(file, "a+", encoding="utf-8")
-    handle.seek(0)
+    handle = open(os.open(file, os.O_RDWR | os.O_CREAT, 0o666), "r+", encoding="utf-8")
     try:
         import fcntl
 

@@ -110,6 +110,9 @@ class Run:
         """Read last.pt. Exits with an error if it does not fit this network."""
         saved = load_checkpoint(self.last, self.stage)
         load_state(self.model, saved, self.last)
+        missing = [name for name in (*STATE, "optimizer") if name not in saved]
+        if missing:
+            fail(f"{self.last} cannot be resumed from, as it lacks {missing[0]}: delete it")
         for name in STATE:
             setattr(self, name, saved[name])
         if self.batch and any(saved.get(name) != getattr(self, name) for name in ORDER):

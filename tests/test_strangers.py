@@ -273,7 +273,7 @@ def test_extractors_that_do_not_fit(small, extractor, tmp_path):
 
 
 def test_states_that_cannot_be_resumed_from(small, features, tmp_path):
-    """last.pt of 02, 04 and 05: of another network, cut off."""
+    """last.pt of 02, 04 and 05: cut off, of another network, without its optimizer."""
     once = f"--epochs 1 --max-steps 1 --out {tmp_path}"
     pretrain = f"02_pretrain_extractor.py --faces {small}/faces/frames {SMALL_EXTRACTOR}"
     adapt = f"04_train_bpdann.py --source {features}/frames --target {features}/phone"
@@ -286,6 +286,9 @@ def test_states_that_cannot_be_resumed_from(small, features, tmp_path):
         run(command)
         last = tmp_path / last
         good = last.read_bytes()
+        changed(last, last, lambda c: c.pop("optimizer"))
+        assert "cannot be resumed from" in run(command, fails=True)
+        last.write_bytes(good)
         changed(last, last, lambda c: c["model"].popitem())
         assert "does not hold the weights" in run(command, fails=True)
         last.write_bytes(good[: len(good) // 2])
