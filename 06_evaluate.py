@@ -39,6 +39,11 @@ several, tables, report and bars show their mean and sample standard deviation i
 in the place of a folder with just this name; results.csv, ROC curves and distributions have each
 training.
 
+Below each table stands what it rests on: videos and images that were scored of each data set, and
+how many the paper has, where it says so; detectors that scored fewer or other videos or images; how
+many trainings are behind a number, with their seeds, from the names of folders and the args.json of
+the run below --runs that has the detector's name; and with --faces how the faces were taken.
+
 Levels: image (one row of the score file, an image or a clip) and video (the mean of its rows'
 scores, FeatureTransfer 4.5). Metrics: AUC, EER, average precision; and at the threshold 0.5
 accuracy, and precision, recall and F1 of the fake class and as means over both classes (macro). A
@@ -57,6 +62,7 @@ Choices that the papers do not describe:
                       fake in the code
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +209,116 @@ def below_chance(results):
         )
 
 
+def describe_basis(places, videos, results, faces, seeds, paper=""):
+    """What the numbers of a table rest on, as lines. The unknown is left out, or said to be so.
+
+    Args:
+        places: (detector, data set) of the table's cells, where a detector may be the mean of its
+            repeated trainings.
+        videos: {(detector, data set): names of the videos}, of each training, as `results`.
+        faces: {data set: folder of stage 01}, {} without --faces.
+        seeds: {name of a run: the seed in its args.json}.
+        paper: whose table it is, at image level; "" for all results.
+    """
+    of_set, trainings = {}, {}
+    for detector, name in places:
+        repeats = metrics.trainings_of(detector, {one for one, _ in videos})
+        if of_place := [one for one in repeats if (one, name) in videos]:
+            of_set.setdefault(name, {})[detector] = of_place
+            numbers = ", ".join(seed_of(one, seeds) for one in repeats)
+            seed = "seeds" if len(repeats) > 1 else "seed"
+            trainings[detector] = f"{len(repeats)} ({seed} {numbers})"
+    texts = {}
+    for name, of_detectors in of_set.items():
+        texts[name] = compare_videos(name, of_detectors, videos, results)
+        for title, counts in tables.EXPECTED.items():
+            if name in counts and paper in ("", title):
+                texts[name] += f"; expected from {title}: {counts[name]}"
+    lines = [f"{names}: {text}" for names, text in grouped(texts)]
+    lines += describe_faces(of_set, faces) if faces else []
+    of_each = "; ".join(f"{text} of {names}" for names, text in grouped(trainings))
+    lines.append(f"trainings behind each number: {of_each}")
+    level = "image level" if paper else "image and video level"
+    return list_of(f"What this rests on ({level}; real + fake; an image may be a clip):", lines)
+
+
+def list_of(head, lines):
+    """Lines of text as a list, in Markdown too."""
+    return [head, "", *(f"- {line}" for line in lines)]
+
+
+def grouped(texts):
+    """{name: text} as [(names that have the same text, joined by commas; this text)]."""
+    names = {}
+    for name, text in texts.items():
+        names.setdefault(text, []).append(name)
+    return [(", ".join(of_text), text) for text, of_text in names.items()]
+
+
+def compare_videos(name, of_detectors, videos, results):
+    """How many videos and images of a data set the detectors scored; those that differ are named.
+
+    They are compared with a training that scored most videos, then most images. of_detectors:
+    {detector: its trainings}.
+    """
+    trainings, sizes, texts = sum(of_detectors.values(), []), {}, {}
+    for one in trainings:
+        alike = sum(videos[one, name] == videos[other, name] for other in trainings)
+        of_videos, of_images = (results[one, name, level] for level in ("video", "image"))
+        sizes[one] = of_videos["rows"], of_images["rows"], alike
+        texts[one] = f"{of_videos['real']} + {of_videos['fake']} videos, "
+        texts[one] += f"{of_images['real']} + {of_images['fake']} images"
+    fullest = max(sizes, key=sizes.get)
+    for one in trainings:
+        if others := len(videos[one, name] - videos[fullest, name]):
+            texts[one] += f" (videos that {fullest} does not have: {others})"
+    differing = {}
+    for detector, repeats in of_detectors.items():
+        alike = len({texts[one] for one in repeats}) == 1
+        of_names = {detector: texts[repeats[0]]} if alike else {one: texts[one] for one in repeats}
+        differing |= {one: text for one, text in of_names.items() if text != texts[fullest]}
+    parts = [f"but {names}: {text}" for names, text in grouped(differing)]
+    return "; ".join([texts[fullest], *parts])
+
+
+def seed_of(training, seeds):
+    """The seed of a training as text: that of the runs of its name, or the SEED of its name."""
+    of_runs = {seed for run, seed in seeds.items() if training in Path(run).parts}
+    if len(of_runs) == 1:
+        return str(*of_runs)
+    of_name = re.fullmatch(".+@([0-9]+)", training)
+    return of_name[1] if of_name else "unknown"
+
+
+def describe_faces(names, folders):
+    """How the faces of data sets were taken, as lines. folders: {name: folder of stage 01}."""
+    texts = dict.fromkeys(names, "unknown, not among --faces")
+    texts |= {name: how_taken(read_flags(folders[name])) for name in names if name in folders}
+    return [f"faces of {of_text}: {text}" for of_text, text in grouped(texts)]
+
+
+def how_taken(flags):
+    """How stage 01 took faces, by the flags in its args.json. What they do not say is left out."""
+    is_clips, layout = flags.get("sampling") == "clips", flags.get("layout")
+    texts = dict(detector="detector {}", align="centered on {}", scale="crop {} times the box")
+    if flags.get("detector") == "none":
+        del texts["scale"]
+    # Release 2.0 had a flag of its own for the size of single frames.
+    size = "frame_size" if "frame_size" in flags and not is_clips else "size"
+    texts |= {size: "{0} x {0} pixels", "format": "saved as {}"}
+    texts |= dict(compression="videos {}") if layout in ("ffpp", "dfd") else {}
+    texts |= dict(quality="videos {}") if layout == "dftimit" else {}
+    if is_clips:
+        texts |= dict(num_clips="{} clips a video", clip_length="{} frames a clip")
+    else:
+        texts |= dict(num_frames="{} frames a video", num_frames_real="{} of a real one")
+    values = {text: printable(flags[name]) for name, text in texts.items() if flags.get(name)}
+    parts = [text.format(value) for text, value in values.items()]
+    if flags.get(size, "unknown") is None:
+        parts.append("crops of their own size")
+    return ", ".join(parts) or "unknown, no args.json"
+
+
 def write_results(path, results):
     """Write results.csv: one row per detector, data set and level."""
     header = ["detector", "set", "level", "rows", "real", "fake"]
@@ -254,10 +370,11 @@ def main():
     faces = {printable(name): folder for name, folder in folder_names(args.faces).items()}
     paper_tables = []
     if faces:
-        title, rows = tables.table_2(faces)
-        tables.print_and_write(args.out / "table2.md", title, rows)
+        title, rows, lines = tables.table_2(faces)
+        basis = list_of("What this rests on (real + fake):", lines + describe_faces(faces, faces))
+        tables.print_and_write(args.out / "table2.md", title, rows, basis)
         if "Table 2" in title:
-            paper_tables.append((title, rows))
+            paper_tables.append((title, rows, basis))
     if not args.scores:
         return
     paths = find_score_files(args.scores)
@@ -265,7 +382,7 @@ def main():
 
     settings = f"{args.resamples} resamples each; {describe_processor()}"
     print(f"{len(paths)} score files, {settings}", flush=True)
-    results, curves, histograms, labeled = {}, {}, {}, {}
+    results, curves, histograms, labeled, scored_videos = {}, {}, {}, {}, {}
     for (detector, name), path in progress(paths.items(), unit="file"):
         videos, labels, scores, ranks = read_scores(path)
         if not len(labels):
@@ -275,6 +392,7 @@ def main():
             results[detector, name, level] = result
         curves[detector, name] = metrics.roc(labels, ranks)
         histograms[detector, name] = figures.histograms(scores, labels)
+        scored_videos[detector, name] = set(videos)
         of_set = labeled.setdefault(name, ({}, {}))
         for video, label in zip(videos, labels.tolist()):
             of_set[label].setdefault(video, detector)
@@ -289,22 +407,29 @@ def main():
         print(f"{name} is in results.csv; tables and bars have the repeated trainings {name}@SEED")
 
     write_results(args.out / "results.csv", results)
-    tables.write_tables(args.out / "tables.md", pooled, detectors, sets, warnings)
+    seeds = {name: read_flags(folder).get("seed") for name, folder in runs.items()}
+    known = dict(videos=scored_videos, results=results, faces=faces)
+    known["seeds"] = {name: seed for name, seed in seeds.items() if isinstance(seed, int)}
+    basis = describe_basis([(d, name) for name in sets for d in detectors], **known)
+    tables.write_tables(args.out / "tables.md", pooled, detectors, sets, warnings, basis)
     svgs = draw_figures(args.out, curves, histograms, results, pooled, sets, runs)
     tables.print_auc_and_eer(pooled, detectors, sets)
+    print("\n".join(["", *basis]))
     for table in tables.TABLES:
         rows = tables.paper_table(pooled, table)
         if rows:
-            note = table.get("note", "")
-            tables.print_and_write(args.out / table["file"], table["title"], rows, note)
-            paper_tables.append((table["title"], rows))
+            title, note = table["title"], table.get("note", "")
+            paper = title.split(",")[0]
+            of_table = describe_basis(tables.places_of(table), **known, paper=paper)
+            tables.print_and_write(args.out / table["file"], title, rows, of_table, note)
+            paper_tables.append((title, rows, of_table))
 
     path = args.out / "report.html"
-    rests_on = (
+    inputs = (
         f"{len(paths)} score files of {args.scores}, {args.resamples} resamples, seed {args.seed}"
     )
     tables_ = (pooled, detectors, sets, paper_tables)
-    write_report(path, *tables_, svgs, faces, runs, rests_on, warnings)
+    write_report(path, *tables_, svgs, faces, runs, basis, inputs, warnings)
     for warning in warnings:
         print(f"\nWARNING: {warning}")
     print(

@@ -252,6 +252,16 @@ def pool_repeats(results):
     return pooled
 
 
+def trainings_of(detector, detectors):
+    """The trainings of a detector: the repeated ones DETECTOR@SEED, or if there are none, itself.
+
+    detectors: the names of all trainings. As in `pool_repeats`, a single DETECTOR@SEED is none.
+    """
+    repeats = [d for d in detectors if re.fullmatch(f"{re.escape(detector)}@[0-9]+", d)]
+    repeats.sort(key=lambda d: int(d.rpartition("@")[2]))
+    return repeats if len(repeats) > 1 else [detector]
+
+
 def percent(rate):
     """A rate in 0..1 as text: 0.5 -> "50.0 %", nan -> "undefined"."""
     return "undefined" if np.isnan(rate) else f"{100 * rate:.1f} %"

@@ -23,7 +23,7 @@ from PIL import Image
 
 from common import printable, read_index, read_table, write_whole
 from reporting.metrics import LEVELS, METRICS
-from reporting.tables import NOTE, count_scored, metric_table
+from reporting.tables import NOTE, count_videos, metric_table
 from reporting.verdict import (
     DEMONSTRATION,
     describe,
@@ -79,12 +79,13 @@ def table(rows, text_columns=()):
 
 
 def write_report(
-    path, results, detectors, sets, paper_tables, svgs, faces, runs, rests_on, warnings
+    path, results, detectors, sets, paper_tables, svgs, faces, runs, basis, inputs, warnings
 ):
     """Write the page.
 
-    paper_tables: [(title, rows of text)]; faces, runs: {name: folder of stage 01, or of a
-    training}; rests_on: what the results rest on; warnings: texts.
+    paper_tables: [(title, rows of text, basis)]; faces, runs: {name: folder of stage 01, or of a
+    training}; basis: lines that say what all results rest on; inputs: what was read, in words;
+    warnings: texts.
     """
 
     def figures(*prefixes):
@@ -93,7 +94,7 @@ def write_report(
 
     flags = {name: read_flags(folder) for name, folder in faces.items()}
     flags |= {f"run {name}": read_flags(folder) for name, folder in runs.items()}
-    settings = {"This report": printable(rests_on), "Versions": versions()}
+    settings = {"This report": printable(inputs), "Versions": versions()}
     for name, of_folder in flags.items():
         lines = [printable(f"{key}: {value}") for key, value in of_folder.items()]
         settings[name] = "\n".join(lines)
@@ -104,9 +105,10 @@ def write_report(
             *warnings,
         ]
     others = [name for name in METRICS if name not in HEADLINE]
-    papers = [f"<h3>{escape(title)}</h3>\n{text_table(rows)}" for title, rows in paper_tables]
-    scored = [["", "real images or clips", "fake", "real videos", "fake"]]
-    scored += [[escape(name), *count_scored(results, name)[0]] for name in sets]
+    papers = [
+        f"<h3>{escape(title)}</h3>\n{text_table(rows)}\n{text_lines(lines)}"
+        for title, rows, lines in paper_tables
+    ]
     no_runs = "<p>No runs were given (<code>--runs</code>).</p>"
     write_page(
         path,
@@ -120,7 +122,7 @@ def write_report(
         scores=figures("scores_"),
         levels=figures("figure"),
         learning=figures("learning", "embedding") or no_runs,
-        scored=table(scored),
+        scored=text_lines(basis),
         faces=faces_table(faces),
         more="\n".join(metric_tables(results, detectors, sets, others)),
         settings="\n".join(
@@ -132,6 +134,11 @@ def write_report(
 def text_table(rows):
     """An HTML table of rows of text."""
     return table([[escape(cell) for cell in row] for row in rows])
+
+
+def text_lines(lines):
+    """Lines of text as a paragraph of HTML; empty ones are left out."""
+    return f"<p>{'<br>'.join(escape(line) for line in lines if line)}</p>"
 
 
 def metric_tables(results, detectors, sets, metrics):
@@ -166,9 +173,7 @@ def faces_table(folders):
     for name, folder in folders.items():
         index = read_index(folder)
         with_faces = len(set(index["video"]))
-        videos, reasons = with_faces, []
-        if (folder / "videos.csv").exists():
-            videos = len(read_table(folder / "videos.csv", ("video",))["video"])
+        videos, reasons = count_videos(folder) or with_faces, []
         if (folder / "skipped.csv").exists():
             reasons = read_table(folder / "skipped.csv", ("reason",))["reason"]
         counts = Counter(re.sub(r"[0-9]+", "N", printable(reason)) for reason in reasons)

@@ -3,9 +3,11 @@
 `results` is {(detector, set, level): metrics of stage 06 for the level} everywhere.
 """
 
+from collections import Counter
+
 import numpy as np
 
-from common import read_index, write_whole
+from common import read_index, read_table, write_whole
 from reporting.metrics import LEVELS, METRICS
 
 NOTE = (
@@ -29,6 +31,16 @@ TABLE_2 = {
     ("Celeb-DF", None): (12240, 23850),
     ("DFDC-P", None): (33897, 123412),
     ("DFDC-F", "train"): (2839521, 2885045),
+}
+# What the papers test on, real + fake. CLRNet (5) counts no reals of DFW, and nothing of DFDC.
+EXPECTED = {
+    "FeatureTransfer": {
+        name: f"{real} + {fake} images"
+        for (name, split), (real, fake) in TABLE_2.items()
+        if split in ("test", None)
+    },
+    "CLRNet": dict.fromkeys(("DF", "FS", "F2F", "NT"), "125 + 125 videos")
+    | {"DFD": "25 + 25 videos", "DFW": "200 fake videos"},
 }
 SETS = ("DF-TIMIT", "FF-FS", "DFD", "DFDC-P", "Celeb-DF")
 # FeatureTransfer, Figure 3: the two training strategies, 20 epochs each. The paper shows bars
@@ -164,6 +176,12 @@ def rows_of(table):
     return [(label.strip(), cells.split()) for label, cells in rows]
 
 
+def places_of(table):
+    """The (detector, data set) of each cell of one of the TABLES, column by column."""
+    rows = [label for label, _ in rows_of(table)]
+    return [table["place"](label, column) for column in table["columns"] for label in rows]
+
+
 def columns_averaged(table, label):
     """The columns whose mean is in the last column of a row; none where there is no such column."""
     return table.get("mean_of", {}).get(label, table.get("mean", ()))
@@ -194,12 +212,20 @@ def print_table(title, rows, align="<"):
         print("  ".join([f"{row[0]:<{first}}", *cells]).rstrip())
 
 
-def print_and_write(path, title, rows, note=""):
-    """Print rows of text as a table with a note, and write both as Markdown."""
+def print_and_write(path, title, rows, basis, note=""):
+    """Print rows of text as a table, below it a note and the table's basis; write all as Markdown.
+
+    basis: lines of text that say what the table rests on.
+    """
     print_table(title, rows)
-    if note:
-        print(f"\n{note}")
-    write_markdown(path, title, [*markdown_table(rows), *(["", note] if note else [])])
+    lines = ["", *([note, ""] if note else []), *basis]
+    print("\n".join(lines))
+    write_markdown(path, title, [*markdown_table(rows), *map(markdown_text, lines)])
+
+
+def markdown_text(line):
+    """A line of text as Markdown that no table is made of."""
+    return line.replace("|", "\\|")
 
 
 def percent_with_interval(value, low=None, high=None, trainings=None):
@@ -237,35 +263,21 @@ def metric_table(results, detectors, sets, metric, level, show):
     return rows
 
 
-def count_scored(results, name):
-    """Counts of a data set: [(reals, fakes, real videos, fake videos)], several if they differ."""
-    counts = {}
-    for (detector, of, _), result in results.items():
-        if of == name:
-            counts[detector] = (*counts.get(detector, ()), result["real"], result["fake"])
-    return list(dict.fromkeys(counts.values()))
-
-
-def write_tables(path, results, detectors, sets, warnings):
-    """Write tables.md: what was scored, warnings, and one table per metric and level."""
+def write_tables(path, results, detectors, sets, warnings, basis):
+    """Write tables.md: warnings, one table per metric and level, and what they rest on."""
 
     def show(interval, bold):
         text = percent_with_interval(*interval)
         return f"**{text}**" if bold else text
 
-    lines = [NOTE, "", "Images (or clips) and videos, real + fake:", ""]
-    for name in sets:
-        counts = "; ".join(
-            f"{real} + {fake} images, {real_videos} + {fake_videos} videos"
-            for real, fake, real_videos, fake_videos in sorted(count_scored(results, name))
-        )
-        lines.append(f"- {name}: {counts}".replace("|", "\\|"))
+    lines = [NOTE]
     for warning in warnings:
         lines += ["", f"**Warning:** {warning}"]
     for metric, title in METRICS.items():
         for level, level_title in LEVELS.items():
             rows = metric_table(results, detectors, sets, metric, level, show)
             lines += ["", f"## {title}, {level_title}", "", *markdown_table(rows)]
+    lines += ["", *map(markdown_text, basis)]
     write_markdown(path, "Results", lines)
 
 
@@ -342,16 +354,20 @@ def difference(result, metrics, cell):
 
 
 def table_2(folders):
-    """Numbers of face images beside FeatureTransfer's Table 2: (title, rows of text).
+    """Numbers of face images beside FeatureTransfer's Table 2: (title, rows of text, lines).
 
     folders: {name: folder of stage 01}. One row per split that the paper counts, or one for all
     images of a folder; the title names the paper's table only if it has one of the data sets.
+    lines: how many videos the images are from.
     """
     rows = [["", "split", "real / fake", "paper", "difference"]]
-    title = "Number of face images"
+    title, lines = "Number of face images", []
     for name, folder in folders.items():
         index = read_index(folder)
         labels = index["label"]
+        videos = Counter(dict(zip(index["video"], labels.tolist())).values())
+        of_all = f"of {count} " if (count := count_videos(folder)) else ""
+        lines.append(f"{name}: {videos[0]} + {videos[1]} {of_all}videos with faces")
         splits = [split for known, split in TABLE_2 if known == name] or [None]
         for split in splits:
             of_split = labels[np.array(index["split"]) == split] if split else labels
@@ -363,4 +379,10 @@ def table_2(folders):
                 difference = f"{real - paper_real:+d} / {fake - paper_fake:+d}"
                 title = "Number of face images, FeatureTransfer, Table 2"
             rows.append([name, split or "all", f"{real} / {fake}", paper, difference])
-    return title, rows
+    return title, rows, lines
+
+
+def count_videos(folder):
+    """Videos of a folder of stage 01, with and without faces; 0 if it has no videos.csv."""
+    path = folder / "videos.csv"
+    return len(read_table(path, ("video",))["video"]) if path.exists() else 0

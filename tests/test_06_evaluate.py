@@ -1,6 +1,7 @@
 """Stage 06 and its metrics: against scikit-learn, on known answers, on degenerate input."""
 
 import csv
+import json
 import re
 import warnings
 from html.parser import HTMLParser
@@ -355,6 +356,7 @@ def test_table_2_counts_the_images(tmp_path):
     for name, rows in sets.items():
         lines = [f"{k}.png,v{y},1,,{y},m,{split}" for k, (split, y) in enumerate(rows)]
         write(tmp_path / name / "index.csv", lines, "path,video,frame,clip,label,method,split")
+    write(tmp_path / "Mine/videos.csv", ["a", "b", "c"], "video")
     titles = []
     for names in (["Mine"], list(sets)):
         folders = " ".join(f"{tmp_path}/{name}" for name in names)
@@ -368,6 +370,93 @@ def test_table_2_counts_the_images(tmp_path):
         ["Mine", "all", "0 / 4", "-", "-"],
         ["Celeb-DF", "all", "1 / 0", "12240 / 23850", "-12239 / -23850"],
     ]
+    assert basis_of(tmp_path / "r/table2.md") == [
+        "What this rests on (real + fake):",
+        "- FF-DF: 1 + 1 videos with faces",
+        "- Mine: 0 + 1 of 3 videos with faces",
+        "- Celeb-DF: 1 + 0 videos with faces",
+        "- faces of FF-DF, Mine, Celeb-DF: unknown, no args.json",
+    ]
+
+
+def basis_of(path):
+    """The lines that say what a table, the last one of a Markdown file, rests on."""
+    text = path.read_text()
+    return [line for line in text[text.index("What this rests on") :].splitlines() if line]
+
+
+def test_each_table_says_what_it_rests_on(tmp_path, without_figures):
+    """Videos and images scored and expected; who lacks two videos or one image; seeds; faces."""
+
+    def rows(*videos):
+        return [f"{v},{f},{int(v[0] == 'f')},0.{5 + f}{v[1]}" for v in videos for f in range(2)]
+
+    def settings(folder, **flags):
+        (tmp_path / folder / "args.json").write_text(json.dumps(dict(flags=flags)))
+
+    videos = [f"{kind}{k}" for kind in "rf" for k in range(4)]
+    celeb = dict(Xception=[*videos[1:], "r9"], Se_Res=[*videos[1:4], *videos[5:]], Mine=videos)
+    for name, of_detector in (celeb | {"FT@0": videos, "FT@2": videos}).items():
+        write(tmp_path / f"s/{name}/Celeb-DF.csv", rows(*of_detector))
+    write(tmp_path / "s/FT@10/Celeb-DF.csv", rows(*videos)[:-1])
+    write(tmp_path / "s/FT@2/DFD.csv", rows(*videos))
+    write(tmp_path / "s/CLRNet-F2F@3/DFW.csv", rows(*videos))
+    write(tmp_path / "s/CLRNet-F2F/DFW.csv", rows(*videos))
+    # Seeds are those of the runs with the detectors' names. Those of Se_Res contradict each other.
+    for name, seed in {"Mine": 7, "Se_Res/A": 1, "Se_Res/B": 2, "FT@2/Celeb-DF": 5}.items():
+        write(tmp_path / f"runs/{name}/log.csv", ["1,8,0.5"], "epoch,step,train_loss")
+        settings(f"runs/{name}", seed=seed)
+    for name in ("Celeb-DF", "DFW"):
+        line = ["a.png,v,1,,0,m,"]
+        write(
+            tmp_path / f"faces/{name}/index.csv", line, "path,video,frame,clip,label,method,split"
+        )
+    how = dict(detector="mtcnn", align="landmarks", scale=1.2, layout="ffpp", compression="c40")
+    settings("faces/DFW", **how, sampling="clips", num_clips=16, clip_length=5, size=240)
+    how = dict(detector="dlib", scale=1.3, layout="crops", compression="c40", format="png")
+    settings("faces/Celeb-DF", **how, sampling="frames", num_frames=30, num_clips=16, size=None)
+    line = f"--scores {tmp_path}/s --runs {tmp_path}/runs --out {tmp_path}/r --resamples 5"
+    printed = call(f"06_evaluate.py {line} --faces {tmp_path}/faces/Celeb-DF {tmp_path}/faces/DFW")
+
+    of_ft = [
+        "- Celeb-DF: 4 + 4 videos, 8 + 8 images; "
+        "but Xception: 4 + 4 videos, 8 + 8 images (videos that FT@0 does not have: 1); "
+        "but Se_Res: 3 + 3 videos, 6 + 6 images; but FT@10: 4 + 4 videos, 8 + 7 images; "
+        "expected from FeatureTransfer: 12240 + 23850 images"
+    ]
+    of_celeb = (
+        "dlib, crop 1.3 times the box, saved as png, 30 frames a video, crops of their own size"
+    )
+    of_dfw = "mtcnn, centered on landmarks, crop 1.2 times the box, 240 x 240 pixels, videos c40, "
+    of_dfw += "16 clips a video, 5 frames a clip"
+    in_ft = "4 + 4 videos, 8 + 8 images; expected from FeatureTransfer: 10890 + 91740 images"
+    trainings = "- trainings behind each number: "
+    table3, table4 = (basis_of(tmp_path / f"r/{name}.md") for name in ("table3", "clrnet_table4"))
+    assert table3 == [
+        "What this rests on (image level; real + fake; an image may be a clip):",
+        f"- DFD: {in_ft}",
+        *of_ft,
+        "- faces of DFD: unknown, not among --faces",
+        f"- faces of Celeb-DF: detector {of_celeb}",
+        f"{trainings}3 (seeds 0, 5, 10) of FT; 1 (seed unknown) of Xception, Se_Res",
+    ]
+    assert table4[1:] == [
+        "- DFW: 4 + 4 videos, 8 + 8 images; expected from CLRNet: 200 fake videos",
+        f"- faces of DFW: detector {of_dfw}",
+        f"{trainings}1 (seed unknown) of CLRNet-F2F",
+    ]
+    every = basis_of(tmp_path / "r/tables.md")
+    assert every[0] == (
+        "What this rests on (image and video level; real + fake; an image may be a clip):"
+    )
+    assert f"- DFD: {in_ft}; expected from CLRNet: 25 + 25 videos" in every
+    assert every[-1] == (
+        f"{trainings}3 (seeds 0, 5, 10) of FT; 1 (seed 7) of Mine; "
+        "1 (seed unknown) of Se_Res, Xception, CLRNet-F2F; 1 (seed 3) of CLRNet-F2F@3"
+    )
+    report = Page((tmp_path / "r/report.html").read_text()).text
+    for line in (*table3, *table4, *every):
+        assert line in printed.splitlines() and line in report, line
 
 
 def test_input_that_cannot_be_evaluated(tmp_path):
