@@ -310,18 +310,21 @@ def test_other_flags_are_refused_unless_allowed(small, tmp_path):
     output = run("02_pretrain_extractor.py", *others, fails=True)
     assert "epochs was 1, is 2; lr was 0.002, is 0.001" in output and "--allow-changes" in output
     before = json.loads((out / "args.json").read_text())
-    output = run("02_pretrain_extractor.py", *others, "--allow-changes")
+    # The name that this flag had in release 2.0.
+    output = run("02_pretrain_extractor.py", *others, "--go-on")
     assert "epochs was 1, is 2; lr was 0.002, is 0.001" in output
     after = json.loads((out / "args.json").read_text())
     assert after["flags"]["epochs"] == 2
     assert after["before"] == [{key: before[key] for key in ("flags", "inputs")}]
     # A header and two epochs.
     assert len((out / "log.csv").read_text().splitlines()) == 3
-    # Now these are the run's own flags, and release 2.0's name of the flag is understood.
+    # Now these are the run's own flags.
     run("02_pretrain_extractor.py", *others)
     assert json.loads((out / "args.json").read_text()) == after
-    run("02_pretrain_extractor.py", *others, "--lr", "2e-3", "--allow-changes")
-    assert json.loads((out / "args.json").read_text())["flags"]["lr"] == 2e-3
+    # It is finished, and its result was made with the flags before.
+    changed = (*others, "--lr", "2e-3", "--allow-changes")
+    assert "finished result" in run("02_pretrain_extractor.py", *changed, fails=True)
+    assert json.loads((out / "args.json").read_text()) == after
 
 
 @pytest.mark.parametrize("number", ["02", "03", "04", "05"])
