@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-from types import SimpleNamespace
 
 import imageio_ffmpeg
 import numpy as np
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from media import detectors, video
+from running.folder import read_record
 
 faces = stage("01_extract_faces")
 BOX = ("left", "top", "right", "bottom")
@@ -332,8 +332,9 @@ def test_a_million_clips_are_all_of_them(small, tmp_path):
     extract(f"{flags} --sampling clips --size 8 --num-clips 1000000 --out {tmp_path}/f")
     assert len(rows_of(tmp_path / "f/index.csv")) == 60
     how = json.loads((tmp_path / "f/args.json").read_text())["flags"]
-    detector = SimpleNamespace(data=[dict(extraction=how)], frames=5, image_size=64)
-    assert stage("07_detect").Detector.find_extraction(detector)["count"] >= 12
+    content = dict(data=[dict(set="f", role="trained on", extraction=how)])
+    _, recorded, _ = read_record(content, "model.pt")
+    assert stage("07_detect").find_extraction(recorded, 5, 64)["count"] >= 12
 
 
 # ---------------------------------------------------------------- what cannot be read
