@@ -14,8 +14,9 @@ which frames, and how large a crop. Every sampled frame or clip is scored, and a
 the mean (FeatureTransfer 4.5). A photo is a video of one frame: JPEG, PNG, WebP, BMP and TIFF, and
 HEIC if pillow-heif is installed. Prints one line per person, and writes to OUT:
 
-    verdicts.csv    one row per video, person and checkpoint: verdict, score, threshold, number of
-                    faces; with several checkpoints, also a row for their mean
+    verdicts.csv    one row per video, person and checkpoint: verdict, score, thresholds and their
+                    error rates, number of faces; with several checkpoints, also a row for their
+                    mean
     verdicts.json   the same with every single score and logit, and what the checkpoints were
                     trained on
     index.html      a page with a row per person, to be sorted and filtered by verdict, and the
@@ -28,16 +29,23 @@ No output replaces an input, and folders are searched without the pictures of ea
 
 A verdict is one of:
 
-    fake, real      the score is at or above the threshold, or below it. At the threshold the error
-                    rates on the checkpoint's validation videos are equal. Without such videos it is
-                    0.5, which the output mentions
+    fake, real      the score is at or above the upper threshold, or below the lower one. Of the
+                    checkpoint's validation videos, 5 % of the reals are at or above the upper one,
+                    and 5 % of the fakes are below the lower one
+    uncertain       the score is between the two thresholds. If they cross, or with fewer than 20
+                    real or 20 fake validation videos, from which 5 % cannot be known, there is one
+                    threshold, at which the error rates are equal, and no verdict is uncertain.
+                    Without validation videos of both classes it is 0.5. The output mentions both
     no face found   nothing was scored, which says nothing about the video
     needs a video   all checkpoints take several consecutive frames, and this is a photo or too
                     short. With several checkpoints, the others decide
     unreadable      ffmpeg or Pillow cannot read the file, or the process that reads it dies; the
                     reason is given
 
-With several checkpoints, the mean of their scores is compared with the mean of their thresholds.
+A video is fake if a person in it is, otherwise uncertain if a person is. With several checkpoints,
+the mean of their scores is compared with the means of their thresholds, where a single threshold
+counts as the upper and the lower one.
+
 Scores are only meaningful for videos like those of the training. With an unknown manipulation,
 compression or camera, fakes pass as real and real videos as fakes.
 
@@ -78,6 +86,7 @@ from media import layouts, splits
 from media.detectors import all_faces, check_mtcnn, detect_mtcnn, face_near, find_turn, turn_frame
 from media.photos import Unreadable, image_numbers, is_photo
 from media.video import count_frames, read_frames
+from reporting.metrics import VERDICTS, thresholds, verdict_of
 from reporting.pages import verdict_rows, write_verdict_page
 from reporting.verdict import (
     check_outputs,
@@ -341,9 +350,10 @@ class Detector:
 
     Attributes: data, what it was trained on, as `running.folder.describe_data` returns it;
     validation, as `metrics.validate` returns it, or None; demonstration, whether there were
-    generated videos among its data; threshold, 0..1, and whether it is calibrated; frames, how many
-    the network takes at a time, and image_size, their side in pixels; extraction, how its faces are
-    taken, see `find_extraction`, of which recorded is what the checkpoint says.
+    generated videos among its data; thresholds, as `metrics.thresholds` returns them, and whether
+    they are calibrated; frames, how many the network takes at a time, and image_size, their side in
+    pixels; extraction, how its faces are taken, see `find_extraction`, of which recorded is what
+    the checkpoint says.
     """
 
     def __init__(self, path, extractor, device, stages=("02", "04", "05")):
@@ -376,10 +386,8 @@ class Detector:
         self.frames, self.image_size = getattr(bottom, "frames", 1), bottom.image_size
         self.extraction = find_extraction(self.recorded, self.frames, self.image_size)
         self.demonstration = any(entry["extraction"].get("generated") for entry in self.data)
-        self.threshold = (self.validation or {}).get("threshold", math.nan)
-        self.calibrated = not math.isnan(self.threshold)
-        if not self.calibrated:
-            self.threshold = 0.5
+        self.thresholds = thresholds(self.validation)
+        self.calibrated = not math.isnan((self.validation or {}).get("threshold", math.nan))
 
     def inputs(self, clips):
         """uint8 clips (N, T, 3, S, S) as the network of stage 02 or 05 takes them."""
@@ -457,8 +465,9 @@ def find_extraction(recorded, frames, image_size):
 def judge(detectors, extractions, samples):
     """Score one person, whose samples are as `follow` returns them.
 
-    Returns {"score", "threshold", "by": [{"checkpoint", "score", "threshold", "samples",
-    "verdict"}], "without": checkpoints without a score, "verdict", "faces": number of frames}.
+    Returns {"score", "threshold", "real_below", "fake_from", "by": [{"checkpoint", "samples",
+    "verdict", and these four}], "without": checkpoints without a score, "verdict", "faces": number
+    of frames}.
     """
     by, without = [], []
     for detector in detectors:
@@ -479,11 +488,12 @@ def judge(detectors, extractions, samples):
             for (first, box, _), score, logit in zip(own, scores, logits)
         ]
         # A person's score is the mean, as that of a video is (FeatureTransfer 4.5).
-        result = dict(score=float(scores.mean()), threshold=detector.threshold, samples=scored)
+        result = dict(score=float(scores.mean()), **detector.thresholds, samples=scored)
         by.append(dict(checkpoint=str(detector.path), **result))
-    person = {key: float(np.mean([result[key] for result in by])) for key in ("score", "threshold")}
+    numbers = ("score", "threshold", "real_below", "fake_from")
+    person = {key: float(np.mean([result[key] for result in by])) for key in numbers}
     for result in (person, *by):
-        result["verdict"] = "fake" if result["score"] >= result["threshold"] else "real"
+        result["verdict"] = verdict_of(result)
     frames = {first + n for k, first, *_ in samples for n in range(extractions[k]["length"])}
     return person | dict(by=by, without=without, faces=len(frames))
 
@@ -508,7 +518,7 @@ def judge_video(video, people, detectors, extractions, out):
     for k, samples in enumerate(people["people"], 1):
         result["people"].append(dict(person=k, **judge(detectors, extractions, samples)))
     verdicts = [person["verdict"] for person in result["people"]]
-    result["verdict"] = "fake" if "fake" in verdicts else "real"
+    result["verdict"] = max(verdicts, key=VERDICTS.index)
     result["left_out"], result["turned"] = people["left_out"], people["turned"]
     too_short = [extractions[k] for k in people["too_short"]]
     result["needs_video"] = [str(d.path) for d in detectors if d.extraction in too_short]

@@ -24,6 +24,10 @@ METRICS = {
     "recall_macro": "Recall (macro)",
     "f1_macro": "F1 (macro)",
 }
+# From the mildest to the most serious: a video's verdict is the last one of its people.
+VERDICTS = ("real", "uncertain", "fake")
+# Which score 5 % of a class pass is not known from fewer videos than this.
+ENOUGH_VIDEOS = 20
 
 
 # ---------------------------------------------------------------- metrics
@@ -158,15 +162,68 @@ def video_means(videos, labels, scores):
 def validate(videos, labels, logits):
     """Validation metrics of a network at video level, which its checkpoint keeps for 07_detect.py.
 
-    videos: a name for each of the logits of fake minus real. Returns {"videos": how many, "auc",
-    "eer", "threshold"}, nan where only one class is present, or None if there are no videos.
+    videos: a name for each of the logits of fake minus real. Returns a dict, nan where a number is
+    undefined, or None if there are no videos:
+
+        videos, reals, fakes: how many there are, in all and of each class.
+        auc, eer, threshold: the last of equal error rates.
+        real_below, fake_from: the 5 % quantile of the fakes' scores, and the 95 % quantile of the
+            reals' scores. At most 5 % of the fakes lie below the first, and at most 5 % of the
+            reals lie at or above the second, unless scores are equal. nan with fewer than 20 videos
+            of a class.
+        missed_fakes, false_alarms: the error rates of the verdicts by `thresholds`: the share of
+            the fakes that is called real, and of the reals that is called fake.
     """
     if not len(videos):
         return None
     _, labels, scores = video_means(videos, labels, sigmoid(logits))
-    values = measure(labels, scores, scores)
-    threshold = eer_threshold(labels, scores)
-    return dict(videos=len(labels), auc=values["auc"], eer=values["eer"], threshold=threshold)
+    metrics = measure(labels, scores, scores)
+    reals, fakes = np.sort(scores[labels == 0]), np.sort(scores[labels == 1])
+    real_below = fake_from = float("nan")
+    if min(len(reals), len(fakes)) >= ENOUGH_VIDEOS:
+        # Midway between two scores, of which the outer one belongs to the 5 %.
+        outer, inner = len(fakes) // 20, len(reals) - len(reals) // 20
+        real_below = float(fakes[outer - 1 : outer + 1].mean())
+        fake_from = float(reals[inner - 1 : inner + 1].mean())
+    values = dict(
+        videos=len(labels),
+        reals=len(reals),
+        fakes=len(fakes),
+        auc=metrics["auc"],
+        eer=metrics["eer"],
+        threshold=eer_threshold(labels, scores),
+        real_below=real_below,
+        fake_from=fake_from,
+    )
+    limits = thresholds(values)
+    with np.errstate(invalid="ignore"):
+        missed = np.divide(np.sum(fakes < limits["real_below"]), len(fakes))
+        alarms = np.divide(np.sum(reals >= limits["fake_from"]), len(reals))
+    return values | dict(missed_fakes=float(missed), false_alarms=float(alarms))
+
+
+def thresholds(validation):
+    """The thresholds of a checkpoint's verdicts: {"threshold", "real_below", "fake_from"}.
+
+    validation: as `validate` returned it, now or in an earlier version, which had no real_below and
+    fake_from. Where these are missing, nan, or cross (fake_from <= real_below), both are the
+    threshold of equal error rates, and no verdict is uncertain. Without such a threshold it is 0.5.
+    """
+    nan = float("nan")
+    names = ("threshold", "real_below", "fake_from")
+    threshold, low, high = ((validation or {}).get(name, nan) for name in names)
+    if np.isnan(threshold):
+        threshold = 0.5
+    if not low < high:
+        low = high = threshold
+    return dict(zip(names, (threshold, low, high)))
+
+
+def verdict_of(scored):
+    """The one of VERDICTS for a score and its thresholds, {"score", "real_below", "fake_from"}."""
+    if scored["score"] >= scored["fake_from"]:
+        return "fake"
+    return "uncertain" if scored["score"] >= scored["real_below"] else "real"
 
 
 def draw_resamples(count, resamples, seed):

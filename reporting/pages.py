@@ -28,6 +28,7 @@ from reporting.verdict import (
     DEMONSTRATION,
     describe,
     faces_text,
+    limits_text,
     score_line,
     score_text,
     why_without_score,
@@ -228,8 +229,8 @@ def verdict_rows(result, people):
             f"{file_cell(result, who, href)}"
             f'<td class=verdict><b class="{verdict}">{verdict}</b></td>'
             f'<td class=score data-key="{person["score"]!r}">{scale(person)}'
-            f"{score_text(person['score'])} <small>at threshold "
-            f"{score_text(person['threshold'])}</small>{note_lines(notes)}</td>"
+            f"{score_text(person['score'])} <small>{limits_text(person)}</small>"
+            f"{note_lines(notes)}</td>"
             f'<td class=faces data-key="{person["faces"]}">{faces_text(person)}</td></tr>'
         )
     return rows
@@ -265,18 +266,22 @@ def face_uri(samples):
 
 
 def scale(person):
-    """A score on a scale of 0 to 1 as SVG, with its threshold and the scores of checkpoints."""
-    at = 100 * person["threshold"]
+    """A score on a scale of 0 to 1 as SVG, with its thresholds and the scores of checkpoints."""
+    low, high = 100 * person["real_below"], 100 * person["fake_from"]
     scores = [one["score"] for one in person["by"]] if len(person["by"]) > 1 else []
     circles = "".join(
         f'<circle cx="{100 * score:.2f}%" cy="50%" r={radius} />'
         for score, radius in (*((score, 3) for score in scores), (person["score"], 5))
     )
+    lines = "".join(
+        f'<line x1="{at:.2f}%" x2="{at:.2f}%" y1="10%" y2="90%"/>' for at in sorted({low, high})
+    )
     return (
         f'<svg role=img aria-label="P(fake) {score_line(person)}">'
-        f'<rect class=real y="40%" width="{at:.2f}%" height="20%"/>'
-        f'<rect class=fake x="{at:.2f}%" y="40%" width="{100 - at:.2f}%" height="20%"/>'
-        f'<line x1="{at:.2f}%" x2="{at:.2f}%" y1="10%" y2="90%"/>{circles}</svg>'
+        f'<rect class=real y="40%" width="{low:.2f}%" height="20%"/>'
+        f'<rect class=uncertain x="{low:.2f}%" y="40%" width="{high - low:.2f}%" height="20%"/>'
+        f'<rect class=fake x="{high:.2f}%" y="40%" width="{100 - high:.2f}%" height="20%"/>'
+        f"{lines}{circles}</svg>"
     )
 
 

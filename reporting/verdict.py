@@ -14,7 +14,7 @@ import numpy as np
 from common import fail, printable, write_table, write_whole
 from media.photos import image_files
 from reporting.figures import COLORS, PAGE, overlay, pyplot
-from reporting.metrics import percent
+from reporting.metrics import ENOUGH_VIDEOS, percent
 
 DEMONSTRATION = "DEMONSTRATION: trained on generated videos, it says nothing about real ones"
 # How the names of pictures end, and what is written into them, so that they are known again.
@@ -33,6 +33,10 @@ COLUMNS = (
     "reason",
     "demonstration",
     "turned",
+    "real_below",
+    "fake_from",
+    "missed_fakes",
+    "false_alarms",
 )
 
 
@@ -89,8 +93,15 @@ def score_text(value):
 
 def score_line(scored):
     """A verdict and its score as text, of a person or of a person by one checkpoint."""
-    score, threshold = score_text(scored["score"]), score_text(scored["threshold"])
-    return f"{scored['verdict']}, P(fake) {score} at threshold {threshold}"
+    return f"{scored['verdict']}, P(fake) {score_text(scored['score'])} {limits_text(scored)}"
+
+
+def limits_text(scored):
+    """What a score is compared with, as text that continues "P(fake) 0.5"."""
+    low, high = scored["real_below"], scored["fake_from"]
+    if low < high:
+        return f"(real below {score_text(low)}, fake from {score_text(high)})"
+    return f"at threshold {score_text(high)}"
 
 
 def faces_text(person):
@@ -122,11 +133,25 @@ def describe(detector):
             f"on its {detector.validation['videos']} validation videos AUC {auc}, equal error rate "
             f"{eer}"
         )
-    threshold = f"threshold {score_text(detector.threshold)}"
+    low, high = detector.thresholds["real_below"], detector.thresholds["fake_from"]
+    limits = f"threshold {score_text(high)}"
+    if low < high:
+        limits = f"verdicts are real below {score_text(low)} and fake from {score_text(high)}"
     if not detector.calibrated:
-        threshold += " (not calibrated: no validation videos of both classes)"
+        limits += " (not calibrated: no validation videos of both classes)"
+    elif "real_below" in detector.validation:
+        of = detector.validation
+        limits += (
+            f", which calls {percent(of['missed_fakes'])} of {of['fakes']} fakes real, and "
+            f"{percent(of['false_alarms'])} of {of['reals']} reals fake"
+        )
+        if np.isnan(of["real_below"]):
+            limits += (
+                f"; with fewer than {ENOUGH_VIDEOS} of a class, 5 % of it cannot be known, and no "
+                "verdict is uncertain"
+            )
     trained = trained or "its training data are not recorded"
-    return printable(f"{detector.path}: {trained}; {validated}; {threshold}")
+    return printable(f"{detector.path}: {trained}; {validated}; {limits}")
 
 
 def count_verdicts(results, out):
@@ -167,19 +192,21 @@ def why_without_score(result, checkpoint):
 
 def write_verdicts(out, results, detectors):
     """Write verdicts.csv and verdicts.json."""
-    checkpoints = []
+    checkpoints, rates = [], {}
     for detector in detectors:
         validation = detector.validation
         if validation:
             # JSON has no nan.
             validation = {k: None if v != v else v for k, v in validation.items()}
+        known = [(validation or {}).get(key) for key in COLUMNS[-2:]]
+        rates[str(detector.path)] = ["" if rate is None else repr(rate) for rate in known]
         trained_on = [{key: entry[key] for key in ("set", "role")} for entry in detector.data]
         checkpoints.append(
             dict(
                 checkpoint=str(detector.path),
                 trained_on=trained_on,
                 demonstration=detector.demonstration,
-                threshold=detector.threshold,
+                **detector.thresholds,
                 calibrated=detector.calibrated,
                 validation=validation,
             )
@@ -194,7 +221,7 @@ def write_verdicts(out, results, detectors):
         path, demonstration = csv_text(result["path"]), int(result["demonstration"])
         if not result["people"]:
             verdict, reason = csv_text(result["verdict"]), csv_text(result["reason"])
-            rows.append((path, "", "", verdict, "", "", 0, reason, demonstration, 0))
+            rows.append((path, "", "", verdict, "", "", 0, reason, demonstration, 0, *[""] * 4))
         for person in result["people"]:
             scored = list(person["by"])
             if len(scored) > 1:
@@ -202,10 +229,13 @@ def write_verdicts(out, results, detectors):
             for one in scored:
                 row = [path, person["person"], csv_text(one["checkpoint"]), one["verdict"]]
                 row += [repr(one["score"]), repr(one["threshold"]), person["faces"]]
-                rows.append([*row, "", demonstration, result.get("turned", 0)])
+                row += ["", demonstration, result.get("turned", 0)]
+                row += [repr(one["real_below"]), repr(one["fake_from"])]
+                rows.append([*row, *rates.get(one["checkpoint"], ("", ""))])
             for checkpoint in result.get("needs_video", ()):
                 row = [path, person["person"], csv_text(checkpoint), "needs a video", "", "", 0]
-                rows.append([*row, "too few frames", demonstration, result["turned"]])
+                row += ["too few frames", demonstration, result["turned"], *[""] * 4]
+                rows.append(row)
     write_table(out / "verdicts.csv", COLUMNS, rows)
 
 
@@ -264,7 +294,7 @@ def draw_verdict(path, video, people, detectors, extractions):
 
 
 def draw_scores(axes, person, who, frames, per_frame, unit):
-    """Scores of a person over time, one line per checkpoint, and the threshold.
+    """Scores of a person over time, one line per checkpoint, and the threshold or the two.
 
     per_frame, unit: the length of a frame on the time axis, in seconds ("s") or frames ("frame").
     """
@@ -278,11 +308,14 @@ def draw_scores(axes, person, who, frames, per_frame, unit):
             linewidth=1,
             label=short_name(one["checkpoint"]),
         )
-    threshold = person["threshold"]
-    axes.axhline(threshold, color="0.3", linewidth=1, linestyle="--")
-    axes.axhspan(threshold, 1.03, color="#D55E00", alpha=0.08, linewidth=0)
-    place = dict(ha="right", va="bottom", transform=axes.get_yaxis_transform())
-    axes.text(0.99, threshold, "threshold ", fontsize=6, **place)
+    low, high = person["real_below"], person["fake_from"]
+    for threshold in {low, high}:
+        axes.axhline(threshold, color="0.3", linewidth=1, linestyle="--")
+    axes.axhspan(high, 1.03, color="#D55E00", alpha=0.08, linewidth=0)
+    axes.axhspan(low, high, color="0.5", alpha=0.25, linewidth=0)
+    label, va = ("uncertain ", "center") if low < high else ("threshold ", "bottom")
+    place = dict(ha="right", va=va, transform=axes.get_yaxis_transform())
+    axes.text(0.99, (low + high) / 2, label, fontsize=6, **place)
     axes.set(
         ylim=(-0.03, 1.03),
         xlim=(0, frames * per_frame),

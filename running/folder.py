@@ -223,7 +223,12 @@ def read_record(content, path):
         valid &= 0.1 <= how["scale"] <= 10
         if validation:
             numbers = [validation[key] for key in ("videos", "auc", "eer", "threshold")]
-            valid &= all(isinstance(number, int | float) for number in numbers)
+            # Earlier versions wrote none of these, and this one writes them all.
+            later = ("reals", "fakes", "real_below", "fake_from", "missed_fakes", "false_alarms")
+            if validation.keys() & later:
+                numbers += [validation[key] for key in later]
+            # nan is neither; infinity could not be written to verdicts.json.
+            valid &= all(isinstance(n, int | float) and not abs(n) > 1e9 for n in numbers)
     except (KeyError, TypeError, AttributeError):
         valid = False
     if not valid:

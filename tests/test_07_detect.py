@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 import common
 from reporting import metrics, pages
+from reporting.verdict import limits_text
 from running.folder import sha256
 from running.run import load_checkpoint, save_checkpoint
 
@@ -113,7 +114,7 @@ def test_scores_are_those_of_the_stages(runs, videos, small, tmp_path, capsys):
             scores = [s["score"] for s in one["samples"]]
             assert np.allclose(scores, [float(row["score"]) for row in rows], atol=2e-4)
             assert one["score"] == pytest.approx(np.mean(scores))
-        for key in ("score", "threshold"):
+        for key in ("score", "threshold", "real_below", "fake_from"):
             assert person[key] == pytest.approx(np.mean([one[key] for one in person["by"]]))
         verdict = "fake" if person["score"] >= person["threshold"] else "real"
         assert person["verdict"] == video["verdict"] == verdict
@@ -126,6 +127,9 @@ def test_scores_are_those_of_the_stages(runs, videos, small, tmp_path, capsys):
     for about in result["checkpoints"]:
         assert about["demonstration"] and about["calibrated"]
         assert about["validation"]["videos"] == 4 and about["validation"]["auc"] is not None
+        assert about["validation"]["reals"] == about["validation"]["fakes"] == 2
+        assert about["real_below"] == about["fake_from"] == about["threshold"]
+    assert said.count("with fewer than 20 of a class, 5 % of it cannot be known") == 3
     assert {(e["set"], e["role"]) for e in result["checkpoints"][1]["trained_on"]} == {
         ("frames", "labeled source"),
         ("phone", "unlabeled target"),
@@ -311,6 +315,8 @@ def recorded(**flags):
     return dict(data=[dict(set="x", role="y", extraction=flags)])
 
 
+BAND = dict(videos=61, reals=41, fakes=20, auc=0.9, eer=0.125, threshold=0.5)
+BAND |= dict(real_below=0.4, fake_from=0.6, missed_fakes=0.05, false_alarms=2 / 41)
 ODD = [
     dict(data=3),
     dict(data=[{}]),
@@ -323,6 +329,9 @@ ODD = [
     recorded(sampling=["frames"]),
     dict(validation=7),
     dict(validation=dict(threshold="half")),
+    dict(validation=BAND | dict(fake_from="high")),
+    dict(validation=BAND | dict(false_alarms=math.inf)),
+    dict(validation={key: BAND[key] for key in BAND if key != "missed_fakes"}),
     dict(kwargs={}),
     dict(model={}),
 ]
@@ -570,9 +579,10 @@ HOSTILE = [
 
 def made_up(path, scores, picture="x.png", **more):
     """A result as `judge_video` returns it, with one person for each of the scores."""
+    limits = dict(threshold=0.5, real_below=0.5, fake_from=0.5)
     people = [
-        dict(person=k, score=s, threshold=0.5, verdict="fake" if s >= 0.5 else "real", faces=k)
-        | dict(by=[dict(checkpoint="m.pt", score=s, threshold=0.5, verdict="x")], without=[])
+        dict(person=k, score=s, verdict="fake" if s >= 0.5 else "real", faces=k, **limits)
+        | dict(by=[dict(checkpoint="m.pt", score=s, verdict="x", **limits)], without=[])
         for k, s in enumerate(scores, 1)
     ]
     return dict(path=path, demonstration=False, people=people, picture=picture, **more)
@@ -586,7 +596,7 @@ def write_made_up(path, results):
     ]
     data = [dict(set="<i>x</i>", role="trained on")]
     detector = SimpleNamespace(path="<b>m</b>.pt", data=data, validation=None)
-    detector.threshold, detector.calibrated = 0.5, False
+    detector.thresholds, detector.calibrated = metrics.thresholds(None), False
     pages.write_verdict_page(path, rows, results, [detector])
     page = read_page(path)
     assert "<b>m</b>.pt: trained on <i>x</i>; not validated; threshold 0.500 (not" in page.text
@@ -656,8 +666,115 @@ def test_the_threshold_of_known_scores():
     assert metrics.eer_threshold(np.array([0, 1]), np.array([0.3, 0.3])) == 0.3
     logits = [math.log(p / (1 - p)) for p in (0.1, 0.3, 0.8, 0.4, 0.6)]
     found = metrics.validate(["a", "a", "b", "c", ("s", "d")], np.array([0, 0, 1, 0, 1]), logits)
-    assert found == dict(videos=4, auc=1.0, eer=0.0, threshold=pytest.approx(0.5))
+    unknown = [found.pop(key) for key in ("real_below", "fake_from")]
+    counts = dict(videos=4, reals=2, fakes=2)
+    rates = dict(auc=1.0, eer=0.0, missed_fakes=0.0, false_alarms=0.0)
+    assert found == counts | rates | dict(threshold=pytest.approx(0.5)) and np.isnan(unknown).all()
     assert metrics.validate([], np.zeros(0), []) is None
+
+
+def validation_of(reals, fakes):
+    """What a checkpoint keeps of validation videos with these scores."""
+    scores = np.array([*reals, *fakes])
+    labels = np.repeat([0, 1], [len(reals), len(fakes)])
+    return metrics.validate(range(len(scores)), labels, np.log(scores / (1 - scores)))
+
+
+def test_the_band_of_known_scores():
+    """5 % of 40 reals are two, at 0.39 and 0.40; 5 % of 20 fakes are one, at 0.30."""
+    reals, fakes = np.arange(1, 41) / 100, np.arange(30, 50) / 100
+    found = validation_of(reals, fakes)
+    band = dict(real_below=0.305, fake_from=0.385)
+    rates = dict(reals=40, fakes=20, missed_fakes=0.05, false_alarms=0.05)
+    assert {key: found[key] for key in band | rates} == pytest.approx(band | rates)
+    limits = metrics.thresholds(found)
+    assert limits == pytest.approx(band | dict(threshold=found["threshold"]))
+    for score, verdict in ((0.3, "real"), (0.31, "uncertain"), (0.38, "uncertain"), (0.39, "fake")):
+        assert metrics.verdict_of(limits | dict(score=score)) == verdict
+    for name, verdict in dict(real_below="uncertain", fake_from="fake").items():
+        assert metrics.verdict_of(limits | dict(score=limits[name])) == verdict, "the lower end"
+
+    apart = validation_of(reals, fakes + 0.4)
+    assert [apart[key] for key in ("fake_from", "real_below")] == pytest.approx([0.385, 0.705])
+    assert apart["missed_fakes"] == apart["false_alarms"] == 0
+    few = validation_of(reals, fakes[:19])
+    assert math.isnan(few["real_below"]) and math.isnan(few["fake_from"]) and few["fakes"] == 19
+    assert few["false_alarms"] == np.mean(reals >= few["threshold"])
+    before = {key: found[key] for key in ("videos", "auc", "eer", "threshold")}
+    for single in (apart, few, before):
+        assert set(metrics.thresholds(single).values()) == {single["threshold"]}
+        for shift, verdict in ((0, "fake"), (-1e-9, "real")):
+            score = dict(score=single["threshold"] + shift)
+            assert metrics.verdict_of(metrics.thresholds(single) | score) == verdict
+    one_class = validation_of(reals, [])
+    assert math.isnan(one_class["missed_fakes"]) and one_class["false_alarms"] == 0
+    assert metrics.thresholds(one_class)["fake_from"] == 0.5
+
+
+sizes = st.integers(20, 90)
+
+
+@given(sizes, sizes, st.integers(0, 99))
+def test_at_most_5_percent_are_beyond_the_band(count_real, count_fake, seed):
+    rng = np.random.default_rng(seed)
+    reals, fakes = rng.uniform(0.1, 0.7, count_real), rng.uniform(0.4, 0.9, count_fake)
+    found = validation_of(reals, fakes)
+    below, above = np.sum(fakes < found["real_below"]), np.sum(reals >= found["fake_from"])
+    assert (below, above) == (count_fake // 20, count_real // 20)
+    rates = (found["missed_fakes"], found["false_alarms"])
+    crossed = found["real_below"] >= found["fake_from"]
+    assert crossed or rates == (below / count_fake, above / count_real)
+
+
+def test_a_score_in_the_band_is_uncertain(extractor, video, tmp_path):
+    """Alone, and together with a checkpoint of one threshold, which counts as both ends."""
+    content, runs = load_checkpoint(extractor, "02"), tmp_path / "runs"
+    runs.mkdir()
+    check = f"{video} --out {tmp_path}/v --checkpoint"
+    score = judge(f"{check} {extractor}")[0]["videos"][0]["people"][0]["score"]
+    low, high = score / 2, (1 + score) / 2
+    band = BAND | dict(threshold=score, real_below=low, fake_from=high)
+    save_checkpoint(runs / "band.pt", **content | dict(validation=band))
+    before = {key: band[key] for key in ("videos", "auc", "eer", "threshold")}
+    save_checkpoint(runs / "before.pt", **content | dict(validation=before))
+
+    result, said = judge(f"{check} {runs}/band.pt {runs}/before.pt")
+    (video_result,), (of_band, of_before) = result["videos"], result["checkpoints"]
+    (person,) = video_result["people"]
+    assert [one["verdict"] for one in person["by"]] == ["uncertain", "fake"]
+    assert (of_band["real_below"], of_band["fake_from"]) == (low, high)
+    assert of_band["validation"] == band and of_before["fake_from"] == score
+    assert person["real_below"] == pytest.approx((low + score) / 2)
+    assert person["fake_from"] == pytest.approx((score + high) / 2)
+    assert person["verdict"] == video_result["verdict"] == "uncertain"
+    assert ": UNCERTAIN, P(fake) " in said and "1 video: 1 uncertain" in said
+    assert "calls 5.0 % of 20 fakes real, and 4.9 % of 41 reals fake" in said
+    rows = rows_of(tmp_path / "v/verdicts.csv")
+    assert [row["verdict"] for row in rows] == ["uncertain", "fake", "uncertain"]
+    assert [row["missed_fakes"] for row in rows] == ["0.05", "", ""]
+    assert [row["false_alarms"] for row in rows] == [repr(2 / 41), "", ""]
+    assert (rows[0]["real_below"], rows[0]["fake_from"]) == (repr(low), repr(high))
+    page = read_page(tmp_path / "v/index.html")
+    assert [row["verdict"] for row in page.rows] == ["uncertain"]
+    assert "uncertain (1)" in page.text and page.found.count("line") == 2
+    assert "(real below " in limits_text(person) and limits_text(person) in page.text
+
+
+@pytest.mark.parametrize(
+    "verdicts, verdict",
+    [
+        (["real", "uncertain", "fake"], "fake"),
+        (["uncertain", "real"], "uncertain"),
+        (["real", "real"], "real"),
+    ],
+)
+def test_a_video_is_as_its_worst_person(tmp_path, monkeypatch, verdicts, verdict):
+    people = dict(people=[[]] * len(verdicts), left_out=0, turned=0, too_short=[])
+    verdict_of = iter(verdicts)
+    monkeypatch.setattr(detect, "judge", lambda *_: dict(verdict=next(verdict_of)))
+    monkeypatch.setattr(detect, "draw_verdict", lambda *_: None)
+    video = dict(path="x.mp4", name="x")
+    assert detect.judge_video(video, people, [], [], tmp_path)["verdict"] == verdict
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 9)), min_size=2, max_size=40))

@@ -16,7 +16,7 @@ FILES += sorted(str(p.relative_to(ROOT)) for name in FOLDERS for p in (ROOT / na
 FLAGS = ("parse_args", "add_system_flags")
 LONG_FUNCTIONS = ("main", "train", "adapt")
 # Lines of code in scripts, common.py and modules; modules; lines of tests and of benchmarks.
-WHOLE, MODULES, TESTS, BENCH = 6096, 21, 10500, 1400
+WHOLE, MODULES, TESTS, BENCH = 6168, 21, 10617, 1400
 
 
 def parse(name):
