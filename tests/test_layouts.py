@@ -220,7 +220,7 @@ def test_dfdc_preview(small_data, tmp_path):
     for text, says in (
         ('{"/etc/passwd": {"label": "real", "set": "train"}}', "leads out"),
         ('{"a/b.mp4": {"label": "real"}}', "no label real or fake"),
-        ('{"a/b.mp4": {"label": "real", "set": "test"}}', "none of the 1"),
+        ('{"a/b.mp4": {"label": "real", "set": "test"}}', "all 1 videos"),
     ):
         (tmp_path / "dataset.json").write_text(text)
         with pytest.raises(SystemExit, match=says):
