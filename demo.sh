@@ -23,11 +23,11 @@ if [ "${SMALL:-0}" = 1 ]; then
     extractor="--image-size 32 --batch 8 --epochs 1" bpdann="--batch 4 --epochs 1"
     clrnet="--filters 2 --repetitions 1 --image-size 48 --batch 2" single=1 merge=1
 else
-    people="--identities 20 --frames 10" people_frames="--num-frames 3 --num-frames-real 10"
-    videos="--identities 20 --frames 10" frames="--num-frames 6" video=016 swapped=017
+    people="--identities 16 --frames 10" people_frames="--num-frames 3 --num-frames-real 10"
+    videos="--identities 16 --frames 10" frames="--num-frames 6" video=012 swapped=013
     clips="--num-clips 2 --size 64"
-    extractor="--image-size 64 --batch 32 --epochs 8" bpdann="--batch 32 --epochs 100"
-    clrnet="--filters 8 --repetitions 2 --image-size 64 --batch 8" single=10 merge=6
+    extractor="--image-size 64 --batch 32 --epochs 6" bpdann="--batch 32 --epochs 100"
+    clrnet="--filters 8 --repetitions 2 --image-size 64 --batch 8" single=8 merge=6
 fi
 
 run() { echo; echo "+ $*"; "$@"; }
