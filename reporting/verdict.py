@@ -328,7 +328,7 @@ def draw_scores(axes, person, who, frames, per_frame, unit):
     title = f"{who}{verdict}, {faces_text(person)}"
     axes.set_title(title, fontsize=8, loc="left", fontweight="bold")
     if len(person["by"]) > 1:
-        axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
+        axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(0, -0.2))
 
 
 def draw_faces(figure, detector, samples, crops, per_frame, unit):
