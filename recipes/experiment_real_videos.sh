@@ -48,7 +48,7 @@ for method in $METHODS; do
             for video in "$DATA"/c23/*/$label/$folder/*.mp4; do
                 split=$(cut -d/ -f1 <<< "${video#"$DATA"/c23/}")
                 if [ $kind = all ] || [ $split != train ]; then split=test; fi
-                echo "$video,$label,$method,$split" >> "$list"
+                echo "$video,$([ $label = real ] && echo 0 || echo 1),$method,$split" >> "$list"
             done
         done
         run python 01_extract_faces.py --list "$list" --sampling clips --clip-length 1 \
