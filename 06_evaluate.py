@@ -30,7 +30,8 @@ and these figures, as PNG and PDF, as wide as a paper's column or page:
                       (FeatureTransfer, Figure 2)
     figure3           two training strategies, if there are scores of FT-20epochs or DANN-20epochs
                       (FeatureTransfer, Figure 3)
-    learning          with --runs: losses and validation metrics of each run by epoch
+    learning          with --runs: losses and validation metrics of each run by epoch, of 40 runs
+                      at most
     embedding_NAME    with --runs: 04's embedding of source and target images, NAME the target; one
                       row per run
 
@@ -126,10 +127,11 @@ def find_score_files(folder):
 def find_runs(folder):
     """{name: folder} of the runs of 02, 04 and 05 below a folder: those with log.csv and args.json.
 
-    A log.csv of another program is left out, and named.
+    Those in subfolders, such as the runs of a search, come last. A log.csv of another program is
+    left out, and named.
     """
     runs = {}
-    for path in sorted(folder.rglob("log.csv")):
+    for path in sorted(folder.rglob("log.csv"), key=lambda path: (len(path.parts), path)):
         if read_flags(path.parent):
             runs[printable(path.parent.relative_to(folder))] = path.parent
         else:

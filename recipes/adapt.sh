@@ -28,4 +28,4 @@ for seed in $SEEDS; do
     run python 04_train_bpdann.py --source "$FEATURES$at/FF-DF" --target "$FEATURES$at/$name" \
         --target-split all $ADAPTATION --seed $seed --out "$RUNS/FT$at" --scores "$SCORES/FT$at"
 done
-evaluate --scores "$SCORES"
+evaluate --scores "$SCORES" --runs "$RUNS"

@@ -46,7 +46,9 @@ else
     size_of() { if [ "$1" = CNN+LSTM ]; then echo "--weights imagenet"; fi; }
     training_of() { :; }
 fi
-RUNS=$OUT/runs/clrnet
+# Both papers have sets of the same names, one of frames and one of clips.
+OUT=$OUT/clrnet
+FACES=$OUT/faces RUNS=$OUT/runs SCORES=$OUT/scores RESULTS=$OUT/results
 # The authors' code trains the networks of single frames without augmentation.
 augment_of() { case $1 in ShallowNet | Xception | MesoInception4) echo "--no-augment" ;; esac; }
 # MTCNN's landmarks center the face, as in 5.1.3.
@@ -65,10 +67,10 @@ clips() {   # clips NAME ARGUMENTS: the set as 16 samples of 5 frames, and for C
     local name=$1
     shift
     set -- "$@" --detector "$DETECTOR" $ALIGN
-    run python 01_extract_faces.py --sampling clips $CLIPS "$@" --out "$FACES/clips/$name"
+    run python 01_extract_faces.py --sampling clips $CLIPS "$@" --out "$FACES/$name"
     case " $MODELS " in *" CNN+LSTM "*)
         run python 01_extract_faces.py --sampling clips $LONG_CLIPS "$@" \
-            --out "$FACES/clips-20/$name" ;;
+            --out "$FACES-20/$name" ;;
     esac
 }
 
@@ -95,8 +97,8 @@ list_dfw() {
 }
 
 faces_of() {   # faces_of MODEL NAME...: the sets' folders for a model, one per line
-    local folder=$FACES/clips name
-    if [ "$1" = CNN+LSTM ]; then folder=$FACES/clips-20; fi
+    local folder=$FACES name
+    if [ "$1" = CNN+LSTM ]; then folder=$FACES-20; fi
     shift
     for name in "$@"; do echo "$folder/$name"; done
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # CLRNet, Table 3: six detectors, each trained and tested on one set (in-domain). Ends with
-# results/clrnet_table3.md.
+# clrnet/results/clrnet_table3.md.
 #
 #   DATA=/where/the/data/sets/are recipes/clrnet_table3.sh
 #   DATA=/where/the/data/sets/are MODELS=CLRNet SEEDS="0 1 2" recipes/clrnet_table3.sh
@@ -27,4 +27,4 @@ for model in $MODELS; do
     done
 done
 
-evaluate --scores "$SCORES"
+evaluate --scores "$SCORES" --runs "$RUNS"

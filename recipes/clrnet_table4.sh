@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # CLRNet, Table 4: six detectors trained on F2F, tested on the other sets (out-of-domain) and on
-# DFW. Ends with results/clrnet_table4.md.
+# DFW. Ends with clrnet/results/clrnet_table4.md.
 #
 #   DATA=/where/the/data/sets/are recipes/clrnet_table4.sh
 #   DATA=/where/the/data/sets/are MODELS=CLRNet SEEDS="0 1 2" recipes/clrnet_table4.sh
@@ -20,4 +20,4 @@ for model in $MODELS; do
     single "$model" F2F "F2F DF FS DFD NT DFW"
 done
 
-evaluate --scores "$SCORES"
+evaluate --scores "$SCORES" --runs "$RUNS"

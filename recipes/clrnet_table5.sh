@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # CLRNet, Table 5: merge learning of all five sets, and transfer learning from FS to the other four.
-# Ends with results/clrnet_table5.md, and with the minutes per epoch of both (6.2.3).
+# Ends with clrnet/results/clrnet_table5.md, and with the minutes per epoch of both (6.2.3).
 #
 #   DATA=/where/the/data/sets/are recipes/clrnet_table5.sh
 #   DATA=/where/the/data/sets/are MODELS=CLRNet SEEDS="0 1 2" recipes/clrnet_table5.sh
@@ -21,7 +21,7 @@ for model in $MODELS; do
     transfer "$model" FS "DF DFD F2F NT" "FS DF DFD F2F NT"
 done
 
-evaluate --scores "$SCORES"
+evaluate --scores "$SCORES" --runs "$RUNS"
 for model in $MODELS; do
     for seed in $SEEDS; do
         run python recipes/minutes_per_epoch.py --merge "$OUT/logs/$model-merge$(at $seed).txt" \

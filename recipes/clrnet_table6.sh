@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # CLRNet, Table 6: single, merge, transfer and the restricted grid search against DFW (open-domain).
-# Ends with results/clrnet_table6.md.
+# Ends with clrnet/results/clrnet_table6.md.
 #
 #   DATA=/where/the/data/sets/are recipes/clrnet_table6.sh
 #   DATA=/where/the/data/sets/are MODELS=CLRNet SEEDS="0 1 2" recipes/clrnet_table6.sh
@@ -27,4 +27,4 @@ for model in $MODELS; do
     if [ "$SEARCH" = 1 ]; then search "$model"; fi
 done
 
-evaluate --scores "$SCORES"
+evaluate --scores "$SCORES" --runs "$RUNS"

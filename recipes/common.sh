@@ -3,8 +3,8 @@
 #   DATA      folder that contains FaceForensics++, Celeb-DF, DFDC, DFDC-Preview, DeepfakeTIMIT and
 #             VidTIMIT as their authors ship them, and for CLRNet DeepFake-in-the-Wild, a folder of
 #             fake videos; each recipe needs only those that it names
-#   OUT       folder for faces, runs, features, scores and results (default: paper; with SMALL=1:
-#             paper-small)
+#   OUT       folder for faces, runs, features, scores and results, in which CLRNet's recipes have a
+#             folder clrnet of their own (default: paper; with SMALL=1: paper-small)
 #   SEEDS     "0 1 2" repeats every training once per seed. The names of runs, features and scores
 #             then end in @SEED, and 06 shows mean and deviation. Default: 0, without @
 #   DETECTOR  dlib (default) or mtcnn, the papers' face detector, which has to be installed
@@ -52,4 +52,10 @@ else
 fi
 FACES=$OUT/faces RUNS=$OUT/runs FEATURES=$OUT/features SCORES=$OUT/scores RESULTS=$OUT/results
 
-evaluate() { run python 06_evaluate.py "$@" $EVALUATION --out "$RESULTS"; }
+evaluate() (   # evaluate FLAGS...: with all sets of faces, so that 06 says how they were taken
+    shopt -s nullglob
+    faces=("$FACES"/*/index.csv)
+    # Table 6 of CLRNet has one half of DFW, whose faces are those of all of it.
+    if [ ! -e "$FACES/DFW" ]; then faces+=("$FACES"/halves/*/index.csv); fi
+    run python 06_evaluate.py "$@" --faces "${faces[@]%/index.csv}" $EVALUATION --out "$RESULTS"
+)

@@ -34,6 +34,6 @@ for seed in $SEEDS; do
     done
 done
 
-evaluate --scores "$SCORES"
+evaluate --scores "$SCORES" --runs "$RUNS"
 echo
 echo "Figure 3: $RESULTS/figure3.png"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # CLRNet, Figure 8: class activation maps of CLRNet on its own test sets, and of the transfer from
-# NT on DFW. Ends with runs/clrnet/CLRNet-SET/cam_SET.png and
-# runs/clrnet/CLRNet-transfer-NT/cam_DFW.png.
+# NT on DFW. Ends with clrnet/runs/CLRNet-SET/cam_SET.png and
+# clrnet/runs/CLRNet-transfer-NT/cam_DFW.png.
 #
 #   DATA=/where/the/data/sets/are recipes/figure8.sh
 #   SMALL=1 recipes/figure8.sh
@@ -23,4 +23,4 @@ for name in DF FS F2F NT DFD; do
 done
 transfer CLRNet NT "DF FS DFD F2F" $OPEN --cam 4
 
-evaluate --scores "$SCORES"
+evaluate --scores "$SCORES" --runs "$RUNS"

@@ -65,7 +65,11 @@ def main():
         return
     small = ("--identities", "6", "--frames", "20", "--out", out / "videos")
     subprocess.run([sys.executable, ROOT / "00_make_demo_videos.py", *small], check=True)
-    videos = Videos(out / "videos")
+    lay_out(Videos(out / "videos"), out)
+
+
+def lay_out(videos, out):
+    """Copy the videos into the data sets."""
     make_ffpp_and_dfd(out / "FaceForensics++", videos)
     make_celebdf(out / "Celeb-DF", videos)
     make_dfdc(out / "DFDC", videos)

@@ -31,4 +31,4 @@ fi
 extract DFDC-P --layout dfdc-preview --videos "$DATA/DFDC-Preview" $FRAMES
 extract DFDC-F --layout dfdc --videos "$DATA/DFDC" $PRETRAINING_FRAMES
 
-evaluate --faces "$FACES"/{FF-DF,FF-FS,DF-TIMIT,DFD,Celeb-DF,DFDC-P,DFDC-F}
+evaluate

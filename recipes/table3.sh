@@ -51,4 +51,4 @@ for seed in $SEEDS; do
         --out "$OUT/features-Xception$at" --scores "$SCORES/Xception$at"
 done
 
-evaluate --scores "$SCORES"
+evaluate --scores "$SCORES" --runs "$RUNS"

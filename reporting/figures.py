@@ -222,11 +222,15 @@ def draw_bars(path, charts, sets, results, title, svgs):
 def draw_learning(path, runs, svgs):
     """Learning curves, one row per run: losses on the left, validation metrics on the right.
 
-    runs: {name: folder with a log.csv}; without runs, nothing is drawn.
+    runs: {name: folder with a log.csv}; of more than 40, the first 40 are drawn, and the figure
+    says so. Without runs, nothing is drawn.
     """
     if not runs:
         return
-    figure, grid = panels(len(runs), 2, 0.3 + 1.3 * len(runs))
+    rows = min(len(runs), 40)
+    figure, grid = panels(rows, 2, 0.3 + 1.3 * rows)
+    if rows < len(runs):
+        figure.suptitle(f"the first {rows} of {len(runs)} runs")
     for (left, right), (name, folder) in zip(grid, runs.items()):
         log = read_log(folder / "log.csv")
         for axes, endings, scale in ((left, "loss", 1), (right, ("auc", "accuracy"), 100)):

@@ -9,6 +9,7 @@ import numpy as np
 
 from common import read_index, read_table, write_whole
 from reporting.metrics import LEVELS, METRICS
+from running.folder import read_flags
 
 NOTE = (
     "Values are percentages with the 95 % interval from resampling videos; the best value of a "
@@ -357,24 +358,29 @@ def table_2(folders):
     """Numbers of face images beside FeatureTransfer's Table 2: (title, rows of text, lines).
 
     folders: {name: folder of stage 01}. One row per split that the paper counts, or one for all
-    images of a folder; the title names the paper's table only if it has one of the data sets.
+    images of a folder, in the paper's order; the title names the paper's table only if it has one
+    of the data sets. Clips are not compared with it.
     lines: how many videos the images are from.
     """
     rows = [["", "split", "real / fake", "paper", "difference"]]
     title, lines = "Number of face images", []
-    for name, folder in folders.items():
+    order = [name for name, _ in TABLE_2]
+    names = sorted(folders, key=lambda name: order.index(name) if name in order else len(order))
+    for name in names:
+        folder = folders[name]
+        paper_counts = {} if read_flags(folder).get("sampling") == "clips" else TABLE_2
         index = read_index(folder)
         labels = index["label"]
         videos = Counter(dict(zip(index["video"], labels.tolist())).values())
         of_all = f"of {count} " if (count := count_videos(folder)) else ""
         lines.append(f"{name}: {videos[0]} + {videos[1]} {of_all}videos with faces")
-        splits = [split for known, split in TABLE_2 if known == name] or [None]
+        splits = [split for known, split in paper_counts if known == name] or [None]
         for split in splits:
             of_split = labels[np.array(index["split"]) == split] if split else labels
             real, fake = int((of_split == 0).sum()), int((of_split == 1).sum())
             paper, difference = "-", "-"
-            if (name, split) in TABLE_2:
-                paper_real, paper_fake = TABLE_2[name, split]
+            if (name, split) in paper_counts:
+                paper_real, paper_fake = paper_counts[name, split]
                 paper = f"{paper_real} / {paper_fake}"
                 difference = f"{real - paper_real:+d} / {fake - paper_fake:+d}"
                 title = "Number of face images, FeatureTransfer, Table 2"

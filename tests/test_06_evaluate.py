@@ -367,14 +367,14 @@ def test_table_2_counts_the_images(tmp_path):
     assert read_markdown(tmp_path / "r/table2.md")[2:] == [
         ["FF-DF", "train", "3 / 2", "21600 / 21600", "-21597 / -21598"],
         ["FF-DF", "test", "1 / 0", "4200 / 4200", "-4199 / -4200"],
-        ["Mine", "all", "0 / 4", "-", "-"],
         ["Celeb-DF", "all", "1 / 0", "12240 / 23850", "-12239 / -23850"],
+        ["Mine", "all", "0 / 4", "-", "-"],
     ]
     assert basis_of(tmp_path / "r/table2.md") == [
         "What this rests on (real + fake):",
         "- FF-DF: 1 + 1 videos with faces",
-        "- Mine: 0 + 1 of 3 videos with faces",
         "- Celeb-DF: 1 + 0 videos with faces",
+        "- Mine: 0 + 1 of 3 videos with faces",
         "- faces of FF-DF, Mine, Celeb-DF: unknown, no args.json",
     ]
 
