@@ -410,13 +410,11 @@ def features(small, extractor, make_once):
 
 
 @pytest.fixture(scope="session")
-def small_data(make_once):
-    """The small data sets that the recipes are tried on, laid out as their authors ship them."""
-
-    def make(folder):
-        run("recipes/make_small_data.py", "--out", folder)
-
-    return make_once("small-data", make)
+def small_data(small, make_once):
+    """The data sets that the recipes are tried on, of the videos of `small`."""
+    recipe = importlib.import_module("recipes.make_small_data")
+    videos = recipe.Videos(small / "videos")
+    return make_once("small-data", lambda folder: recipe.lay_out(videos, folder))
 # fmt: on
 
 

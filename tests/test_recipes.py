@@ -1,50 +1,69 @@
-"""The recipes with SMALL=1: all commands run, all results exist, second runs train nothing.
-
-Each recipe runs once at its smallest, CLRNet's tables with one model; the slow tests add others.
+"""The recipes. Two run to their ends at SMALL=1, one of each method, and the slow tests run others;
+of all of them the commands are read by the parsers of the programs, without running anything.
 """
 
-import csv
+import importlib
 import os
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from conftest import ROOT, forked_python, run
+from conftest import ROOT, call, forked_python, rows_of, run, stage
 
-from reporting import tables
+from reporting import figures, tables
 
 feature_transfer = pytest.mark.xdist_group("recipes-feature-transfer")
 clrnet = pytest.mark.xdist_group("recipes-clrnet")
+# FeatureTransfer's recipes in an order in which each finds what it needs.
+FEATURE_TRANSFER = ["table3.sh", "table2.sh", "figure2.sh", "figure3.sh", "adapt.sh"]
+CLRNET = [*(f"clrnet_table{k}.sh" for k in (3, 4, 5, 6)), "figure8.sh"]
 
 
-def recipe(name, out, *args, **variables):
-    """Run a recipe with SMALL=1 into OUT; returns what it printed."""
-    forked_python(out.parent / "bin/python")
-    path = f"{out.parent / 'bin'}:{os.environ['PATH']}"
-    env = {**os.environ, "SMALL": "1", "OUT": str(out), "PATH": path, **variables}
-    done = subprocess.run(
-        [ROOT / "recipes" / name, *map(str, args)],
-        capture_output=True,
-        text=True,
-        env=env,
-        cwd=out.parent,
-        timeout=3600,
-    )
+def start_recipe(name, out, args, variables):
+    """Run a recipe with OUT/../bin first in PATH; returns what it printed."""
+    env = {k: v for k, v in os.environ.items() if k not in ("DATA", "SMALL")}
+    env |= dict(OUT=str(out), PATH=f"{out.parent / 'bin'}:{os.environ['PATH']}") | variables
+    env["LOKY_MAX_CPU_COUNT"] = "1"  # worker processes: other tests have the other cores
+    recipe = [ROOT / "recipes" / name, *map(str, args)]
+    done = subprocess.run(recipe, capture_output=True, text=True, env=env, timeout=3600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
 
-def rows_of(file):
-    with open(file) as lines:
-        return list(csv.DictReader(lines))
+def write_python(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
 
 
-def times_of(out, *patterns):
-    """{file: the time of its last change} of what a second run should leave alone."""
-    times = {path: path.stat().st_mtime_ns for p in patterns for path in out.glob(p)}
-    assert times
-    return times
+def recipe(name, out, *args, **variables):
+    """Run a recipe with SMALL=1 into OUT; returns what it printed.
+
+    Stage 06 is called in this process after the recipe; of its figures only the bars are drawn.
+    """
+    forks = out.parent / "bin/forks"
+    forked_python(forks)
+    text = f'case $1 in 06*) echo "EVALUATE $*" ;; *) exec {forks} "$@" ;; esac'
+    write_python(out.parent / "bin/python", text)
+    output = start_recipe(name, out, args, dict(SMALL="1", **variables))
+    with pytest.MonkeyPatch.context() as patch:
+        for function in ("draw_roc", "draw_scores", "draw_learning", "draw_embeddings"):
+            patch.setattr(figures, function, lambda *args: None)
+        for line in re.findall("^EVALUATE (.*)", output, re.M):
+            output += call(line)
+    return output
+
+
+def times_of(out):
+    """{file: the time of its last change} of the trainings, faces and features below a folder."""
+    return {
+        path: path.stat().st_mtime_ns
+        for pattern in ("runs/**/last.pt", "faces*/**/*.png", "features*/**/features.npy")
+        for path in out.glob(pattern)
+    }
 
 
 def sets_of(scores):
@@ -64,149 +83,112 @@ def made(tmp_path_factory, small_data):
 
 
 @feature_transfer
-def test_table_2(made):
+def test_the_tables_and_figures_of_feature_transfer(made):
     out, output = made
-    table = (out / "results/table2.md").read_text()
+    counts = (out / "results/table2.md").read_text()
     for name, split in tables.TABLE_2:
-        assert f"| {name} | {split or 'all'} |" in table
+        assert f"| {name} | {split or 'all'} |" in counts
     assert "differ from" in output or "warning" in output.lower(), (
         "six people per data set are not what the data sets should contain, and 01 says so"
     )
     assert sets_of(out / "faces") == {name for name, _ in tables.TABLE_2} | {"FF-all"}
 
-
-@feature_transfer
-def test_table_3(made):
-    out, _ = made
     table = (out / "results/table3.md").read_text()
-    for detector in ("Xception", "Se_Res", "FT"):
-        assert f"| {detector} | ours |" in table
-        assert sets_of(out / "scores" / detector) - {"FF-DF"} == set(tables.SETS)
+    assert "unknown" not in table and "1 (seed 0) of Xception, Se_Res, FT" in table
     # As in Table 2: the test split of FF-FS, all images of the other sets.
-    for name in ("FF-FS", "DFD", "DF-TIMIT", "DFDC-P", "Celeb-DF"):
+    for name in tables.SETS:
         images = rows_of(out / "faces" / name / "index.csv")
         if name == "FF-FS":
             images = [row for row in images if row["split"] == "test"]
         for detector in ("Xception", "Se_Res", "FT"):
+            assert f"| {detector} | ours |" in table
             scores = rows_of(out / "scores" / detector / f"{name}.csv")
             assert [(row["video"], row["frame"]) for row in scores] == [
                 (row["video"], row["frame"]) for row in images
             ]
-
-
-@feature_transfer
-def test_figures(made):
-    out, _ = made
-    for name in ("figure2.png", "figure3.png"):
-        assert (out / "results" / name).read_bytes().startswith(b"\x89PNG")
     for detector in tables.FIGURE_3:
         assert sets_of(out / "scores" / detector) == set(tables.SETS)
+    for name in ("figure2.png", "figure3.png"):
+        assert (out / "results" / name).read_bytes().startswith(b"\x89PNG")
 
 
 @feature_transfer
-def test_figure_2_after_figure_3_trains_nothing(made):
-    """figure2.sh extracts, trains and draws nothing that figure3.sh has made."""
-    out, _ = made
-    before = times_of(out, "runs/**/last.pt", "faces/**/*.png", "features*/**/features.npy")
-    recipe("figure2.sh", out)
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-
-
-@feature_transfer
-def test_a_data_set_of_your_own_is_adapted_to(made):
+def test_a_data_set_of_your_own_is_adapted_to(made, small):
     """adapt.sh takes a folder of real/ and fake/."""
     out, _ = made
     mine = out / "mine"
-    for label, source in (
-        ("real", "original_sequences/youtube"),
-        ("fake", "manipulated_sequences/Deepfakes"),
-    ):
+    for label, source in (("real", "original_sequences"), ("fake", "manipulated_sequences")):
         (mine / label).mkdir(parents=True)
-        for path in sorted((out / "small-data/videos/phone" / source / "c23/videos").iterdir())[:3]:
+        for path in sorted((small / "videos/phone" / source).rglob("*.mp4"))[:3]:
             (mine / label / path.name).symlink_to(path)
+    before = times_of(out)
     output = recipe("adapt.sh", out, mine, "Mine")
+    assert before.items() <= times_of(out).items()
     assert (out / "runs/FT/Mine/model.pt").exists()
     assert "Mine" in output.split("AUC / EER")[1]
     assert len(rows_of(out / "scores/FT/Mine.csv")) == 18
 
 
-def test_adapt_without_arguments_shows_its_usage():
-    done = subprocess.run([ROOT / "recipes/adapt.sh"], capture_output=True, text=True)
+def test_a_recipe_says_what_it_needs(tmp_path):
+    def start(name):
+        env = {k: v for k, v in os.environ.items() if k not in ("DATA", "SMALL")}
+        env["OUT"] = str(tmp_path)
+        return subprocess.run([ROOT / "recipes" / name], capture_output=True, text=True, env=env)
+
+    done = start("adapt.sh")
     assert done.returncode == 2 and "usage: recipes/adapt.sh VIDEOS NAME" in done.stderr
+    done = start("table2.sh")
+    assert done.returncode != 0
+    assert "set DATA to the folder that contains FaceForensics++" in done.stderr
 
 
 # ---------------------------------------------------------------- CLRNet
 
-STRATEGIES = ("merge", "transfer-FS")
-
 
 @pytest.fixture(scope="module")
 def table_5(tmp_path_factory, small_data):
-    """OUT after clrnet_table5.sh with CLRNet alone: every strategy but the search."""
+    """(OUT/clrnet, output) of clrnet_table5.sh with CLRNet alone."""
     out = tmp_path_factory.mktemp("recipes-clrnet") / "out"
     shutil.copytree(small_data, out / "small-data")
-    recipe("clrnet_table5.sh", out, MODELS="CLRNet")
-    return out
+    return out / "clrnet", recipe("clrnet_table5.sh", out, MODELS="CLRNet")
+
+
+def check_table(out, number, rows):
+    """A table of CLRNet has these rows of ours, with a number in each column; returns its text."""
+    text = (out / f"results/clrnet_table{number}.md").read_text()
+    ours = [line for line in text.splitlines() if "| ours |" in line]
+    assert len(ours) == rows and not any("| - |" in line for line in ours)
+    assert "unknown" not in text
+    return text
 
 
 @clrnet
 def test_clrnet_table_5(table_5):
-    out = table_5
-    assert (out / "results/clrnet_table5.md").read_text().count("| ours |") == 2
-    for strategy in STRATEGIES:
+    out, output = table_5
+    assert "1 (seed 0) of" in check_table(out, 5, 2)
+    assert "FeatureTransfer" not in (out / "results/table2.md").read_text()
+    for strategy in ("merge", "transfer-FS"):
         assert sets_of(out / f"scores/CLRNet-{strategy}") == {"FS", "DF", "DFD", "F2F", "NT"}
     assert len(rows_of(out / "scores/CLRNet-merge/DF.csv")) == 8
+    # What 05 prints is read by minutes_per_epoch.py.
+    assert "minutes per epoch: merge " in output
 
 
-def check_search(out, model, pairs):
-    """A search with `pairs` pairs was chosen on one half of DFW; all of Table 6 is of the other."""
-    rows = rows_of(out / f"runs/clrnet/{model}-search/search.csv")
-    assert len({(row["reenactment"], row["swap"]) for row in rows}) == pairs
-    halves = {
-        row["video"]: row["split"] for row in rows_of(out / "faces/clips/halves/DFW/index.csv")
-    }
-    for detector in ("FS", "merge", "transfer-NT", "search"):
-        tested = {row["video"] for row in rows_of(out / f"scores/{model}-{detector}/DFW.csv")}
-        assert tested == {video for video, split in halves.items() if split == "test"}
-    assert set(halves.values()) == {"val", "test"}
-
-
-@clrnet
-def test_clrnet_table_6_and_its_search(table_5):
-    out = table_5
-    before = times_of(out, "runs/clrnet/*/last.pt")
-    output = recipe("clrnet_table6.sh", out, MODELS="CLRNet", SEARCH_SWAP="DF")
-    assert {path: path.stat().st_mtime_ns for path in before} == before, (
-        "what Table 5 has trained is not trained again"
-    )
-    assert (out / "results/clrnet_table6.md").read_text().count("| ours |") == 1
-    assert output.count("3 pairs, 15 trainings (4 sources, 3 merge, 8 transfer)") == 1
-    check_search(out, "CLRNet", 3)
-
-
-def check_own_row(out, number, detector):
-    """A table has a row of ours for a detector, with a number in each column."""
-    table = (out / f"results/clrnet_table{number}.md").read_text()
-    row = next(line for line in table.splitlines() if line.startswith(f"| {detector} | ours |"))
-    assert "| - |" not in row
-
-
-@clrnet
-@pytest.mark.parametrize("number", [3, 4])
-def test_clrnet_tables_3_and_4(table_5, number):
-    recipe(f"clrnet_table{number}.sh", table_5, MODELS="CLRNet")
-    check_own_row(table_5, number, "CLRNet")
-
-
-@clrnet
-def test_figure_8(table_5):
-    out = table_5
-    recipe("figure8.sh", out)
-    for name in ("DF", "FS", "F2F", "NT", "DFD"):
-        picture = out / f"runs/clrnet/CLRNet-{name}/cam_{name}.png"
-        assert picture.read_bytes().startswith(b"\x89PNG")
-    picture = out / "runs/clrnet/CLRNet-transfer-NT/cam_DFW.png"
-    assert picture.read_bytes().startswith(b"\x89PNG")
+def test_minutes_per_epoch_stand_beside_the_papers(tmp_path):
+    """200 steps of 40 samples at 80 per second are 1.67 minutes, and so on: (5/3) / (0.4 + 0.1)."""
+    text = "150 epochs of {} steps of {} samples; device cpu\nepoch 1: loss 0.5, no validation; "
+    text += "{} samples per second, 3 % of the time waiting for data\n"
+    logs = []
+    for name, numbers in (
+        ("merge", (200, 40, "80.0")),
+        ("source", (120, 16, "80.0")),
+        ("transfer", (12, 40, "80.0")),
+    ):
+        (tmp_path / name).write_text(text.format(*numbers))
+        logs += [f"--{name}", tmp_path / name]
+    output = run("recipes/minutes_per_epoch.py", *logs)
+    assert "merge 1.67, source 0.40, transfer 0.10" in output
+    assert "= 3.33; the paper: 33.6 / 8.3 = 4.05" in output
 
 
 @clrnet
@@ -228,113 +210,177 @@ def test_dfw_is_balanced(small_data, tmp_path):
 
 @clrnet
 @pytest.mark.slow
-def test_dfw_is_your_fakes_and_pristine_test_videos(small_data, tmp_path):
-    """Of Table 4: no detector is trained on its reals; DFW_FRAMES=all takes all 20 frames."""
-    out = tmp_path / "all/out"
-    shutil.copytree(small_data, out / "small-data")
-    recipe("clrnet_table4.sh", out, MODELS="CLRNet", DFW_FRAMES="all")
-    videos = rows_of(out / "faces/clips/DFW/videos.csv")
-    assert sorted(row["label"] for row in videos) == ["0", "0", "1", "1"]
-    reals = [row["source"] for row in videos if row["label"] == "0"]
-    assert sorted(path.split("/")[-1] for path in reals) == ["004.mp4", "005.mp4"]
-    assert all("original_sequences/youtube" in path for path in reals)
-    splits = {row["source"]: row["split"] for row in rows_of(out / "faces/clips/F2F/videos.csv")}
-    assert {splits[path] for path in splits if path.endswith(("/004.mp4", "/005.mp4"))} == {"test"}
-    frames = [row["video"] for row in rows_of(out / "faces/clips/DFW/index.csv")]
-    assert {frames.count(video) for video in frames} == {20}
-    assert len(rows_of(out / "scores/CLRNet-F2F/DFW.csv")) == 4 * 4
-
-
-@clrnet
-def test_minutes_per_epoch_stand_beside_the_papers(table_5, tmp_path):
-    """200 steps of 40 samples at 80 per second are 1.67 minutes, and so on: (5/3) / (0.4 + 0.1)."""
-    text = "150 epochs of {} steps of {} samples; device cpu\nepoch 1: loss 0.5, no validation; "
-    text += "{} samples per second, 3 % of the time waiting for data\n"
-    logs = []
-    for name, numbers in (
-        ("merge", (200, 40, "80.0")),
-        ("source", (120, 16, "80.0")),
-        ("transfer", (12, 40, "80.0")),
-    ):
-        (tmp_path / name).write_text(text.format(*numbers))
-        logs += [f"--{name}", tmp_path / name]
-    output = run("recipes/minutes_per_epoch.py", *logs)
-    assert "merge 1.67, source 0.40, transfer 0.10" in output
-    assert "= 3.33; the paper: 33.6 / 8.3 = 4.05" in output
-    # What 05 prints is read: the recipe's own logs have epochs.
-    names = (("merge", "merge"), ("source", "FS"), ("transfer", "transfer-FS"))
-    logs = [x for k, v in names for x in (f"--{k}", table_5 / f"logs/CLRNet-{v}.txt")]
-    assert "minutes per epoch: merge " in run("recipes/minutes_per_epoch.py", *logs)
-
-
-@clrnet
-@pytest.mark.slow
 def test_seeds_are_repeated_trainings_in_one_row(table_5):
     """SEEDS="0 1" trains twice, from the same faces; 06 shows mean and deviation."""
-    out = table_5
-    recipe("clrnet_table5.sh", out, MODELS="CLRNet", SEEDS="0 1")
+    out, _ = table_5
+    recipe("clrnet_table5.sh", out.parent, MODELS="CLRNet", SEEDS="0 1")
     for detector in ("merge", "FS", "transfer-FS"):
         one, two = (rows_of(out / f"scores/CLRNet-{detector}@{seed}/FS.csv") for seed in (0, 1))
         assert [row["score"] for row in one] != [row["score"] for row in two]
         # Seed 0 is the training without SEEDS.
-        alone = rows_of(table_5 / f"scores/CLRNet-{detector}/FS.csv")
+        alone = rows_of(out / f"scores/CLRNet-{detector}/FS.csv")
         assert [row["score"] for row in one] == [row["score"] for row in alone]
-    table = (out / "results/clrnet_table5.md").read_text()
-    assert table.count("| ours |") == 2 and table.count("(n=2)") == 2 * 2 * 5
+    assert check_table(out, 5, 2).count("(n=2)") == 2 * 2 * 5
+
+
+@pytest.fixture(scope="module")
+def all_tables(tmp_path_factory):
+    """(OUT/clrnet, {recipe: output}) of Tables 3 to 6 and Figure 8, on videos of 20 frames."""
+    out = tmp_path_factory.mktemp("recipes-all") / "out"
+    two = dict(MODELS="CLRNet MesoInception4", SEARCH_SWAP="DF")
+    outputs, before = {}, {}
+    for name, variables in (
+        ("clrnet_table3.sh", two),
+        ("clrnet_table4.sh", two | dict(DFW_FRAMES="all")),
+        ("clrnet_table5.sh", dict(MODELS="CNN+LSTM MesoInception4 CLRNet")),
+        ("clrnet_table6.sh", two),
+        ("figure8.sh", {}),
+    ):
+        outputs[name] = recipe(name, out, **variables)
+        times = times_of(out / "clrnet")
+        assert before.items() <= times.items(), f"{name} makes again what it should share"
+        before = times
+    return out / "clrnet", outputs
 
 
 @clrnet
 @pytest.mark.slow
-def test_table_5_with_a_model_of_each_kind_of_sample(table_5):
+def test_tables_3_to_6_of_several_models(all_tables):
     """Samples are those of 5.1.1: frames, clips of 5 (2 per video), clips of 20 (1 per video)."""
-    out, models = table_5, ("CNN+LSTM", "MesoInception4", "CLRNet")
-    before = times_of(out, "runs/clrnet/*/last.pt")
-    recipe("clrnet_table5.sh", out, MODELS=" ".join(models))
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert (out / "results/clrnet_table5.md").read_text().count("| ours |") == 6
-    for model in models:
-        for strategy in STRATEGIES:
-            sets = sets_of(out / f"scores/{model}-{strategy}")
-            assert sets >= {"FS", "DF", "DFD", "F2F", "NT"}
-    rows = {model: len(rows_of(out / f"scores/{model}-merge/DF.csv")) for model in models}
-    assert rows == {"CLRNet": 8, "CNN+LSTM": 4, "MesoInception4": 40}
+    out, _ = all_tables
+    for number, rows in ((3, 2), (4, 2), (5, 6), (6, 2)):
+        check_table(out, number, rows)
+    models = ("CNN+LSTM", "MesoInception4", "CLRNet")
+    rows = [len(rows_of(out / f"scores/{model}-merge/DF.csv")) for model in models]
+    assert rows == [4, 40, 8]
 
 
 @clrnet
 @pytest.mark.slow
-def test_table_6_with_the_searches_of_two_models(table_5):
-    out = table_5
-    shutil.rmtree(out / "runs/clrnet/CLRNet-search", ignore_errors=True)
-    output = recipe("clrnet_table6.sh", out)
-    assert (out / "results/clrnet_table6.md").read_text().count("| ours |") == 2
-    assert output.count("9 pairs, 41 trainings (5 sources, 9 merge, 27 transfer)") == 2
+def test_a_search_is_chosen_on_one_half_of_dfw(all_tables):
+    """All of Table 6 is of the other half."""
+    out, outputs = all_tables
+    pairs = "3 pairs, 15 trainings (4 sources, 3 merge, 8 transfer)"
+    assert outputs["clrnet_table6.sh"].count(pairs) == 2
+    halves = {row["video"]: row["split"] for row in rows_of(out / "faces/halves/DFW/index.csv")}
+    assert set(halves.values()) == {"val", "test"}
     for model in ("CLRNet", "MesoInception4"):
-        check_search(out, model, 9)
+        searched = rows_of(out / f"runs/{model}-search/search.csv")
+        assert len({(row["reenactment"], row["swap"]) for row in searched}) == 3
+        for detector in ("FS", "merge", "transfer-NT", "search"):
+            tested = {row["video"] for row in rows_of(out / f"scores/{model}-{detector}/DFW.csv")}
+            assert tested == {video for video, split in halves.items() if split == "test"}
 
 
 @clrnet
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [3, 4])
-def test_tables_3_and_4_of_a_model_of_single_frames(table_5, number):
-    recipe(f"clrnet_table{number}.sh", table_5, MODELS="MesoInception4")
-    check_own_row(table_5, number, "MesoNet")
+def test_figure_8(all_tables):
+    pictures = [f"CLRNet-{name}/cam_{name}.png" for name in ("DF", "FS", "F2F", "NT", "DFD")]
+    for picture in (*pictures, "CLRNet-transfer-NT/cam_DFW.png"):
+        assert (all_tables[0] / "runs" / picture).read_bytes().startswith(b"\x89PNG")
 
 
-# ---------------------------------------------------------------- all recipes
+@clrnet
+@pytest.mark.slow
+def test_dfw_is_your_fakes_and_pristine_test_videos(all_tables):
+    """Of Table 4: no detector is trained on its reals; DFW_FRAMES=all takes all 20 frames."""
+    out, _ = all_tables
+    videos = rows_of(out / "faces/DFW/videos.csv")
+    assert sorted(row["label"] for row in videos) == ["0", "0", "1", "1"]
+    reals = [row["source"] for row in videos if row["label"] == "0"]
+    assert sorted(path.split("/")[-1] for path in reals) == ["004.mp4", "005.mp4"]
+    assert all("original_sequences/youtube" in path for path in reals)
+    splits = {row["source"]: row["split"] for row in rows_of(out / "faces/F2F/videos.csv")}
+    assert {splits[path] for path in splits if path.endswith(("/004.mp4", "/005.mp4"))} == {"test"}
+    frames = [row["video"] for row in rows_of(out / "faces/DFW/index.csv")]
+    assert {frames.count(video) for video in frames} == {20}
+    assert len(rows_of(out / "scores/CLRNet-F2F/DFW.csv")) == 4 * 4
 
 
-def commands(name, folder, **variables):
-    """The commands of a recipe at full size, each as a list of words; nothing is run."""
-    stub = folder / "bin/python"
-    stub.parent.mkdir(parents=True, exist_ok=True)
-    stub.write_text('#!/bin/sh\necho "STUB $*"\n')
-    stub.chmod(0o755)
-    env = {k: v for k, v in os.environ.items() if k != "SMALL"}
-    env |= dict(DATA="/data", OUT=str(folder / "out"), PATH=f"{stub.parent}:{env['PATH']}")
-    recipe = [ROOT / "recipes" / name]
-    done = subprocess.run(recipe, capture_output=True, text=True, env=env | variables, check=True)
-    lines = done.stdout.splitlines()
-    return [line.split()[1:] for line in lines if line.startswith("STUB")], done.stdout
+# ---------------------------------------------------------------- the commands of all recipes
+
+
+def commands(name, folder, *args, **variables):
+    """The commands of a recipe, each as a list of words, and what it printed; nothing is run.
+
+    Each --out and --scores becomes a folder with an index.csv.
+    """
+    record = "printf STUB; printf '\\t%s' \"$@\"; echo\n"
+    record += 'for word; do case $last in --out | --scores) mkdir -p "$word"; '
+    record += 'touch "$word/index.csv" ;; esac; last=$word; done'
+    write_python(folder / "bin/python", record)
+    output = start_recipe(name, folder / "out", args, dict(DATA=str(folder), **variables))
+    lines = [line for line in output.splitlines() if line.startswith("STUB")]
+    return [line.split("\t")[1:] for line in lines], output
+
+
+def value_of(words, flag):
+    return words[words.index(flag) + 1]
+
+
+@pytest.fixture
+def parse(monkeypatch, tmp_path):
+    """parse(words) -> the program of a command and its flags as its own parser reads them."""
+    for name in (
+        "FaceForensics++",
+        "Celeb-DF",
+        "DFDC",
+        "DFDC-Preview",
+        "DeepfakeTIMIT",
+        "VidTIMIT",
+    ):
+        for data in (tmp_path, tmp_path / "out/small-data"):
+            (data / name).mkdir(parents=True)
+    network = lambda path, _: dict(network=path.parent.name.split("-")[0])  # noqa: E731
+    monkeypatch.setattr(stage("05_train_clrnet"), "load_checkpoint", network)
+
+    def parse(words):
+        program = importlib.import_module(words[0].removesuffix(".py").replace("/", "."))
+        monkeypatch.setattr(sys, "argv", words)
+        if not hasattr(program, "parse_args"):
+            return program, dict(out=Path(value_of(words, "--out"))) if "--out" in words else {}
+        flags = vars(program.parse_args())
+        if "training" in flags:  # what the search hands on to 05
+            line = "05_train_clrnet.py --strategy single --source a --out b"
+            parse([*line.split(), *flags["training"]])
+        return program, flags
+
+    return parse
+
+
+@pytest.mark.parametrize("small", ["0", "1"])
+@pytest.mark.parametrize("names", [FEATURE_TRANSFER, CLRNET], ids=["FeatureTransfer", "CLRNet"])
+def test_all_commands_fit_together(tmp_path, parse, names, small):
+    """Each is read by its program's parser, and reads what an earlier one has written.
+
+    Recipes that write to one folder do so with the same flags: what one has made, another skips.
+    """
+    inputs = ("faces", "source", "target", "test", "reenactment", "swap", "validation")
+    written, settings = set(), {}
+    for name in names:
+        if name in CLRNET:
+            written.clear()  # it needs no other recipe
+        args = (tmp_path, "Mine") if name == "adapt.sh" else ()
+        found, _ = commands(name, tmp_path, *args, SMALL=small)
+        assert "06_evaluate.py" in {words[0] for words in found}
+        for words in found:
+            program, flags = parse(words)
+            if words[0] == "06_evaluate.py" or "out" not in flags:
+                continue
+            checkpoint = flags.get("checkpoint")
+            read = [flags.get("list"), checkpoint and checkpoint.parent]
+            for flag in inputs:
+                value = flags.get(flag)
+                read += value if isinstance(value, list) else [value]
+            assert set(filter(None, read)) <= written, words
+            # 03 and 04 write a folder for each set.
+            flag = {"03": "faces", "04": "target"}.get(words[0][:2])
+            sets = [path.name for path in flags.pop(flag)] if flag else [""]
+            folders = [flags["out"] / name for name in sets]
+            written.update(folders)
+            for flag in getattr(program, "RUNTIME_FLAGS", ()):
+                flags.pop(flag, None)
+            assert [settings.setdefault(folder, flags) for folder in folders] == [flags] * len(sets)
 
 
 def test_baselines_are_trained_as_their_authors_do(tmp_path):
@@ -343,7 +389,7 @@ def test_baselines_are_trained_as_their_authors_do(tmp_path):
     models = {}
     for words in found:
         if words[0] in ("05_train_clrnet.py", "recipes/grid_search.py"):
-            name = words[words.index("--out") + 1].rpartition("/")[2]
+            name = Path(value_of(words, "--out")).name
             models.setdefault(name.split("-")[0], []).append(words)
     assert {name: len(of) for name, of in models.items()} == dict.fromkeys(models, 5)
     assert len(models) == 6
@@ -355,19 +401,17 @@ def test_baselines_are_trained_as_their_authors_do(tmp_path):
         assert weights == [name == "CNN+LSTM"] * 4
 
 
-def test_the_detector_of_the_papers(tmp_path):
+@pytest.mark.parametrize("name", ["clrnet_table4.sh", "table2.sh"])
+def test_the_detector_of_the_papers(tmp_path, name):
     """DETECTOR=mtcnn, for clips with the landmarks' center; without it dlib in every command."""
-    for name in ("clrnet_table4.sh", "table2.sh"):
-        for detector in ("dlib", "mtcnn"):
-            found, _ = commands(
-                name, tmp_path, **({} if detector == "dlib" else dict(DETECTOR=detector))
-            )
-            extractions = [words for words in found if words[0] == "01_extract_faces.py"]
-            assert len(extractions) >= 6
-            for words in extractions:
-                assert words[words.index("--detector") + 1] == detector
-                by_landmarks = detector == "mtcnn" and "clips" in words
-                assert ("landmarks" in words) == by_landmarks
+    for detector, variables in (("dlib", {}), ("mtcnn", dict(DETECTOR="mtcnn"))):
+        found, _ = commands(name, tmp_path, **variables)
+        extractions = [words for words in found if words[0] == "01_extract_faces.py"]
+        assert len(extractions) >= 6
+        for words in extractions:
+            assert value_of(words, "--detector") == detector
+            by_landmarks = detector == "mtcnn" and "clips" in words
+            assert ("landmarks" in words) == by_landmarks
 
 
 def test_table_3_of_feature_transfer_by_seed(tmp_path):
@@ -382,42 +426,26 @@ def test_table_3_of_feature_transfer_by_seed(tmp_path):
     assert output.count("this is Celeb-DF v2; the paper counts v1") == 1
     trained = [words for words in found if words[0] == "02_pretrain_extractor.py"]
     for seed in "012":
-        extractor, xception = [w for w in trained if w[w.index("--seed") + 1] == seed]
+        extractor, xception = [words for words in trained if value_of(words, "--seed") == seed]
         assert "--lr" not in extractor and extractor[-1].endswith(f"runs/Se_Res@{seed}")
-        assert xception[xception.index("--lr") + 1] == "2e-4"
-        assert xception[xception.index("--batch") + 1] == "32"
-    outputs = [w[w.index("--scores") + 1].rpartition("/")[2] for w in found if "--scores" in w]
+        assert value_of(xception, "--lr") == "2e-4" and value_of(xception, "--batch") == "32"
+    outputs = [Path(value_of(words, "--scores")).name for words in found if "--scores" in words]
     names = {f"{name}@{seed}" for name in ("Se_Res", "FT", "Xception") for seed in range(3)}
     assert set(outputs) == names | {"scores"}
     for words in found:
         if words[0] == "04_train_bpdann.py":
-            seed = words[words.index("--seed") + 1]
-            assert f"features@{seed}/FF-DF" in words[words.index("--source") + 1]
+            seed = value_of(words, "--seed")
+            assert f"features@{seed}/FF-DF" in value_of(words, "--source")
     (faces / "videos.csv").write_text("a,Celeb-synthesis\n" * 795)
     found, output = commands("table3.sh", tmp_path)
     assert "Celeb-DF v2" not in output and not any("@" in word for w in found for word in w)
 
 
-def test_without_data_a_recipe_says_what_it_needs(tmp_path):
-    env = {k: v for k, v in os.environ.items() if k not in ("DATA", "SMALL")}
-    done = subprocess.run(
-        [ROOT / "recipes/table2.sh"],
-        capture_output=True,
-        text=True,
-        env={**env, "OUT": str(tmp_path)},
-    )
-    assert done.returncode != 0
-    assert "set DATA to the folder that contains FaceForensics++" in done.stderr
-
-
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "recipes").glob("*.sh")), ids=lambda path: path.name
-)
-def test_a_recipe_says_how_to_run_it_and_what_it_takes(path):
-    if path.name.endswith("common.sh"):
-        return
+@pytest.mark.parametrize("name", [*FEATURE_TRANSFER, *CLRNET])
+def test_a_recipe_says_how_to_run_it_and_what_it_takes(name):
+    path = ROOT / "recipes" / name
     head = re.match(r"(#.*\n)+", path.read_text())[0]
-    assert "SMALL=1" in head and f"recipes/{path.name}" in head
+    assert "SMALL=1" in head and f"recipes/{name}" in head
     assert re.search(r"minute|hour|seconds|days", head)
     assert "DETECTOR=mtcnn" in head
     assert os.access(path, os.X_OK)
