@@ -17,16 +17,16 @@ make_environment requirements.txt
 
 seed=${SEED:-0} demo=demo${SEED:+-$SEED}
 if [ "${SMALL:-0}" = 1 ]; then
-    people="--identities 6 --frames 4" people_frames="--num-frames 1 --num-frames-real 4"
-    videos="--identities 6 --frames 6" frames="--num-frames 3" video=004 swapped=005
+    people="--identities 6 --frames 3" people_frames="--num-frames 1 --num-frames-real 3"
+    videos="--identities 6 --frames 5" frames="--num-frames 3" video=004 swapped=005
     clips="--num-clips 1 --size 48"
     extractor="--image-size 32 --batch 8 --epochs 1" bpdann="--batch 4 --epochs 1"
     clrnet="--filters 2 --repetitions 1 --image-size 48 --batch 2" single=1 merge=1
 else
-    people="--identities 16 --frames 10" people_frames="--num-frames 3 --num-frames-real 10"
-    videos="--identities 16 --frames 10" frames="--num-frames 6" video=012 swapped=013
+    people="--identities 12 --frames 8" people_frames="--num-frames 3 --num-frames-real 8"
+    videos="--identities 12 --frames 10" frames="--num-frames 6" video=010 swapped=011
     clips="--num-clips 2 --size 64"
-    extractor="--image-size 64 --batch 32 --epochs 6" bpdann="--batch 32 --epochs 100"
+    extractor="--image-size 48 --batch 32 --epochs 6" bpdann="--batch 32 --epochs 100"
     clrnet="--filters 8 --repetitions 2 --image-size 64 --batch 8" single=8 merge=6
 fi
 
