@@ -42,6 +42,11 @@ EXTRACTION = dict(
     align=None,
 )
 CLIP_SIZE = 240
+# Flags of earlier versions, and what to do instead.
+REMOVED_FLAGS = "--boxes-from --choose --compile --crf --cuda-graph --gates --jpg-quality"
+REMOVED_FLAGS = dict.fromkeys(REMOVED_FLAGS.split(), "leave it out; CHANGELOG.md says more")
+REMOVED_FLAGS |= {"--end-to-end": "use recipes/train_dann.py", "--frame-size": "use --size"}
+REMOVED_FLAGS |= {"--save-every": "last.pt is saved every ten minutes"}
 
 # Where torchrun started several processes: how many, and which one this is. Only rank 0 prints and
 # writes shared files.
@@ -86,6 +91,13 @@ class Parser(argparse.ArgumentParser):
             epilog += "\n\nThe top of the script lists its deviations from the paper."
         wide = partial(argparse.RawDescriptionHelpFormatter, width=110)
         super().__init__(usage=usage, description=description, epilog=epilog, formatter_class=wide)
+
+    def error(self, message):
+        """Exit with status 2 and a line that says what to do instead of a flag that was removed."""
+        words = message.replace("=", " ").split()
+        for flag in REMOVED_FLAGS.keys() & set(words if "unrecognized" in words else ()):
+            message = f"{flag} was removed: {REMOVED_FLAGS[flag]}"
+        super().error(message)
 
 
 def add_system_flags(
@@ -366,15 +378,7 @@ def write_scores(path, index, rows, logits):
     The logit and its sigmoid are written with all digits of a float64.
     """
     logits = np.asarray(logits, np.float64)
+    videos, frames, labels = (index[name] for name in SCORE_COLUMNS[:3])
     values = zip(rows.tolist(), sigmoid(logits).tolist(), logits.tolist())
-    lines = (
-        (
-            index["video"][r],
-            int(index["frame"][r]),
-            int(index["label"][r]),
-            repr(score),
-            repr(logit),
-        )
-        for r, score, logit in values
-    )
+    lines = ((videos[r], int(frames[r]), int(labels[r]), *map(repr, pair)) for r, *pair in values)
     write_table(path, SCORE_COLUMNS, lines)
