@@ -242,7 +242,7 @@ def test_dftimit(small_data, quality):
         "faks0",
     )
     files = photos.image_files(real["path"])
-    assert [path.name for path in files] == [f"{n:03d}" for n in range(1, 21)]
+    assert [path.name for path in files] == [f"{n:03d}" for n in range(1, 11)]
 
 
 def test_dftimit_traps(small_data, tmp_path, capsys):
