@@ -364,10 +364,8 @@ def table_2(folders):
     """
     rows = [["", "split", "real / fake", "paper", "difference"]]
     title, lines = "Number of face images", []
-    order = [name for name, _ in TABLE_2]
-    names = sorted(folders, key=lambda name: order.index(name) if name in order else len(order))
-    for name in names:
-        folder = folders[name]
+    order = {name: place for place, (name, _) in enumerate(TABLE_2)}
+    for name, folder in sorted(folders.items(), key=lambda item: order.get(item[0], len(TABLE_2))):
         paper_counts = {} if read_flags(folder).get("sampling") == "clips" else TABLE_2
         index = read_index(folder)
         labels = index["label"]

@@ -71,9 +71,6 @@ def sets_of(scores):
     return {path.stem for path in scores.iterdir()}
 
 
-# ---------------------------------------------------------------- FeatureTransfer
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, small_data):
     """(OUT, output) of figure3.sh, which runs table3.sh, which runs table2.sh."""
@@ -142,9 +139,6 @@ def test_a_recipe_says_what_it_needs(tmp_path):
     assert "set DATA to the folder that contains FaceForensics++" in done.stderr
 
 
-# ---------------------------------------------------------------- CLRNet
-
-
 @pytest.fixture(scope="module")
 def table_5(tmp_path_factory, small_data):
     """(OUT/clrnet, output) of clrnet_table5.sh with CLRNet alone."""
@@ -177,16 +171,12 @@ def test_clrnet_table_5(table_5):
 def test_minutes_per_epoch_stand_beside_the_papers(tmp_path):
     """200 steps of 40 samples at 80 per second are 1.67 minutes, and so on: (5/3) / (0.4 + 0.1)."""
     text = "150 epochs of {} steps of {} samples; device cpu\nepoch 1: loss 0.5, no validation; "
-    text += "{} samples per second, 3 % of the time waiting for data\n"
-    logs = []
-    for name, numbers in (
-        ("merge", (200, 40, "80.0")),
-        ("source", (120, 16, "80.0")),
-        ("transfer", (12, 40, "80.0")),
-    ):
-        (tmp_path / name).write_text(text.format(*numbers))
-        logs += [f"--{name}", tmp_path / name]
-    output = run("recipes/minutes_per_epoch.py", *logs)
+    text += "80.0 samples per second, 3 % of the time waiting for data\n"
+    line = "recipes/minutes_per_epoch.py"
+    for name, steps, samples in (("merge", 200, 40), ("source", 120, 16), ("transfer", 12, 40)):
+        (tmp_path / name).write_text(text.format(steps, samples))
+        line += f" --{name} {tmp_path / name}"
+    output = run(line)
     assert "merge 1.67, source 0.40, transfer 0.10" in output
     assert "= 3.33; the paper: 33.6 / 8.3 = 4.05" in output
 
@@ -194,16 +184,14 @@ def test_minutes_per_epoch_stand_beside_the_papers(tmp_path):
 @clrnet
 def test_dfw_is_balanced(small_data, tmp_path):
     """The last 2 of 6 originals, and as many of the 6 fakes, drawn by their names."""
-    lists = []
+    line = f"recipes/list_dfw.py --fakes {small_data / 'DeepFake-in-the-Wild'} --ffpp "
+    line += f"{small_data / 'FaceForensics++'} --split-in-order 2 2 2 --out {tmp_path}"
     for name in ("a", "b"):
-        flags = ("--fakes", small_data / "DeepFake-in-the-Wild", "--split-in-order", 2, 2, 2)
-        flags += ("--ffpp", small_data / "FaceForensics++", "--out", tmp_path / name)
-        assert "2 of 6 fakes" in run("recipes/list_dfw.py", *flags)
-        lists.append(rows_of(tmp_path / name))
-    assert lists[0] == lists[1]
-    names = {
-        label: [r["path"].split("/")[-1] for r in lists[0] if r["label"] == label] for label in "01"
-    }
+        assert "2 of 6 fakes" in run(f"{line}/{name}")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    names = {"0": [], "1": []}
+    for row in rows_of(tmp_path / "a"):
+        names[row["label"]].append(Path(row["path"]).name)
     assert names["0"] == ["004.mp4", "005.mp4"]
     assert len(set(names["1"])) == 2 and set(names["1"]) <= {f"{k}.mp4" for k in range(6)}
 
