@@ -131,7 +131,7 @@ def call(line, fails=False):
         warnings.simplefilter("error")
         patch.setattr(sys, "argv", [script, *argv])
         try:
-            stage(script.removesuffix(".py")).main()
+            stage(script.removesuffix(".py").replace("/", ".")).main()
         except SystemExit as end:
             message = str(end)
     assert (message is not None) == fails, output.getvalue() + str(message)
@@ -355,24 +355,21 @@ def changes_below(*folders):
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
 
-# fmt: off
 @pytest.fixture(scope="session")
 def small(make_once):
     """A folder with videos/, faces/{frames,clips,clips-FS} of the studio condition, faces/phone."""
 
     def make(folder):
-        def extract(condition, name, method, *flags):
-            run(
-                "01_extract_faces.py", "--layout", "ffpp", "--method", method, *flags,
-                "--videos", folder / "videos" / condition, "--out", folder / "faces" / name,
-            )
-
-        run("00_make_demo_videos.py", "--out", folder / "videos", "--identities", 6, "--frames", 10)
-        extract("studio", "frames", "Deepfakes", "--num-frames", 4)
-        extract("phone", "phone", "Deepfakes", "--num-frames", 4)
-        clips = ("--sampling", "clips", "--num-clips", 2, "--size", 48)
-        extract("studio", "clips", "Deepfakes", *clips)
-        extract("studio", "clips-FS", "FaceSwap", *clips)
+        run(f"00_make_demo_videos.py --out {folder}/videos --identities 6 --frames 10")
+        clips = "--sampling clips --num-clips 2 --size 48"
+        for name, condition, flags in (
+            ("frames", "studio", "--method Deepfakes --num-frames 4"),
+            ("phone", "phone", "--method Deepfakes --num-frames 4"),
+            ("clips", "studio", f"--method Deepfakes {clips}"),
+            ("clips-FS", "studio", f"--method FaceSwap {clips}"),
+        ):
+            videos = folder / "videos" / condition
+            extract(f"--layout ffpp --videos {videos} {flags} --out {folder}/faces/{name}")
 
     folder = make_once("small", make)
     before = changes_below(folder / "videos", folder / "faces")
@@ -385,28 +382,17 @@ def small(make_once):
 @pytest.fixture(scope="session")
 def extractor(small, make_once):
     """model.pt of a small extractor, trained for one epoch; its run is small/runs/extractor."""
-
-    def make(folder):
-        run(
-            "02_pretrain_extractor.py", "--faces", small / "faces/frames", "--epochs", 1,
-            *SMALL_EXTRACTOR, "--out", folder / "extractor",
-        )
-
-    return make_once("small/runs", make) / "extractor/model.pt"
+    line = f"02_pretrain_extractor.py --faces {small}/faces/frames --epochs 1 {SMALL_EXTRACTOR}"
+    runs = make_once("small/runs", lambda folder: run(f"{line} --out {folder}/extractor"))
+    return runs / "extractor/model.pt"
 
 
 @pytest.fixture(scope="session")
 def features(small, extractor, make_once):
     """The features of faces/frames and faces/phone; their scores are small/scores/direct."""
-
-    def make(folder):
-        run(
-            "03_extract_features.py", "--checkpoint", extractor,
-            "--faces", small / "faces/frames", small / "faces/phone", "--device", "cpu",
-            "--precision", "fp32", "--out", folder, "--scores", small / "scores/direct",
-        )
-
-    return make_once("small/features", make)
+    line = f"03_extract_features.py --checkpoint {extractor} --faces {small}/faces/frames "
+    line += f"{small}/faces/phone --device cpu --precision fp32 --scores {small}/scores/direct"
+    return make_once("small/features", lambda folder: run(f"{line} --out {folder}"))
 
 
 @pytest.fixture(scope="session")
@@ -415,7 +401,6 @@ def small_data(small, make_once):
     recipe = importlib.import_module("recipes.make_small_data")
     videos = recipe.Videos(small / "videos")
     return make_once("small-data", lambda folder: recipe.lay_out(videos, folder))
-# fmt: on
 
 
 @pytest.fixture
