@@ -25,6 +25,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import Future
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -68,23 +69,21 @@ def command(script, *args):
     return [sys.executable, str(ROOT / script), *words, *map(str, args)]
 
 
-# The process of forks.py, once a test needs it.
-_forks = []
+@lru_cache
+def start_forks():
+    """The forks.py of this test process and the folder of its socket s."""
+    # A socket's path may have 108 characters, so it lies in a folder with a short one.
+    folder = tempfile.TemporaryDirectory()
+    line = [sys.executable, forks.__file__, "serve", f"{folder.name}/s"]
+    process = subprocess.Popen(line, stdin=subprocess.PIPE)
+    while not os.path.exists(f"{folder.name}/s"):
+        assert process.poll() is None, "forks.py does not start"
+        time.sleep(0.01)
+    return process, folder
 
 
 def forks_address():
-    """The socket of the forks.py of this test process, which is started if it is not there."""
-    if not _forks:
-        # A socket's path may have 108 characters, so it lies in a folder with a short one.
-        folder = tempfile.TemporaryDirectory()
-        address = os.path.join(folder.name, "s")
-        command_line = [sys.executable, forks.__file__, "serve", address]
-        _forks.append(subprocess.Popen(command_line, stdin=subprocess.PIPE))
-        _forks[0].folder = folder
-        while not os.path.exists(address):
-            assert _forks[0].poll() is None, "forks.py does not start"
-            time.sleep(0.01)
-    return os.path.join(_forks[0].folder.name, "s")
+    return f"{start_forks()[1].name}/s"
 
 
 def forked_python(path):
@@ -206,15 +205,12 @@ def run_and_kill(ready, script, *args):
 
 def processes_of(text):
     """Command lines of all other processes of this machine that contain a text."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-        except OSError:
-            continue
-        if str(text) in line and folder.name != str(os.getpid()):
-            found.append(line)
-    return found
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        if path.parent.name != str(os.getpid()):
+            with contextlib.suppress(OSError):  # the process has ended
+                lines.append(path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+    return [line for line in lines if str(text) in line]
 
 
 def assert_none_left(text, seconds=60):
@@ -255,23 +251,19 @@ def assert_same_tree(a, b):
 def same_checkpoint(a, b):
     """Whether two files of torch.save have equal content: tensors bit for bit, all else too."""
     import torch
+    from torch.utils._pytree import tree_flatten
 
-    return same(torch.load(a, weights_only=True), torch.load(b, weights_only=True))
+    def is_same(a, b):
+        if type(a) is not type(b):
+            return False
+        if isinstance(a, torch.Tensor):
+            return a.dtype == b.dtype and torch.equal(a, b)
+        return a == b or (a != a and b != b)
 
-
-def same(a, b):
-    """Whether two nested structures of dicts, lists, tensors and numbers are equal."""
-    import torch
-
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, torch.Tensor):
-        return a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict):
-        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b or (a != a and b != b)
+    (values_a, structure_a), (values_b, structure_b) = (
+        tree_flatten(torch.load(path, weights_only=True)) for path in (a, b)
+    )
+    return structure_a == structure_b and all(map(is_same, values_a, values_b))
 
 
 def shared(*parts):
@@ -310,17 +302,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
-def pytest_collection_finish(session):
-    """Several test processes need the groups: fixtures of a module are made once in each process.
-
-    pytest-xdist appends a group's name to the identifiers of its tests, and gives each test out by
-    itself, without a warning, where it cannot.
-    """
-    if session.config.getoption("loadgroup", False):
-        alone = [item.nodeid for item in session.items if "@" not in item.nodeid]
-        assert not alone, f"pytest-xdist does not group tests under pytest {pytest.__version__}"
 
 
 @pytest.fixture(scope="session")
