@@ -2,7 +2,7 @@
 # Make the environment, check the layout of the code, and run the tests.
 #
 #   ./test.sh              all tests that are not marked slow
-#   ./test.sh --all        all tests: over half an hour on 2 cores
+#   ./test.sh --all        all tests
 #   ./test.sh -k parity    other arguments go to pytest
 set -euo pipefail
 cd "$(dirname "$0")"
