@@ -46,7 +46,8 @@ else
     size_of() { if [ "$1" = CNN+LSTM ]; then echo "--weights imagenet"; fi; }
     training_of() { :; }
 fi
-# Both papers have sets of the same names, one of frames and one of clips.
+# Both papers have sets of the same names, one of frames and one of clips. What 06 says about faces
+# is about the clips of 5 frames; those of CNN+LSTM are in faces-20.
 OUT=$OUT/clrnet
 FACES=$OUT/faces RUNS=$OUT/runs SCORES=$OUT/scores RESULTS=$OUT/results
 # The authors' code trains the networks of single frames without augmentation.
