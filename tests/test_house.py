@@ -4,6 +4,7 @@ may be, what lies at the top level.
 
 import ast
 import re
+from functools import lru_cache
 
 import pytest
 from conftest import ROOT
@@ -12,6 +13,7 @@ FOLDERS = ("media", "networks", "running", "reporting")
 SCRIPTS = sorted(path.name for path in ROOT.glob("0*.py"))
 FILES = [*SCRIPTS, "common.py"]
 FILES += sorted(str(p.relative_to(ROOT)) for name in FOLDERS for p in (ROOT / name).glob("*.py"))
+MODULE_FILES = [name for name in FILES if "/" in name and not name.endswith("__init__.py")]
 # Definitions of flags, which are help texts, are not counted.
 FLAGS = ("parse_args", "add_system_flags")
 LONG_FUNCTIONS = ("main", "train", "adapt")
@@ -19,27 +21,27 @@ LONG_FUNCTIONS = ("main", "train", "adapt")
 WHOLE, MODULES, TESTS, BENCH = 6168, 21, 10617, 1400
 
 
+def read(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@lru_cache
 def parse(name):
-    return ast.parse((ROOT / name).read_text(encoding="utf-8"))
+    return ast.parse(read(name))
 
 
-def code_lines(node, text):
-    """Lines of a node that hold code: no blank lines, comments, docstrings or flags."""
+@lru_cache
+def count_code(name):
+    """Lines of a file that hold code: no blank lines, comments, docstrings or flags."""
     left_out = set()
-    for part in ast.walk(node):
+    for part in ast.walk(parse(name)):
         if isinstance(part, ast.FunctionDef) and part.name in FLAGS:
             left_out.update(range(part.lineno, part.end_lineno + 1))
-        if isinstance(part, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
-            part
-        ):
+        documented = isinstance(part, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if documented and ast.get_docstring(part):
             left_out.update(range(part.body[0].lineno, part.body[0].end_lineno + 1))
-    lines = text.split("\n")
-    first, last = getattr(node, "lineno", 1), getattr(node, "end_lineno", len(lines))
-    return [
-        number
-        for number in range(first, last + 1)
-        if number not in left_out and not re.match(r"\s*(#|$)", lines[number - 1])
-    ]
+    lines = enumerate(read(name).split("\n"), 1)
+    return sum(n not in left_out and not re.match(r"\s*(#|$)", line) for n, line in lines)
 
 
 def limit_of(name):
@@ -48,6 +50,7 @@ def limit_of(name):
     return 360 if name in SCRIPTS else 280
 
 
+@lru_cache
 def imports(name):
     """The modules of the project that a file imports, wherever in it, as paths."""
     found = set()
@@ -72,8 +75,7 @@ def test_the_top_level_holds_the_scripts_and_common():
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_can_be_read_in_one_sitting(name):
-    text = (ROOT / name).read_text(encoding="utf-8")
-    assert len(code_lines(parse(name), text)) <= limit_of(name)
+    assert count_code(name) <= limit_of(name)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -85,18 +87,14 @@ def test_a_function_fits_a_page_or_two(name):
 
 
 def test_the_whole_is_small():
-    total = sum(len(code_lines(parse(n), (ROOT / n).read_text(encoding="utf-8"))) for n in FILES)
-    assert total <= WHOLE
-
-
-def test_modules_are_few():
-    assert len([n for n in FILES if "/" in n and not n.endswith("__init__.py")]) <= MODULES
+    assert sum(map(count_code, FILES)) <= WHOLE
+    assert len(MODULE_FILES) <= MODULES
 
 
 @pytest.mark.parametrize("folder, limit", [("tests", TESTS), ("bench", BENCH)])
 def test_tests_and_benchmarks_are_small(folder, limit):
     files = (ROOT / folder).glob("*.py")
-    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) <= limit
+    assert sum(len(read(file).splitlines()) for file in files) <= limit
 
 
 def test_arrows_go_one_way():
@@ -123,5 +121,4 @@ def test_there_is_no_circle():
 
 def test_every_folder_is_used():
     """A module that nothing imports is dead."""
-    used = set().union(*(imports(name) for name in FILES))
-    assert [n for n in FILES if "/" in n and not n.endswith("__init__.py") and n not in used] == []
+    assert set(MODULE_FILES) <= set().union(*map(imports, FILES))
