@@ -35,15 +35,12 @@ def main():
     for name in names:
         parser.add_argument(f"--{name}", type=Path, required=True, metavar="LOG")
     args = parser.parse_args()
-    found = {}
-    for name in names:
-        log = getattr(args, name)
-        found[name] = minutes_per_epoch(log)
-        if found[name] is None:
-            print(f"{log} has no epochs: minutes per epoch are not known")
-            return
-    times = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
-    ratio = found["merge"] / (found["source"] + found["transfer"])
+    minutes = {name: minutes_per_epoch(getattr(args, name)) for name in names}
+    if unknown := [name for name in names if minutes[name] is None]:
+        print(f"minutes per epoch are not known: no epochs in {getattr(args, unknown[0])}")
+        return
+    times = ", ".join(f"{name} {value:.2f}" for name, value in minutes.items())
+    ratio = minutes["merge"] / (minutes["source"] + minutes["transfer"])
     print(
         f"minutes per epoch: {times}; merge / (source + transfer) = {ratio:.2f}; the paper: "
         "33.6 / 8.3 = 4.05"
