@@ -107,7 +107,8 @@ def train(seed, train_set, val_set, steps, **variation):
     model = build(seed, **settings)
     optimizer = stage.make_optimizer(model, settings["lr"], settings["l2"])
     (clips, labels), rng = train_set, np.random.default_rng(seed)
-    size, per_epoch = settings["batch"], len(clips) // settings["batch"]
+    size = min(settings["batch"], len(clips))
+    per_epoch = len(clips) // size
     # An incomplete last batch is left out.
     epochs = [
         rng.permutation(len(clips))[: per_epoch * size] for _ in range(-(-steps // per_epoch))
