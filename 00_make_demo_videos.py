@@ -86,10 +86,9 @@ def main():
     videos = [path for *_, paths in jobs for path in paths.values()]
     missing = sum(not path.exists() for path in videos)
     print(
-        f"{len(videos)} videos of {args.frames} frames in {len(CONDITIONS)} capture conditions "
-        f"({', '.join(CONDITIONS)}), {len(args.methods)} methods; {len(videos) - missing} "
-        f"exist already; {args.workers} processes on "
-        f"{describe_processor()}",
+        f"{len(videos)} videos of {args.frames} frames, {len(CONDITIONS)} capture conditions, "
+        f"{len(args.methods)} methods; {len(videos) - missing} exist already; {args.workers} "
+        f"processes on {describe_processor()}",
         flush=True,
     )
     jobs = [job for job in jobs if not all(path.exists() for path in job[-1].values())]

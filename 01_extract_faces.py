@@ -83,7 +83,6 @@ from common import (
     add_system_flags,
     fail,
     no_formula,
-    printable,
     progress,
     write_table,
 )
@@ -269,19 +268,13 @@ def main():
 
 def find_videos(args):
     """The videos of the data set with their names and splits; prints how many there are of each."""
-    if args.list:
-        videos, expected = layouts.layout_list(args.list)
-    elif args.layout == "ffpp":
-        videos, expected = layouts.layout_ffpp(args.videos, args.method, args.compression)
-    elif args.layout == "dfd":
-        videos, expected = layouts.layout_dfd(args.videos, args.compression)
-    elif args.layout == "dftimit":
-        videos, expected = layouts.layout_dftimit(args.videos, args.vidtimit, args.quality)
-    elif args.layout == "crops":
-        videos, expected = layouts.layout_folders(args.videos, crops=True)
-    else:
-        layout = getattr(layouts, f"layout_{args.layout.replace('-', '_')}")
-        videos, expected = layout(args.videos)
+    settings = dict(
+        ffpp=(args.method, args.compression),
+        dfd=(args.compression,),
+        dftimit=(args.vidtimit, args.quality),
+    )
+    layout = getattr(layouts, f"layout_{args.layout or 'list'}".replace("-", "_"))
+    videos, expected = layout(args.videos or args.list, *settings.get(args.layout, ()))
     splits.print_counts(videos, expected)
     if args.random_split:
         splits.random_split(videos, args.random_split, args.seed)
@@ -591,26 +584,21 @@ def write_tables(videos, out):
     video_rows, skipped = [], []
     for video, record in read_records(out, videos):
         faces = len(record["rows"])
-        if faces:
-            counts["done"] += 1
-        elif record["skipped"][0][1].startswith("failed: "):
-            counts["failed"] += 1
-        else:
-            counts["skipped"] += 1
+        reason = "" if faces else record["skipped"][0][1]
         counts["images"] += faces
+        counts["done"] += faces > 0
+        counts["failed"] += reason.startswith("failed: ")
         counts["short"] += 0 < faces < record["asked"]
         counts["turned"] += record["turned"] > 0
         counts["damaged"] += record["warnings"] > 0
-        labels = (video["label"], video["method"], video["split"])
+        names = [video[key] for key in ("name", "source", "label", "method", "split")]
         result = [record[key] for key in ("asked", "warnings", "first_warning", "turned")]
-        names = (*labels, no_formula(video["original"]))
-        row = (video["name"], video["source"], *names, *record["size"], faces, *result)
-        video_rows.append(row)
+        video_rows.append((*names, no_formula(video["original"]), *record["size"], faces, *result))
         skipped += [(video["name"], *row) for row in record["skipped"]]
-    reasons = out / "skipped.csv"
     write_table(out / "videos.csv", VIDEO_COLUMNS, video_rows)
-    write_table(reasons, ("video", "frame", "reason"), skipped)
+    write_table(out / "skipped.csv", ("video", "frame", "reason"), skipped)
     if not counts["images"]:
+        reasons = out / "skipped.csv"
         fail(f"no face in any of the {len(videos)} videos: see {reasons} for the reasons")
     crop_rows = (
         (path, video["name"], frame, clip, video["label"], video["method"], video["split"])
@@ -619,25 +607,13 @@ def write_tables(videos, out):
         for path, frame, clip, *box in record["rows"]
     )
     write_table(out / "index.csv", (*INDEX_COLUMNS, *BOX, "warnings"), crop_rows)
-    folders = {entry.name for entry in os.scandir(out) if entry.is_dir() and entry.name[0] != "."}
-    others = folders - {video["name"] for video in videos}
-    if others:
-        print(
-            f"{len(others)} folders in {out}, e.g. {printable(min(others))}, belong to no video of "
-            "this run and are not in index.csv"
-        )
-    summary = (
-        f"done: {len(videos)} videos = {counts['done']} with faces + {counts['skipped']} skipped + "
-        f"{counts['failed']} failed; {counts['short']} gave fewer faces than requested"
+    print(
+        f"done: {len(videos)} videos = {counts['done']} with faces + "
+        f"{len(videos) - counts['done'] - counts['failed']} skipped + {counts['failed']} failed; "
+        f"{counts['short']} gave fewer faces than requested, {counts['turned']} were turned to "
+        f"show a face, {counts['damaged']} are damaged; {counts['images']} images in {out} "
+        "(videos.csv and skipped.csv say more)"
     )
-    if counts["turned"]:
-        summary += f", {counts['turned']} were turned to show a face (column turned of videos.csv)"
-    if counts["damaged"]:
-        summary += f", {counts['damaged']} are damaged"
-    summary += f"; {counts['images']} images in {out}"
-    if counts["short"] + counts["skipped"] + counts["failed"]:
-        summary += f"; reasons in {reasons}"
-    print(summary)
 
 
 if __name__ == "__main__":

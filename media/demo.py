@@ -39,9 +39,9 @@ def record(seed, condition_name, number, frames):
     """What the camera records of person `number`: a list of (frame, pose)."""
     condition = CONDITIONS[condition_name]
     seeds = (seed, list(CONDITIONS).index(condition_name), number)
-    motion = make_motion(np.random.default_rng((*seeds, 1)), frames)
+    poses = make_poses(np.random.default_rng((*seeds, 1)), frames)
     rng = np.random.default_rng((*seeds, 99))
-    return [(film(person(*seeds), pose, condition, rng), pose) for pose in poses(motion)]
+    return [(film(person(*seeds), pose, condition, rng), pose) for pose in poses]
 
 
 def forge(recording, seed, condition_name, number, partner, method):
@@ -49,10 +49,10 @@ def forge(recording, seed, condition_name, number, partner, method):
     condition = CONDITIONS[condition_name]
     place = list(CONDITIONS).index(condition_name)
     target, source = person(seed, place, number), person(seed, place, partner)
-    motion = make_motion(np.random.default_rng((seed, place, partner, 1)), len(recording))
+    poses = make_poses(np.random.default_rng((seed, place, partner, 1)), len(recording))
     rng = np.random.default_rng((seed, place, number, 2 + list(METHODS).index(method)))
     mask = region(target, *METHODS[method])
-    for (frame, pose), source_pose in zip(recording, poses(motion)):
+    for (frame, pose), source_pose in zip(recording, poses):
         yield manipulate(method, mask, frame, pose, target, source, source_pose, condition, rng)
 
 
@@ -61,12 +61,6 @@ def person(seed, place, number):
     """Person `number` of the capture condition at a place in CONDITIONS, as `make_identity`."""
     size = list(CONDITIONS.values())[place]["size"]
     return make_identity(np.random.default_rng((seed, place, number)), size)
-
-
-def poses(motion):
-    """Yield the time steps of a motion (`make_motion`): dicts of floats."""
-    for values in zip(*motion.values()):
-        yield dict(zip(motion, map(float, values)))
 
 
 def film(who, pose, condition, rng):
@@ -308,8 +302,8 @@ def draw_static(who):
     return image.filter(ImageFilter.GaussianBlur(0.8)), mask.filter(ImageFilter.GaussianBlur(1.0))
 
 
-def make_motion(rng, frames):
-    """How a head moves, blinks and speaks in one video: a dict of arrays of `frames` values.
+def make_poses(rng, frames):
+    """How a head moves, blinks and speaks in one video: a list of dicts of floats, one per frame.
 
     x, y and yaw are pixels, roll is radians, the others are factors or 0 (closed, none) to 1.
     """
@@ -330,11 +324,12 @@ def make_motion(rng, frames):
     speech = np.abs(wave(0.6, 14, 6)) * (0.55 + 0.45 * np.sign(wave(1.0, 70, 40)))
     motion = dict(x=wave(6), y=wave(4), roll=wave(0.05), scale=1 + wave(0.025), yaw=wave(4.0))
     smile = np.clip(0.4 + wave(0.5, 90, 50), -1, 1)
-    return motion | dict(blink=blink, mouth=np.clip(speech, 0, 1), smile=smile)
+    motion |= dict(blink=blink, mouth=np.clip(speech, 0, 1), smile=smile)
+    return [dict(zip(motion, map(float, values))) for values in zip(*motion.values())]
 
 
 def draw_face(who, pose):
-    """The head of a person in a pose, a step of `make_motion`: (CANVAS, CANVAS, 3) float32."""
+    """The head of a person in a pose, one of `make_poses`: (CANVAS, CANVAS, 3) float32."""
     image = who["static"][0].copy()
     draw = ImageDraw.Draw(image)
     cx, cy = FACE_CENTER[0] + pose["yaw"], FACE_CENTER[1]

@@ -31,8 +31,6 @@ KINDS = ("real", "fake")
 # Names of folders, in lower case, and the splits and labels that they stand for.
 SPLIT_OF = dict(train="train", val="val", valid="val", validation="val", test="test")
 LABEL_OF = {"real": 0, "0_real": 0, "fake": 1, "1_fake": 1}
-# Words in the names of folders that look as if they held real or fake videos.
-LOOKS_LIKE = dict(real="real|orig|pristine|genuine", fake="fake|swap|synth|manip|forge")
 
 
 def make_video(path, label, method, split="", stem=None, original="", people=()):
@@ -83,37 +81,32 @@ def layout_folders(root, crops=False):
     """`[train|val|test/]real/**`, `[train|val|test/]fake/**`; folders inside name the method.
 
     Videos and photos; with `crops`, folders of images, each of which is a video. Names of folders
-    may be in any case, and those in SPLIT_OF and LABEL_OF. A warning names what is left out. Exits
-    with an error if there is one class alone beside a folder that looks like the other.
+    may be in any case, and those in SPLIT_OF and LABEL_OF. A warning names what is left out.
     """
     videos = []
     left_out = []
     parts = [path for path in sorted(root.glob("[!.]*")) if path.name.lower() in SPLIT_OF]
     for folder in (root, *filter(Path.is_dir, parts)):
         split = "" if folder == root else SPLIT_OF[folder.name.lower()]
-        others = []
-        labels = set()
         for base in sorted({*folder.glob("[!.]*")} - {*parts}):
             paths = find_crops(base) if crops else find_videos(base, photos=True)
             label = LABEL_OF.get(base.name.lower())
             if label is None and (paths or base.suffix.lower() in ENDINGS):
-                others.append(printable(base.relative_to(root)))
-            elif paths:
-                labels.add(label)
+                left_out.append(printable(base.relative_to(root)))
+            elif label is not None:
                 for path in paths:
-                    parents = path.relative_to(base).parent.parts
-                    method = parents[0] if parents else KINDS[label]
+                    method = (*path.relative_to(base).parent.parts, KINDS[label])[0]
                     videos.append(make_video(path, label, method, split))
-        left_out += others
-        for name in others if len(labels) == 1 else ():
-            missing = KINDS[min(labels) ^ 1]
-            if re.search(LOOKS_LIKE[missing], name, re.I):
-                fail(f"{folder} has no {missing}/: call {name} so, or move it away")
     names = ", ".join(left_out[:5])
     if not videos:
         fail(f"{root} has no videos in real/, fake/, train/real/ ...; it has: {names or 'none'}")
     warn(len(left_out), f"folders or files, neither real/ nor fake/, are left out: {names}")
     return videos, {}
+
+
+def layout_crops(root):
+    """As `layout_folders`, but each folder of images is a video."""
+    return layout_folders(root, crops=True)
 
 
 def layout_list(file):
@@ -365,14 +358,10 @@ def layout_dftimit(root, vidtimit, quality):
     base = root / name if (root / name).is_dir() else root / "DeepfakeTIMIT" / name
     videos = []
     recordings = set()
-    misnamed = 0
-    for path in find_videos(base):
-        match = re.fullmatch(r"(.+)-video-(.+)", path.stem)
-        if not match:
-            misnamed += 1
-            continue
+    paths = find_videos(base)
+    for path in (path for path in paths if "-video-" in path.stem):
         subject = path.parent.name.lower()
-        utterance, source = match[1].lower(), match[2].lower()
+        utterance, source = path.stem.lower().split("-video-", 1)
         recordings.add((subject, utterance))
         names = dict(stem=f"{path.parent.name}_{path.stem}", original=f"{subject}/{utterance}")
         videos.append(make_video(path, 1, quality, **names, people=(subject, source)))
@@ -388,6 +377,7 @@ def layout_dftimit(root, vidtimit, quality):
                 recordings.remove(recording)
                 names = dict(stem="_".join(recording), original="/".join(recording))
                 videos.append(make_video(folder, 0, "vidtimit", **names, people=(subject,)))
+    misnamed = len(paths) - sum(video["label"] for video in videos)
     warn(misnamed, f"files of {name} are not named UTTERANCE-video-SOURCE: left out")
     if all(video["label"] for video in videos):
         print("warning: no real videos: give --vidtimit, the folder with VidTIMIT's image folders")

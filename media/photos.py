@@ -153,7 +153,7 @@ def read_images(path, wanted):
     """
     came = 0
     try:
-        frames = read_folder(path, wanted) if path.is_dir() else read_photo(path, wanted)
+        frames = read_folder(path, wanted) if path.is_dir() else read_photo(path, set(wanted))
         for came, (number, frame) in enumerate(frames, 1):
             yield number, frame
     except Unreadable:
@@ -174,14 +174,12 @@ def read_folder(folder, wanted):
 def read_photo(path, wanted):
     image = open_photo(path)
     start = time.monotonic()
-    due = set(wanted)
     for number in range(max(wanted) + 1):
+        # A frame is drawn over the one before, so none can be skipped.
         with pillow_errors():
-            # A frame is drawn over the one before, so none can be skipped.
             image.seek(number)
-            frame = decode(image) if number in due else None
-        if frame is not None:
-            yield number, frame
+        if number in wanted:
+            yield number, decode(image)
         if time.monotonic() - start > 60 + 0.5 * number:
             raise Unreadable(f"decoding {number + 1} frames took longer than a minute")
 
@@ -210,7 +208,7 @@ def image_numbers(folder):
 
     The last number in a name counts: 12 in c23_0012.png. It is the first in names of a frame and a
     person: fr001_subj0.jpg, or 10_0.png where the last numbers do not rise. Raises Unreadable if a
-    name has no number, if the numbers do not rise, or if there are several people.
+    name has no number or the numbers do not rise, which those of several people do not.
     """
     files = image_files(folder)
     digits = [re.findall("[0-9]+", path.stem) for path in files]
@@ -219,9 +217,6 @@ def image_numbers(folder):
     if any(number <= before for before, number in pairwise(last)):
         pattern += "|[0-9]+_[0-9]+"
     has_people = all(re.fullmatch(pattern, path.stem, re.IGNORECASE) for path in files)
-    if has_people and len(set(last)) > 1:
-        example = ascii(next(path.name for path, k in zip(files, last) if k != last[0]))
-        raise Unreadable(f"crops of several people (such as {example[:80]}): give each a folder")
     frames = []
     for path, numbers in zip(files, digits):
         name = ascii(path.name)[:80]
@@ -230,7 +225,9 @@ def image_numbers(folder):
         if not 0 < len(number) <= 18:
             raise Unreadable(f"no frame number in the name {name}: name crops FRAME.png")
         if frames and int(number) <= frames[-1]:
-            rising = f"{frames[-1]}, then {name}"
-            raise Unreadable(f"the frame numbers do not rise: {rising}; name crops FRAME.png")
+            raise Unreadable(
+                f"the frame numbers do not rise: {frames[-1]}, then {name}; name crops FRAME.png, "
+                "and give each person a folder"
+            )
         frames.append(int(number))
     return frames

@@ -9,17 +9,15 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from common import fail, printable, progress
-from media.photos import is_image
+from media.photos import image_files
 
 SPLITS = ("train", "val", "test")
 PAIR = "the pair of people"
-EMPTY = hashlib.sha256().hexdigest()
 
 
 def print_counts(videos, expected):
@@ -64,22 +62,15 @@ def random_split(videos, parts, seed):
     for video in videos:
         names = video["people"] or target_of.get(video["original"])
         members.append(names or (video["original"] or str(video["path"]),))
-    first = {}  # of each name, an earlier one of its group, or itself
-
-    def group_of(name):
-        while first.setdefault(name, name) != name:
-            first[name] = first[first[name]]
-            name = first[name]
-        return name
-
-    for name, *others in members:
-        for other in others:
-            low, high = sorted((group_of(name), group_of(other)))
-            first[high] = low
-    if max(Counter(group_of(name) for name, *_ in members).values()) > 0.5 * len(videos):
-        first.clear()
+    connected = {}  # of each name, the set of all names that videos connect with it
+    for names in members:
+        group = set(names).union(*(connected.get(name, ()) for name in names))
+        connected |= dict.fromkeys(group, group)
+    group_of = {name: min(group) for name, group in connected.items()}
+    if max(Counter(group_of[names[0]] for names in members).values()) > 0.5 * len(videos):
+        group_of = {name: name for name in connected}
     # Groups that have videos of the same labels are drawn together.
-    groups = [{group_of(name) for name in names} for names in members]
+    groups = [{group_of[name] for name in names} for names in members]
     labels = defaultdict(set)
     for video, groups_of_video in zip(videos, groups):
         for group in groups_of_video:
@@ -168,25 +159,23 @@ def hash_files(videos):
     """The SHA-256 of the files of videos that could be equal: a list of sets, one per video.
 
     A file is hashed if another of its size has another split or label. Of a folder, the files are
-    its images. Files that cannot be read are left out; decoding them will tell why.
+    its images. Files that are empty or cannot be read are left out; decoding them will tell why.
     """
     kinds_of_size = defaultdict(set)
     files = []
     for number, video in enumerate(videos):
         path = video["path"]
         with contextlib.suppress(OSError):
-            for file in path.iterdir() if path.is_dir() else (path,):
+            for file in image_files(path) if path.is_dir() else [path]:
                 size = file.stat().st_size
                 kinds_of_size[size].add((video["split"], video["label"]))
                 files.append((number, file, size))
     hashes = [set() for _ in videos]
-    files = [(number, file) for number, file, size in files if len(kinds_of_size[size]) > 1]
-    for number, file in progress(files, unit="file"):
-        with contextlib.suppress(OSError):
-            if file == videos[number]["path"] or is_image(file):
-                with open(file, "rb") as handle:
-                    hashes[number].add(hashlib.file_digest(handle, "sha256").hexdigest())
-    return [hashes_of_video - {EMPTY} for hashes_of_video in hashes]
+    files = [entry for entry in files if entry[2] and len(kinds_of_size[entry[2]]) > 1]
+    for number, file, _ in progress(files, unit="file"):
+        with contextlib.suppress(OSError), open(file, "rb") as handle:
+            hashes[number].add(hashlib.file_digest(handle, "sha256").hexdigest())
+    return hashes
 
 
 def drop_leaks(videos, keep_pairs=False):
@@ -273,15 +262,10 @@ def generated(videos):
 
     Then a folder above it, links followed, holds that script's args.json, or stage 01's.
     """
-
-    @cache
-    def is_demo(folder):
-        try:
+    paths = (Path(os.path.realpath(video["path"])) for video in videos)
+    for folder in {folder for path in paths for folder in path.parents}:
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
             if args["script"] == "00_make_demo_videos.py" or args["flags"].get("generated"):
                 return True
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            pass
-        return folder != folder.parent and is_demo(folder.parent)
-
-    return any(is_demo(Path(os.path.realpath(video["path"])).parent) for video in videos)
+    return False

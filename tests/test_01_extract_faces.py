@@ -371,7 +371,7 @@ def test_fewer_faces_than_asked_are_counted(small, tmp_path):
     write_video(tmp_path / "v/real/half.mp4", frames[:5] + [np.full_like(frames[0], 90)] * 5)
     flags = f"--layout folders --videos {tmp_path}/v --num-frames 10"
     said = extract(f"{flags} --out {tmp_path}/f")
-    assert "1 gave fewer faces than requested; 5 images" in said
+    assert "1 gave fewer faces than requested, 0 were" in said
     reasons = [(r["frame"], r["reason"]) for r in rows_of(tmp_path / "f/skipped.csv")]
     assert reasons == [(str(n), "no face found") for n in range(5, 10)]
     (row,) = rows_of(tmp_path / "f/videos.csv")
@@ -493,7 +493,7 @@ def test_real_clips(tmp_path, sampling, images):
     flags = f"--list {shared('data', 'videos.csv')} --sampling {sampling}"
     output = run(f"01_extract_faces.py {flags} --out {tmp_path}/f")
     assert "12 videos = 12 with faces + 0 skipped + 0 failed" in output
-    assert f"2 gave fewer faces than requested; {images} images" in output
+    assert "2 gave fewer faces" in output and f"{images} images" in output
 
 
 def test_broken_clips(tmp_path):

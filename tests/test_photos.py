@@ -370,8 +370,8 @@ def test_clips_of_known_numbers():
         (["fr007_subj0.jpg"], [7]),
         (["9_0.png", "10_0.png", "12_0.png"], [9, 10, 12]),
         (["0_0.png", "1_10.png", "2_20.png"], [0, 10, 20]),  # a count and a frame
-        (["10_0.png", "10_1.png", "11_0.png"], "several people .such as '10_1.png'"),
-        (["fr1_subj0.jpg", "fr1_subj1.jpg"], "give each a folder"),
+        (["10_0.png", "10_1.png", "11_0.png"], "do not rise: 10, then '10_1.png'; name"),
+        (["fr1_subj0.jpg", "fr1_subj1.jpg"], "give each person a folder"),
         (["c1_12.png", "c2_12.png"], "do not rise: 12, then 'c2_12.png'; name crops FRAME.png"),
         (["1.png", "face.png"], "no frame number in the name 'face.png'"),
         (["1.png", f"{10**20}.png"], "no frame number in the name '1000"),
