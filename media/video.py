@@ -38,8 +38,6 @@ MAX_PIXELS = 1 << 27
 MAX_WARNINGS = 1000
 # ffmpeg's flag of packets that are decoded and not shown.
 DISCARD = 4
-# Bytes in the pipe through which ffmpeg's frames come.
-PIPE_BYTES = 1 << 18
 # At most so many runs of frames are named to ffmpeg: a command line is short on some systems.
 MAX_RUNS = 500
 
@@ -87,15 +85,9 @@ def reason(messages):
 def run_ffmpeg(command, messages):
     """Start a command and yield the process; its standard error goes to the list `messages`.
 
-    The process ends with the block. Its output passes through a pipe that holds more than usual, so
-    that it need not wait for us between two frames, where the system allows that: all pipes of an
-    ordinary user may hold 64 MiB together.
+    The process ends with the block.
     """
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    with contextlib.suppress(ImportError, AttributeError, OSError):
-        import fcntl
-
-        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     listener = threading.Thread(target=collect, args=(process.stderr, messages), daemon=True)
     listener.start()
     try:

@@ -8,6 +8,7 @@ import numpy as np
 
 GOOD = 3  # faces, of as many frames asked for
 UNREADABLE = "unreadable: "
+LOST = "could not be decoded"
 
 # Encoded from the good video: name, ffmpeg's options, what 01 must find (default: GOOD).
 ENCODED = (
@@ -15,30 +16,21 @@ ENCODED = (
     ("one_frame.mp4", "-frames:v 1", 1),
     ("one_pixel.mkv", "-vf scale=1:1 -c:v png", "no face"),
     ("flat.mkv", "-vf scale=4000:2 -c:v png", "no face"),
-    ("odd.mp4", "-vf scale=363:271 -pix_fmt yuv444p"),
     ("huge.mp4", "-vf scale=8192:8192 -frames:v 1 -c:v mjpeg -q:v 20", 1),
     # Time.
-    (
-        "variable_rate.mp4",
-        "-vf setpts='PTS+random(0)*0.2/TB' -fps_mode vfr",
-        ("could not be decoded", GOOD),
-    ),
-    ("a_frame_an_hour.mp4", "-vf setpts=N*3600/TB -fps_mode vfr"),
+    ("variable_rate.mp4", "-vf setpts=PTS+random(0)*0.2/TB -fps_mode vfr", (LOST, GOOD)),
     ("fast.mkv", "-vf setpts=N/100000/TB -enc_time_base 1:100000 -r 100000 -c:v ffv1"),
     ("early.mkv", "-output_ts_offset -3 -avoid_negative_ts disabled"),
     ("edit_list.mp4", "-ss 0.1"),
     # Pixels.
     ("hdr.mp4", "-pix_fmt yuv420p10le -colorspace bt2020nc -color_trc smpte2084"),
     ("gray16.mkv", "-c:v ffv1 -pix_fmt gray16le"),
-    ("rgb.mp4", "-c:v libx264rgb -pix_fmt rgb24"),
     ("alpha.mov", "-c:v qtrle -pix_fmt argb"),
     ("wide_pixels.mp4", "-vf scale=iw/2:ih,setsar=2"),
-    ("interlaced.mp4", "-vf interlace -flags +ildct+ilme", ("could not be decoded", GOOD)),
+    ("interlaced.mp4", "-vf interlace -flags +ildct+ilme", (LOST, GOOD)),
     # Codecs and containers.
     ("hevc.mp4", "-c:v libx265 -x265-params log-level=error -pix_fmt yuv420p10le"),
     ("vp9.webm", "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -pix_fmt yuva420p"),
-    ("av1.mp4", "-c:v libsvtav1 -preset 12"),
-    ("mpeg4.avi", "-c:v mpeg4 -q:v 3"),
     ("mpeg2.mpg", "-c:v mpeg2video -q:v 3"),
     ("wmv.wmv", "-c:v wmv2 -q:v 3"),
     ("moving.gif", "", ("no face found", GOOD)),  # of 256 colors
@@ -46,12 +38,11 @@ ENCODED = (
     ("matroska_in_disguise.mp4", "-f matroska"),
 )
 NAMES = (
-    *("quote'.mp4", 'double".mp4', "new\nline.mp4", "percent %d %06d.mp4", "-i.mp4", "=1+1.mp4"),
-    *("concat:front.mp4", "pipe:0.mp4", "back\\slash.mp4", "comma,semi;colon.mp4", "nul.mp4"),
-    *("dollar$HOME`id`.mp4", "видео 视频 🎬.mp4", "combining e\u0301.mp4", "é.mp4", "dots...mp4"),
-    *("upper.MP4", "Upper.mp4", "é" * 125 + ".mp4", os.fsdecode(b"not utf-8 \xff\xfe.mp4")),
-    *("right\u202eto left.mp4", "\x1b[31mred.mp4", "star*.mp4", "a/same.mp4", "b/same.mp4"),
-    *("a_same.mp4", "same.mp4", "same.mkv", "SAME.mp4", "a/b/same.mp4", "a_b/same.mp4"),
+    *("quote'.mp4", "new\nline.mp4", "percent %d %06d.mp4", "-i.mp4", "=1+1.mp4", "pipe:0.mp4"),
+    *("concat:front.mp4", "back\\slash.mp4", "dollar$HOME`id`.mp4", "видео 视频 🎬.mp4"),
+    *("combining e\u0301.mp4", "é" * 125 + ".mp4", os.fsdecode(b"not utf-8 \xff\xfe.mp4")),
+    *("right\u202eto left.mp4", "\x1b[31mred.mp4", "a/same.mp4", "b/same.mp4", "a_same.mp4"),
+    *("same.mp4", "same.mkv", "SAME.mp4", "a/b/same.mp4", "a_b/same.mp4"),
 )
 
 
@@ -83,7 +74,7 @@ def make(folder, good):
     rng = np.random.default_rng(0)
     for place in rng.integers(len(early) // 2, len(early), 40):
         damaged[place] ^= 0xFF
-    says = (UNREADABLE, "no face found", "could not be decoded", GOOD)
+    says = (UNREADABLE, "no face found", LOST, GOOD)
     path("damaged.mp4", says).write_bytes(damaged)
     path("cut_behind_90.mp4", (UNREADABLE, GOOD)).write_bytes(whole[: len(whole) * 9 // 10])
     path("cut_front_90.mp4", (UNREADABLE, GOOD)).write_bytes(early[: len(early) * 9 // 10])
@@ -91,17 +82,11 @@ def make(folder, good):
         ("cut_behind_50.mp4", whole[: len(whole) // 2]),
         ("cut_front_10.mp4", early[: len(early) // 10]),
         ("zero.mp4", b""),
-        ("header.mp4", whole[:32]),
         ("page.mp4", b"<!DOCTYPE html><html><body>404 Not Found</body></html>"),
         ("noise.mp4", rng.bytes(100_000)),
         ("playlist.m3u8.mp4", b"#EXTM3U\n#EXTINF:1,\nfront.mp4\n#EXT-X-ENDLIST\n"),
         ("concat.mp4", b"ffconcat version 1.0\nfile front.mp4\n"),
-        (
-            "sdp.mp4",
-            b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
-            b"m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
-        ),
-        ("subtitles.mp4", b"1\n00:00:00,000 --> 00:00:01,000\nhello\n"),
+        ("sdp.mp4", b"v=0\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"),
     ):
         path(name, UNREADABLE).write_bytes(content)
     with open(path("sparse.mp4", UNREADABLE), "wb") as file:
@@ -133,12 +118,11 @@ def make(folder, good):
     path("size_changes.ts").write_bytes(small.read_bytes() + large.read_bytes())
 
     for name, options, *says in ENCODED:
-        ffmpeg("-i", good, *options.replace("'", "").split(), path(name, *says))
+        ffmpeg("-i", good, *options.split(), path(name, *says))
     for name in NAMES:
         path(name).write_bytes(whole)
-    # Root can read it all the same.
     path("forbidden.mp4", (UNREADABLE, GOOD)).write_bytes(whole)
-    (folder / "forbidden.mp4").chmod(0)
+    (folder / "forbidden.mp4").chmod(0)  # root can read it all the same
 
     # These are not counted as videos. Files with a leading dot are left behind by file managers.
     (folder / "._front.mp4").write_bytes(whole)

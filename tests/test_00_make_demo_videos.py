@@ -1,137 +1,91 @@
 """Stage 00: layout, counts, same seed same pixels, faces a detector finds, traces in the face."""
 
-import csv
 import json
 from collections import Counter
 
 import numpy as np
 import pytest
-from conftest import run, stage
+from conftest import call, rows_of, run
 
-from media import demo as drawing
-from media import detectors
-from media import video as media_video
-
-demo = stage("00_make_demo_videos")
-faces = stage("01_extract_faces")
+from media import detectors, video
+from media.demo import CONDITIONS, METHODS, forge, record
 
 
 def frames(seed, condition, number, count, partner=None, method=None):
-    recording = drawing.record(seed, condition, number, count)
+    recording = record(seed, condition, number, count)
     if method is None:
         return np.stack([frame for frame, _ in recording])
-    return np.stack(list(drawing.forge(recording, seed, condition, number, partner, method)))
+    return np.stack(list(forge(recording, seed, condition, number, partner, method)))
 
 
 def test_layout_counts_and_splits(small):
-    for condition in drawing.CONDITIONS:
-        root = small / "videos" / condition
-        assert len(list(root.glob("original_sequences/youtube/c23/videos/*.mp4"))) == 6
-        for method in list(drawing.METHODS)[:4]:
-            names = sorted(
-                path.stem for path in root.glob(f"manipulated_sequences/{method}/c23/videos/*.mp4")
-            )
-            assert names == ["000_001", "001_000", "002_003", "003_002", "004_005", "005_004"]
-        pairs = {
-            split: json.loads((root / "splits" / f"{split}.json").read_text())
-            for split in ("train", "val", "test")
-        }
-        assert pairs == {
-            "train": [["000", "001"]],
-            "val": [["002", "003"]],
-            "test": [["004", "005"]],
-        }
-    assert len(list((small / "videos").rglob("*.mp4"))) == 2 * 6 * 5
-    assert not list((small / "videos").rglob(".part-*"))
-
-
-def test_the_list_names_every_video_with_its_label_and_split(small):
     root = small / "videos"
-    with open(root / "videos.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    pairs = dict(train=["000", "001"], val=["002", "003"], test=["004", "005"])
+    names = sorted(f"{a}_{b}" for pair in pairs.values() for a, b in (pair, pair[::-1]))
+    for condition, settings in CONDITIONS.items():
+        originals = root / condition / "original_sequences/youtube/c23/videos"
+        assert len(list(originals.glob("*.mp4"))) == 6
+        assert video.count_frames(originals / "000.mp4") == 10
+        ((_, frame),) = video.read_frames(originals / "000.mp4", [9])
+        assert frame.shape == (*settings["size"][::-1], 3)
+        for method in list(METHODS)[:4]:
+            fakes = root / condition / "manipulated_sequences" / method / "c23/videos"
+            assert sorted(path.stem for path in fakes.glob("*.mp4")) == names
+        for split, pair in pairs.items():
+            assert json.loads((root / condition / f"splits/{split}.json").read_text()) == [pair]
+    assert len(list(root.rglob("*.mp4"))) == 2 * 6 * 5 and not list(root.rglob(".part-*"))
+    rows = rows_of(root / "videos.csv")
     assert {root / row["path"] for row in rows} == set(root.rglob("*.mp4"))
     assert Counter(row["split"] for row in rows) == dict(train=20, val=20, test=20)
     for row in rows:
         camera, kind, method, *_, name = row["path"].split("/")
         is_fake = kind == "manipulated_sequences"
-        assert row["label"] == str(int(is_fake))
+        assert row["label"] == str(int(is_fake)) and name[:3] in pairs[row["split"]]
         assert row["method"] == (f"{camera}-{method}" if is_fake else camera)
         assert row["original"] == f"{camera}/{name[:3]}"
-        first = {"train": "000", "val": "002", "test": "004"}[row["split"]]
-        assert int(name[:3]) - int(first) in (0, 1)
-
-
-def test_videos_have_the_frames_and_size_of_their_condition(small):
-    for condition, settings in drawing.CONDITIONS.items():
-        path = small / "videos" / condition / "original_sequences/youtube/c23/videos/000.mp4"
-        assert media_video.count_frames(path) == 10
-        ((_, frame),) = media_video.read_frames(path, [9])
-        assert frame.shape == (settings["size"][1], settings["size"][0], 3)
 
 
 def test_same_seed_same_pixels():
-    for method in (None, *drawing.METHODS):
-        first, second, other_seed = (
-            frames(seed, "phone", 2, 3, 3 if method else None, method) for seed in (5, 5, 6)
-        )
-        assert np.array_equal(first, second)
-        assert not np.array_equal(first, other_seed)
+    for method in (None, *METHODS):
+        partner = 3 if method else None
+        first, second, other = (frames(seed, "phone", 2, 3, partner, method) for seed in (5, 5, 6))
+        assert np.array_equal(first, second) and not np.array_equal(first, other)
 
 
 def test_a_manipulation_changes_the_face_and_nothing_else():
     real = frames(0, "studio", 0, 3)
-    for method in drawing.METHODS:
-        fake = frames(0, "studio", 0, 3, 1, method)
-        changed = (real != fake).any((0, 3))
+    for method in METHODS:
+        changed = (real != frames(0, "studio", 0, 3, 1, method)).any((0, 3))
         assert 0.01 < changed.mean() < 0.35, method
         borders = (changed[:20], changed[-20:], changed[:, :60], changed[:, -60:])
         assert not any(border.any() for border in borders), method
 
 
-def test_methods_are_made_as_asked(tmp_path):
-    run(
-        "00_make_demo_videos.py",
-        "--identities",
-        6,
-        "--frames",
-        1,
-        "--methods",
-        "FaceShifter",
-        "--out",
-        tmp_path / "v",
-    )
-    assert {path.parts[-4] for path in (tmp_path / "v/studio").rglob("*.mp4")} == {
-        "youtube",
-        "FaceShifter",
-    }
-
-
 @pytest.mark.slow
 def test_the_detector_finds_the_faces(small):
     """In at least 99 % of 600 frames, real and fake, of both conditions, after encoding."""
-    found = asked = 0
-    for path in sorted((small / "videos").rglob("*.mp4")):
-        for _, frame in media_video.read_frames(path, range(10)):
-            asked += 1
-            found += detectors.largest_face(frame) is not None
-    assert asked == 600
-    assert found >= 0.99 * asked
+    paths = (small / "videos").rglob("*.mp4")
+    images = [frame for path in paths for _, frame in video.read_frames(path, range(10))]
+    faces = sum(detectors.largest_face(image) is not None for image in images)
+    assert len(images) == 600 and faces >= 0.99 * 600
 
 
-def test_it_resumes_where_it_was(small, tmp_path):
-    args = ("--out", tmp_path / "v", "--identities", 6, "--frames", 2)
-    run("00_make_demo_videos.py", *args)
-    victim = next((tmp_path / "v").rglob("*.mp4"))
-    before = {
-        path: path.stat().st_mtime_ns for path in (tmp_path / "v").rglob("*.mp4") if path != victim
-    }
+def test_it_resumes_where_it_was_and_makes_methods_as_asked(tmp_path):
+    out = tmp_path / "v"
+    flags = f"--out {out} --identities 6 --frames 1 --methods FaceShifter"
+    run(f"00_make_demo_videos.py {flags}")
+    videos = {path: path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
+    folders = {path.parts[len(out.parts) + 2] for path in videos}
+    assert folders == {"youtube", "FaceShifter"} and len(videos) == 24
+    victim = min(videos)
     content = victim.read_bytes()
     victim.unlink()
-    assert "59 exist already" in run("00_make_demo_videos.py", *args)
+    assert "23 exist already" in run(f"00_make_demo_videos.py {flags}")
     assert victim.read_bytes() == content
-    assert before == {path: path.stat().st_mtime_ns for path in before}
+    again = {path: path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
+    assert {path for path in videos if videos[path] != again[path]} == {victim}
 
 
 def test_bad_numbers():
-    for flags in (("--identities", 7), ("--identities", 4), ("--frames", 0)):
-        run("00_make_demo_videos.py", "--out", "unused", *flags, fails=True)
+    for flags in ("--identities 7", "--identities 4", "--frames 0"):
+        call(f"00_make_demo_videos.py --out unused {flags}", fails=True)
