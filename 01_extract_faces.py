@@ -14,8 +14,9 @@ What it writes to OUT:
                       decoded the video (it reports success on damaged streams)
     skipped.csv       video, frame, reason: frames without a face, or whole videos (frame is empty)
     videos.csv        one row per video: its source, the size of its frames, how many faces were
-                      found and asked for, how many warnings ffmpeg gave, the first of them, and by
-                      how many degrees it was turned clockwise because no face was found upright
+                      found and asked for, how many warnings ffmpeg gave, the first of them, by how
+                      many degrees it was turned clockwise because no face was found upright, and
+                      which of several faces was taken (boxes)
 
 Layouts (media/layouts.py has a function for each; counts are printed next to the published ones):
 
@@ -49,7 +50,9 @@ Deviations from the papers (theirs -> ours):
     box                 expanded 1.2 times (FeatureTransfer 3.3) -> the same, made square and moved
                         into the frame
     several faces       not given -> dlib: the largest in the first frame, then the largest near the
-                        last face found; mtcnn: the largest in each frame
+                        last face found; mtcnn: the largest in each frame; ffpp and dfd with
+                        --masks: the forged one, which covers most of the mask that the data set has
+                        of a fake, and in an original the one where its first fake has a mask
     "equal intervals"   start not given -> the middle of each of N equal parts of the video
     clips of a video    16 x 5, place not given (CLRNet 5.1.3) -> the middle of each of 16 equal
                         parts, never overlapping; one box per clip, so that the face does not jump
@@ -86,8 +89,7 @@ from common import (
     progress,
     write_table,
 )
-from media import layouts, splits
-from media.detectors import check_mtcnn, detect_mtcnn, find_turn, largest_face, turn_frame
+from media import detectors, layouts, splits
 from media.photos import Unreadable, image_numbers, is_photo
 from media.video import count_frames, ffmpeg_command, read_frames
 from running.folder import start_run
@@ -96,7 +98,7 @@ from running.processes import barrier, describe_processor, run_script, worker_po
 LAYOUTS = ("folders", "crops", "ffpp", "dfd", "celebdf", "dfdc", "dfdc-preview", "dftimit")
 BOX = ("left", "top", "right", "bottom")
 VIDEO_COLUMNS = ("video", "source", "label", "method", "split", "original", "width", "height")
-VIDEO_COLUMNS += ("faces", "asked", "warnings", "first_warning", "turned")
+VIDEO_COLUMNS += ("faces", "asked", "warnings", "first_warning", "turned", "boxes")
 
 
 def parse_args():
@@ -153,6 +155,11 @@ def parse_args():
     )
     add("--detector", choices=("dlib", "mtcnn", "none"), help=text)
     text = (
+        "ffpp, dfd: of several faces take the forged one, by the data set's masks in METHOD/masks "
+        "(default: the largest, which is also taken where there is no mask)"
+    )
+    add("--masks", action="store_true", help=text)
+    text = (
         "center of the crop: that of the box (default), or with mtcnn the mean of the face's five "
         "landmarks (CLRNet 5.1.3)"
     )
@@ -194,6 +201,8 @@ def parse_args():
             fail(f"--{flag} {folder} is not a folder")
     if args.align and args.detector != "mtcnn":
         fail("--align landmarks needs --detector mtcnn: dlib's detector gives no landmarks")
+    if args.masks and (args.layout not in ("ffpp", "dfd") or args.detector == "none"):
+        fail("--masks needs --layout ffpp or dfd, which have masks, and a detector: leave it out")
     if args.layout == "crops" and args.detector != "none":
         fail(
             "--layout crops takes crops as they are: leave out --detector, or use --layout folders"
@@ -202,7 +211,7 @@ def parse_args():
         from running.devices import choose_device  # imports torch
 
         args.device = str(choose_device(args.device))
-        check_mtcnn(args.device)
+        detectors.check_mtcnn(args.device)
     return args
 
 
@@ -222,6 +231,7 @@ def main():
     if args.sampling == "clips":
         each = f"{args.num_clips} clips of {args.clip_length} frames"
     for video in videos:
+        video.setdefault("boxes", "image" if args.detector == "none" else "largest")
         if args.sampling == "clips":
             video["asked"] = args.num_clips * args.clip_length
         elif video["label"] == 0 and args.num_frames_real:
@@ -275,6 +285,8 @@ def find_videos(args):
     )
     layout = getattr(layouts, f"layout_{args.layout or 'list'}".replace("-", "_"))
     videos, expected = layout(args.videos or args.list, *settings.get(args.layout, ()))
+    if args.masks:
+        layouts.add_masks(videos, args.videos)
     splits.print_counts(videos, expected)
     if args.random_split:
         splits.random_split(videos, args.random_split, args.seed)
@@ -342,7 +354,7 @@ def read_clips(path, starts, length, turned, warnings):
         if clip and position != clip[-1][0] + 1:
             clip = []
         if clip or position in starts:
-            clip.append((position, turn_frame(frame, turned)))
+            clip.append((position, detectors.turn_frame(frame, turned)))
         if len(clip) == length:
             yield clip
             clip = []
@@ -381,23 +393,30 @@ def group_clips(clips, detector):
         yield group
 
 
-def find_boxes(clips, last_face, settings):
+def find_boxes(clips, last_face, settings, masks=None):
     """Returns one crop box per clip, None where it shows no face, and the last face.
 
     The middle frame of a clip decides; if it shows no face, its neighbors do, the nearest first.
-    dlib takes the face near the last one, or the largest; MTCNN takes the largest.
+    dlib takes the face near the last one, or the largest; MTCNN takes the largest. With `masks`
+    ({position: mask}), both take the face at the mask.
     """
     boxes = [None] * len(clips)
     middle = len(clips[0]) // 2
     for k in sorted(range(len(clips[0])), key=lambda k: (abs(k - middle), k)):
         missing = [c for c, box in enumerate(boxes) if box is None]
         frames = [clips[c][k][1] for c in missing]
-        if settings["detector"] == "dlib":
-            faces = [largest_face(frame, last_face) for frame in frames]
-        else:
-            faces = detect_mtcnn(frames, settings["device"], settings["align"])
-            faces = [faces_of_frame[0] if faces_of_frame else None for faces_of_frame in faces]
-        for c, frame, face in zip(missing, frames, faces):
+        faces = [None] * len(frames)  # of each frame, for MTCNN
+        if settings["detector"] == "mtcnn":
+            faces = detectors.detect_mtcnn(frames, settings["device"], settings["align"])
+        for c, frame, faces_of_frame in zip(missing, frames, faces):
+            if masks is not None:
+                face = detectors.face_at_mask(
+                    frame, masks.get(clips[c][k][0]), last_face, faces_of_frame
+                )
+            elif faces_of_frame is None:
+                face = detectors.largest_face(frame, last_face)
+            else:
+                face = (*faces_of_frame, None)[0]
             if face:
                 last_face = face
                 boxes[c] = square_box(face, settings["scale"], *frame.shape[1::-1])
@@ -437,11 +456,17 @@ def save_crops(video, starts, length, numbers, folder, settings, turned, warning
     skipped = {numbers[start + k]: lost for start in starts for k in range(length)}
     number_of_clip = {start: k for k, start in enumerate(starts)}
     rows, last_face, size = [], None, (0, 0)
+    masks = None
+    choice = video["boxes"]
+    if "mask" in video:
+        masks = detectors.read_masks(video["mask"], list(skipped), turned) or None
+        choice = choice if masks else "largest, mask empty or unreadable"
+        no_face += " at its mask" if masks else ""
     clips = read_clips(video["path"], starts, length, turned, warnings)
     for group in group_clips(clips, settings["detector"]):
         boxes = [None] * len(group)
         if settings["detector"] != "none":
-            boxes, last_face = find_boxes(group, last_face, settings)
+            boxes, last_face = find_boxes(group, last_face, settings, masks)
         for clip, box in zip(group, boxes):
             for position, frame in clip:
                 number = numbers[position]
@@ -458,7 +483,8 @@ def save_crops(video, starts, length, numbers, folder, settings, turned, warning
                 save_crop(image, folder / name, settings["format"])
                 clip_number = number_of_clip[clip[0][0]] if is_clip else ""
                 rows.append([f"{video['name']}/{name}", number, clip_number, *box])
-    return dict(rows=rows, skipped=sorted(skipped.items()), size=size, turned=turned)
+    places = dict(size=size, turned=turned, boxes=choice)
+    return dict(rows=rows, skipped=sorted(skipped.items()), **places)
 
 
 def extract_faces(video, folder, settings, warnings):
@@ -487,7 +513,7 @@ def extract_faces(video, folder, settings, warnings):
     shown = len(record["rows"]), len(starts) * length
     turned = 0
     if not is_ready:
-        turned = find_turn(path, frames, *shown, settings["detector"], settings["device"])
+        turned = detectors.find_turn(path, frames, *shown, settings["detector"], settings["device"])
     if turned:
         delete_files(folder)
         record = save_crops(video, *places, turned, [])
@@ -506,8 +532,8 @@ def extract_video(video, out, settings):
     folder = out / f".part-{video['name']}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    record = dict(rows=[], skipped=[], size=(0, 0), turned=0, asked=video["asked"])
-    record["file"] = file_state(video["path"])
+    record = {name: video[name] for name in ("asked", "boxes")}
+    record |= dict(rows=[], skipped=[], size=(0, 0), turned=0, file=file_state(video))
     warnings = []
     reason = ""
     try:
@@ -533,17 +559,20 @@ def delete_files(folder):
         file.unlink()
 
 
-def file_state(path):
+def file_state(video):
     """[path, size, time of the last change] of a video; of a folder, those of its files together.
 
-    Size and time are None if there is no such file.
+    Size and time are None if there is no such file. Those of its mask follow, if it has one.
     """
-    states = []
-    with contextlib.suppress(OSError):
-        files = [path, *path.iterdir()] if path.is_dir() else [path]
-        states = [os.stat(file) for file in files]
-    size = sum(state.st_size for state in states) if states else None
-    return [str(path), size, max((state.st_mtime_ns for state in states), default=None)]
+    state = []
+    for path in filter(None, (video["path"], video.get("mask"))):
+        states = []
+        with contextlib.suppress(OSError):
+            files = [path, *path.iterdir()] if path.is_dir() else [path]
+            states = [os.stat(file) for file in files]
+        size = sum(state.st_size for state in states) if states else None
+        state += [str(path), size, max((state.st_mtime_ns for state in states), default=None)]
+    return state
 
 
 def read_record(out, video):
@@ -563,7 +592,7 @@ def is_done(out, video):
     What gave no face is tried again: it may have been missing or unreadable for a while.
     """
     record = read_record(out, video) or {}
-    return bool(record.get("rows")) and record.get("file") == file_state(video["path"])
+    return bool(record.get("rows")) and record.get("file") == file_state(video)
 
 
 def read_records(out, videos):
@@ -593,7 +622,11 @@ def write_tables(videos, out):
         counts["damaged"] += record["warnings"] > 0
         names = [video[key] for key in ("name", "source", "label", "method", "split")]
         result = [record[key] for key in ("asked", "warnings", "first_warning", "turned")]
-        video_rows.append((*names, no_formula(video["original"]), *record["size"], faces, *result))
+        boxes = record.get("boxes", "largest")  # release 2.0 recorded none
+        counts["unmasked"] += boxes.startswith("largest,")
+        video_rows.append(
+            (*names, no_formula(video["original"]), *record["size"], faces, *result, boxes)
+        )
         skipped += [(video["name"], *row) for row in record["skipped"]]
     write_table(out / "videos.csv", VIDEO_COLUMNS, video_rows)
     write_table(out / "skipped.csv", ("video", "frame", "reason"), skipped)
@@ -614,6 +647,11 @@ def write_tables(videos, out):
         f"show a face, {counts['damaged']} are damaged; {counts['images']} images in {out} "
         "(videos.csv and skipped.csv say more)"
     )
+    if counts["unmasked"]:
+        print(
+            f"warning: {counts['unmasked']} videos have no mask that can be used: their largest "
+            "face was taken (column boxes of videos.csv)"
+        )
 
 
 if __name__ == "__main__":

@@ -307,7 +307,7 @@ def how_taken(flags):
         del texts["scale"]
     # Release 2.0 had a flag of its own for the size of single frames.
     size = "frame_size" if "frame_size" in flags and not is_clips else "size"
-    texts |= {size: "{0} x {0} pixels", "format": "saved as {}"}
+    texts |= {size: "{0} x {0} pixels", "format": "saved as {}", "masks": "forged faces by masks"}
     texts |= dict(compression="videos {}") if layout in ("ffpp", "dfd") else {}
     texts |= dict(quality="videos {}") if layout == "dftimit" else {}
     if is_clips:

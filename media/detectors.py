@@ -18,6 +18,9 @@ from common import fail
 from media.photos import Unreadable
 from media.video import read_frames
 
+# Masks of forged pixels are reduced to GRID x GRID cells.
+GRID = 160
+
 
 @cache
 def hog_detector():
@@ -90,6 +93,49 @@ def all_faces(frame):
         if not any(left < x < right and top < y < bottom for left, top, right, bottom in faces):
             faces.append(face)
     return faces or detect(frame, large, doublings=1)
+
+
+def face_at_mask(frame, mask, last, faces=None):
+    """The face that covers most of a mask (`read_masks`), and no less than a quarter; None if none.
+
+    faces: those that MTCNN finds. Without them dlib looks near the box `last`, the face in the
+    frame before, then in the whole frame. If there is no mask of this frame, `last` stands for it.
+    """
+    height, width = frame.shape[:2]
+
+    def inside(box):
+        cells = np.rint(np.array(box) * GRID / (width, height, width, height))
+        left, top, right, bottom = cells.clip(0, GRID).astype(int)
+        return np.s_[top:bottom, left:right]
+
+    if mask is None:
+        mask = np.zeros((GRID, GRID))
+        mask[inside(last or (0, 0, 0, 0))] = 1
+
+    def share(face):
+        return mask[inside(face)].sum() / max(mask.sum(), 1e-9)
+
+    if faces is None:
+        near = last and face_near(frame, last)
+        faces = [near] if near and share(near) >= 0.25 else all_faces(frame)
+    face = max(faces, key=share, default=None)
+    return face if face and share(face) >= 0.25 else None
+
+
+def read_masks(path, wanted, turned):
+    """Masks of the frames `wanted` from a video in which forged pixels are white: {number: mask}.
+
+    A mask is GRID x GRID, whatever the size of the video: the share of white pixels in each cell.
+    Frames without white pixels are left out. Empty if the video cannot be read.
+    """
+    masks = {}
+    with contextlib.suppress(Unreadable):
+        for number, frame in read_frames(path, wanted):
+            white = (turn_frame(frame, turned).max(2) > 127).astype(np.float32)
+            mask = np.asarray(Image.fromarray(white).resize((GRID, GRID), Image.Resampling.BOX))
+            if mask.any():
+                masks[number] = mask
+    return masks
 
 
 def search_scales(frame):

@@ -12,7 +12,8 @@ A video is a dict:
     people    the identities that the data set tells: (target, source) of a fake, else (target,) or
               ()
 
-Later steps add: name and source (splits.name_videos), asked and boxes (01_extract_faces.py).
+Later steps add: mask (add_masks), boxes, asked (01_extract_faces.py), name and source
+(splits.name_videos).
 
 A layout returns the videos and what the data set should hold: {(split, label, method): number},
 None standing for any. Layouts print what they notice, and exit with an error if the folder is not
@@ -144,17 +145,15 @@ def layout_ffpp(root, methods, compression):
     but DeepFakeDetection, which is another data set in the same tree (`layout_dfd`).
     """
     fakes = root / "manipulated_sequences"
-    trees = [path.parts[-3:-1] for path in fakes.glob("*/*/videos")]
+    trees = [path.parts[-3:-1] for path in sorted(fakes.glob("*/*/videos"))]
     trees = [(name, quality) for name, quality in trees if name != "DeepFakeDetection"]
-    there = sorted(name for name, quality in trees if quality == compression)
+    there = [name for name, quality in trees if quality == compression]
     if methods is None and trees and not there:
         fail(f"{fakes} has no videos at {compression}: give --compression, or --method originals")
     methods = there if methods is None else [name for name in methods if name != "originals"]
     for method in methods:
-        if method == "DeepFakeDetection":
-            fail("DeepFakeDetection has other originals: use --layout dfd")
         if method not in there:
-            fail(f"{fakes} has no {method} at {compression} (it has: {', '.join(there) or 'none'})")
+            fail(f"{fakes} has no {method} at {compression}; DeepFakeDetection is --layout dfd")
     split_of = read_ffpp_splits(root)
     videos = []
     bases = [(0, "youtube", root / "original_sequences/youtube")]
@@ -172,8 +171,7 @@ def layout_ffpp(root, methods, compression):
     outside = sum(video["split"] == "" for video in videos) if split_of else 0
     warn(outside, f"of {len(videos)} videos have no split: in no split file, or two")
     sizes = {"train": 720, "val": 140, "test": 140} if split_of else {"": 1000}
-    expected = {(split, label, m): n for label, m, _ in bases for split, n in sizes.items()}
-    return videos, expected
+    return videos, {(split, label, m): n for label, m, _ in bases for split, n in sizes.items()}
 
 
 def read_ffpp_splits(root):
@@ -208,6 +206,27 @@ def layout_dfd(root, compression):
     if not videos:
         fail(f"{root} is not DeepFakeDetection: no {compression}/videos in {' and '.join(folders)}")
     return videos, {("", 0, "actors"): 363, ("", 1, "DeepFakeDetection"): 3068}
+
+
+def add_masks(videos, root):
+    """Add to videos of a FaceForensics++ tree `mask`, a video in which forged pixels are white.
+
+    That of METHOD/COMPRESSION/videos/NAME.mp4 is METHOD/masks/videos/NAME.mp4; an original gets
+    that of its first fake by method and name. `boxes` names it, or says that there is none.
+    """
+    folders = sorted(root.glob("manipulated_sequences/*/masks/videos"))
+    masks = {path: None for folder in folders for path in find_videos(folder)}
+    of_original = {}
+    for path in masks:
+        people, *scene = path.stem.split("__")[:2]  # TARGET_SOURCE, of DFD TARGET_SOURCE__SCENE__ID
+        of_original.setdefault("__".join([people.split("_")[0], *scene]), path)
+    for video in videos:
+        video["boxes"] = "largest, no mask"
+        mask = of_original.get(video["original"])
+        if video["label"]:
+            mask = video["path"].parents[2] / "masks/videos" / video["path"].name
+        if mask in masks:
+            video |= dict(mask=mask, boxes=f"mask of {plain(mask.parts[-4])}/{plain(mask.stem)}")
 
 
 def layout_celebdf(root):

@@ -84,7 +84,9 @@ make_set() {   # make_set NAME...: extract the sets of these names
             FS) clips FS "${ffpp[@]}" --method FaceSwap ;;
             F2F) clips F2F "${ffpp[@]}" --method Face2Face ;;
             NT) clips NT "${ffpp[@]}" --method NeuralTextures ;;
-            DFD) clips DFD --layout dfd --videos "$DATA/FaceForensics++" --split-draw $DFD_SPLIT ;;
+            DFD)   # of several people, the forged one is taken where the data set has masks
+                clips DFD --layout dfd --videos "$DATA/FaceForensics++" --masks \
+                    --split-draw $DFD_SPLIT ;;
             DFDC) clips DFDC --layout dfdc --videos "$DATA/DFDC" --split-draw $DFDC_SPLIT ;;
             DFW) list_dfw; clips DFW "${dfw[@]}" ;;
             halves/DFW) list_dfw; clips halves/DFW "${dfw[@]}" --random-split 0 50 50 ;;

@@ -9,6 +9,7 @@
 #
 # Unlike the paper: faces are found by dlib; DETECTOR=mtcnn finds them by the paper's detector,
 # which takes 8 times as long (bench/RESULTS.md).
+# DFD's videos often show two people: where its masks are in the data set, they tell the forged one.
 source "$(dirname "$0")/common.sh"
 
 # 4.1: 30 frames at equal intervals from each video; 150 from each real one of DFDC, on which the
@@ -23,7 +24,7 @@ extract FF-DF "${ffpp[@]}" --method Deepfakes $FRAMES
 extract FF-FS "${ffpp[@]}" --method FaceSwap $FRAMES
 extract DF-TIMIT --layout dftimit --videos "$DATA/DeepfakeTIMIT" --vidtimit "$DATA/VidTIMIT" \
     --quality lq $FRAMES
-extract DFD --layout dfd --videos "$DATA/FaceForensics++" --compression c23 $FRAMES
+extract DFD --layout dfd --videos "$DATA/FaceForensics++" --compression c23 --masks $FRAMES
 extract Celeb-DF --layout celebdf --videos "$DATA/Celeb-DF" $FRAMES
 if [ "$(grep -c Celeb-synthesis "$FACES/Celeb-DF/videos.csv")" -gt 1000 ]; then
     echo "note: this is Celeb-DF v2; the paper counts v1, 408 real and 795 fake videos"

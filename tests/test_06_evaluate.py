@@ -412,7 +412,8 @@ def test_each_table_says_what_it_rests_on(tmp_path, without_figures):
             tmp_path / f"faces/{name}/index.csv", line, "path,video,frame,clip,label,method,split"
         )
     how = dict(detector="mtcnn", align="landmarks", scale=1.2, layout="ffpp", compression="c40")
-    settings("faces/DFW", **how, sampling="clips", num_clips=16, clip_length=5, size=240)
+    how |= dict(sampling="clips", num_clips=16, clip_length=5, size=240, masks=True)
+    settings("faces/DFW", **how)
     how = dict(detector="dlib", scale=1.3, layout="crops", compression="c40", format="png")
     settings("faces/Celeb-DF", **how, sampling="frames", num_frames=30, num_clips=16, size=None)
     line = f"--scores {tmp_path}/s --runs {tmp_path}/runs --out {tmp_path}/r --resamples 5"
@@ -427,8 +428,8 @@ def test_each_table_says_what_it_rests_on(tmp_path, without_figures):
     of_celeb = (
         "dlib, crop 1.3 times the box, saved as png, 30 frames a video, crops of their own size"
     )
-    of_dfw = "mtcnn, centered on landmarks, crop 1.2 times the box, 240 x 240 pixels, videos c40, "
-    of_dfw += "16 clips a video, 5 frames a clip"
+    of_dfw = "mtcnn, centered on landmarks, crop 1.2 times the box, 240 x 240 pixels, forged faces "
+    of_dfw += "by masks, videos c40, 16 clips a video, 5 frames a clip"
     in_ft = "4 + 4 videos, 8 + 8 images; expected from FeatureTransfer: 10890 + 91740 images"
     trainings = "- trainings behind each number: "
     table3, table4 = (basis_of(tmp_path / f"r/{name}.md") for name in ("table3", "clrnet_table4"))

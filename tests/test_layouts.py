@@ -99,6 +99,25 @@ def test_dfd(small_data):
     assert names_of(videos, "02__") == ("02__walking_outside", "02")
 
 
+def test_masks(small_data, tmp_path):
+    """Of a fake its own, of an original that of its first fake, for FaceForensics++ and DFD."""
+    root = tmp_path / "ff"
+    shutil.copytree(small_data / "FaceForensics++", root)
+    names = ("FaceSwap/masks/videos/000_001", "Deepfakes/masks/videos/002_003")
+    names += ("DeepFakeDetection/masks/videos/01_02__walking_outside__AB12CD34",)
+    touch(root, *(f"manipulated_sequences/{name}.mp4" for name in names))
+    videos, _ = layouts.layout_ffpp(root, None, "c23")
+    videos += layouts.layout_dfd(root, "c23")[0]
+    layouts.add_masks(videos, root)
+    dfd = "DeepFakeDetection/01_02__walking_outside__AB12CD34"
+    assert counts((v for v in videos if "mask" in v), "stem", "boxes") == (
+        "000 mask of FaceSwap/000_001 1, 000_001 mask of FaceSwap/000_001 1, "
+        "002 mask of Deepfakes/002_003 1, 002_003 mask of Deepfakes/002_003 1, "
+        f"01_02__walking_outside__AB12CD34 mask of {dfd} 1, 01__walking_outside mask of {dfd} 1"
+    )
+    assert {v["boxes"] for v in videos if "mask" not in v} == {"largest, no mask"}
+
+
 def test_celebdf(small_data):
     """In the test list 1 is REAL, and its first line is a video, not a header."""
     videos, expected = layouts.layout_celebdf(small_data / "Celeb-DF")
