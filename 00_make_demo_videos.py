@@ -31,14 +31,13 @@ The same --seed gives the same pixels before encoding.
 """
 
 import json
-from concurrent.futures import as_completed
 from pathlib import Path
 
 from common import Parser, add_system_flags, fail, progress, write_table, write_whole
 from media.demo import CONDITIONS, METHODS, forge, record
 from media.video import write_video
 from running.folder import start_run
-from running.processes import describe_processor, run_script, worker_pool
+from running.processes import describe_processor, map_in_workers, run_script
 
 
 def parse_args():
@@ -92,19 +91,15 @@ def main():
         flush=True,
     )
     jobs = [job for job in jobs if not all(path.exists() for path in job[-1].values())]
+    results = map_in_workers(make_videos, jobs, args.workers)
     try:
-        with worker_pool(args.workers) as pool:
-            futures = [pool.submit(make_videos, *job) for job in jobs]
-            with progress(total=missing, unit="video", iterable=None) as bar:
-                for future in as_completed(futures):
-                    bar.update(future.result())
+        for is_made in progress(results, total=len(jobs), unit="person"):
+            if not is_made:
+                fail("a worker process died (out of memory?): resume with fewer --workers")
     except OSError as error:
         for part in args.out.rglob(".part-*"):
             part.unlink()
-        fail(
-            f"cannot write to {args.out}: {error.strerror or error}. Run the same command again to "
-            "resume"
-        )
+        fail(f"cannot write to {args.out}: {error.strerror or error}. Run it again to resume")
     print(
         f"done: {len(videos)} videos in {args.out}. They are a demonstration: nothing measured on "
         "them holds for real videos."
@@ -139,8 +134,9 @@ def video_paths(root, number, partner, methods):
     return paths
 
 
-def make_videos(seed, condition_name, number, partner, frames, paths):
-    """Draw and encode the missing videos of one person; returns their number. Runs in a worker."""
+def make_videos(job):
+    """Draw and encode the missing videos of one person; runs in a worker. Returns True."""
+    seed, condition_name, number, partner, frames, paths = job
     condition = CONDITIONS[condition_name]
     missing = [method for method, path in paths.items() if not path.exists()]
     recording = record(seed, condition_name, number, frames)
@@ -149,7 +145,7 @@ def make_videos(seed, condition_name, number, partner, frames, paths):
         if method:
             images = forge(recording, seed, condition_name, number, partner, method)
         write_video(paths[method], images, condition["size"], condition["crf"])
-    return len(missing)
+    return True
 
 
 if __name__ == "__main__":

@@ -69,8 +69,7 @@ import os
 import shutil
 import zlib
 from collections import Counter
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +92,7 @@ from media import detectors, layouts, splits
 from media.photos import Unreadable, image_numbers, is_photo
 from media.video import count_frames, ffmpeg_command, read_frames
 from running.folder import start_run
-from running.processes import barrier, describe_processor, run_script, worker_pool
+from running.processes import barrier, describe_processor, map_in_workers, run_script
 
 LAYOUTS = ("folders", "crops", "ffpp", "dfd", "celebdf", "dfdc", "dfdc-preview", "dftimit")
 BOX = ("left", "top", "right", "bottom")
@@ -253,23 +252,16 @@ def main():
     barrier()
     todo = todo[RANK::WORLD_SIZE]
     settings = {name: getattr(args, name) for name in (*EXTRACTION, "device")}
+    extract = partial(extract_video, out=args.out, settings=settings)
+    results = map_in_workers(extract, todo, args.workers)
     try:
-        with worker_pool(args.workers) as pool:
-            futures = [pool.submit(extract_video, video, args.out, settings) for video in todo]
-            for future in progress(as_completed(futures), total=len(todo), unit="video"):
-                future.result()
-    except BrokenProcessPool:
-        fail(
-            "a worker process died (out of memory?): run the same command again with fewer "
-            "--workers; it resumes"
-        )
-    except OSError as error:
+        for is_extracted in progress(results, total=len(todo), unit="video"):
+            if not is_extracted:
+                fail("a worker process died (out of memory?): resume with fewer --workers")
+    except OSError:
         for part in args.out.glob(".part-*"):
             shutil.rmtree(part, ignore_errors=True)
-        fail(
-            f"cannot write to {args.out}: {error.strerror or error}. Run the same command again to "
-            "resume"
-        )
+        raise
     barrier()
     if RANK == 0:
         write_tables(videos, args.out)
@@ -524,7 +516,7 @@ def extract_faces(video, folder, settings, warnings):
 
 
 def extract_video(video, out, settings):
-    """Save the crops of a video in OUT/NAME, and its record in faces.json; runs in a worker.
+    """Save the crops of a video in OUT/NAME, and its record in faces.json; runs in a worker: True.
 
     The folder appears when it is finished. If the video cannot be read, it holds no crops, and the
     reason is in the record. `settings`: the flags of common.EXTRACTION, and the device.
@@ -552,6 +544,7 @@ def extract_video(video, out, settings):
     (folder / "faces.json").write_text(json.dumps(record) + "\n")
     shutil.rmtree(out / video["name"], ignore_errors=True)
     os.rename(folder, out / video["name"])
+    return True
 
 
 def delete_files(folder):

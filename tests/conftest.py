@@ -24,10 +24,8 @@ import tempfile
 import threading
 import time
 import warnings
-from concurrent.futures import Future
 from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import forks
 import pytest
@@ -148,17 +146,15 @@ def run_forked(argv):
         return status, *(Path(n).read_text(encoding="utf-8", errors="replace") for n in names)
 
 
+def in_process(function, items, workers):
+    """What `map_in_workers` does, without workers."""
+    return (function(item) for item in items)
+
+
 def extract(line, fails=False):
     """`call` of stage 01 with these flags, without workers."""
-
-    def submit(function, *args):
-        future = Future()
-        future.set_result(function(*args))
-        return future
-
-    pool = contextlib.nullcontext(SimpleNamespace(submit=submit))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage("01_extract_faces"), "worker_pool", lambda workers: pool)
+        patch.setattr(stage("01_extract_faces"), "map_in_workers", in_process)
         return call(f"01_extract_faces.py {line}", fails=fails)
 
 
@@ -168,8 +164,7 @@ def judge(line, fails=False):
     Returns the content of verdicts.json and what was printed; the error alone of what `fails`.
     """
     with pytest.MonkeyPatch.context() as patch:
-        results = lambda function, items, workers: (function(item) for item in items)  # noqa: E731
-        patch.setattr(stage("07_detect"), "map_in_workers", results)
+        patch.setattr(stage("07_detect"), "map_in_workers", in_process)
         said = call(f"07_detect.py {line} --device cpu", fails=fails)
     if fails:
         return said
