@@ -367,14 +367,9 @@ def draw_mouth(draw, who, pose, x, y):
         teeth = (x - w * 0.5, y - gap * 0.5, x + w * 0.5, y - gap * 0.1)
         draw.rectangle(teeth, fill=(226, 220, 210))
     for sign, edge in ((-1, -gap * 0.55), (1, lower)):
-        points = [
-            (x - w, y - lift),
-            (x - w * 0.4, y + edge + sign * lip),
-            (x, y + edge + sign * lip * 0.8),
-            (x + w * 0.4, y + edge + sign * lip),
-            (x + w, y - lift),
-            (x, y + edge),
-        ]
-        draw.polygon(points, fill=color(who["lips"], 0.9 if sign < 0 else 1.0))
+        rim = y + edge + sign * lip
+        xs = (x - w, x - w * 0.4, x, x + w * 0.4, x + w, x)
+        ys = (y - lift, rim, y + edge + sign * lip * 0.8, rim, y - lift, y + edge)
+        draw.polygon(list(zip(xs, ys)), fill=color(who["lips"], 0.9 if sign < 0 else 1.0))
     line = (x - w, y - lift, x, y + lower * 0.1, x + w, y - lift)
     draw.line(line, fill=color(who["lips"], 0.5), width=2)

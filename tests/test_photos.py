@@ -422,14 +422,14 @@ def test_crops_of_others_are_those_of_stage_01(small, tmp_path, sampling):
     assert json.loads((tmp_path / "g/args.json").read_text())["flags"]["generated"]
 
 
-def test_images_without_folders_are_a_crop_each(small, tmp_path):
+def test_images_without_folders_are_a_crop_each(tmp_path):
     """--layout folders --detector none, for data sets of images that belong to no video."""
     (tmp_path / "v/real").mkdir(parents=True)
     for k in range(3):
         Image.fromarray(noise(40 + k, 40)).save(tmp_path / f"v/real/{k}.png")
-    flags = f"--layout folders --detector none --videos {tmp_path}/v"
-    output = extract(f"{flags} --out {tmp_path}/f")
+    output = extract(f"--layout folders --detector none --videos {tmp_path}/v --out {tmp_path}/f")
     assert "3 videos = 3 with faces + 0 skipped + 0 failed; 0 gave fewer" in output
+    assert {row["boxes"] for row in rows_of(tmp_path / "f/videos.csv")} == {"image"}
     with Image.open(tmp_path / "f/real_2/000000.png") as image:
         assert np.array_equal(np.asarray(image), noise(42, 40))
 
