@@ -11,9 +11,8 @@ domains are counted.
                  checkpoint in every epoch, in the precision that it chooses here, and in the other
     DataLoader   the same network and losses, fed by a TensorDataset and a DataLoader with 2 workers
                  for each domain; torch's Adam as it comes, the losses' values taken in each step
-    products     the network's steps alone on one batch in memory, fp32: forward, backward, Adam
     limit        reading the features once per epoch at the rate of a copy in memory, and the
-                 multiply-adds of the products at the rate of a large matrix product in fp32; both
+                 multiply-adds of the network at the rate of a large matrix product in fp32; both
                  measured in the same round
 """
 
@@ -96,23 +95,6 @@ def endless(loader):
         yield from loader
 
 
-def train_on_one_batch(stage, source_x, source_y, steps, device):
-    """The arithmetic of the steps alone, both domains in one pass as in 04."""
-    model = stage.BPDANN(DIMENSIONS).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-    x = source_x[: 2 * BATCH].to(device)
-    y = source_y[:BATCH].to(device)
-    domain = torch.arange(2, device=device).repeat_interleave(BATCH)
-    for _ in range(steps):
-        f = model.extract(x)
-        domains = model.discriminate(stage.GradientReversal.apply(f, 0.5))
-        loss = F.cross_entropy(model.classify(f[:BATCH]), y) + F.cross_entropy(domains, domain)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    loss.item()
-
-
 def limit(source_x, target_x, epochs, device):
     """Images per second if nothing but memory and arithmetic took time."""
     copied = torch.empty_like(source_x)
@@ -138,8 +120,7 @@ def main():
     source_x = torch.rand(SOURCE, DIMENSIONS, generator=generator)
     target_x = torch.rand(TARGET, DIMENSIONS, generator=generator)
     source_y = torch.arange(SOURCE) % 2
-    steps = args.epochs * STEPS
-    images = 2 * BATCH * steps
+    images = 2 * BATCH * args.epochs * STEPS
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         write_features(folder / "source", source_x, "train")
@@ -156,14 +137,10 @@ def main():
         def dataloader():
             train_with_dataloaders(stage, source_x, source_y, target_x, args.epochs, device)
 
-        def products():
-            train_on_one_batch(stage, source_x, source_y, steps, device)
-
         alternatives = {
             "ours": lambda: ours(chosen),
             f"ours, {other}": lambda: ours(other),
             "DataLoader": lambda: images / seconds(dataloader),
-            "products": lambda: images / seconds(products),
             "limit": lambda: limit(source_x, target_x, args.epochs, args.device),
         }
         found = in_turn(alternatives, args.rounds)

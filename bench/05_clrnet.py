@@ -201,23 +201,15 @@ def compare(batch, args):
 
 def main():
     parser = arguments(__doc__, rounds=3)
-    parser.add_argument(
-        "--batch", type=int, nargs="+", default=[1, 4], help="clips per step (default 1 4)"
-    )
-    parser.add_argument(
-        "--steps", type=int, default=2, help="measured steps of a round (default 2)"
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default cpu)")
-    parser.add_argument(
-        "--tensorflow",
-        metavar="PYTHON",
-        help="a Python that can import tensorflow, for the Keras network",
-    )
-    parser.add_argument(
-        "--only",
-        choices=("ours", "ours, fp32", "ours, bf16", "concatenating", "Keras"),
-        help="measure one alternative at one batch size, in this process, and print JSON",
-    )
+    add = parser.add_argument
+    add("--batch", type=int, nargs="+", default=[1, 4], help="clips per step (default 1 4)")
+    add("--steps", type=int, default=2, help="measured steps of a round (default 2)")
+    add("--device", default="cpu", help="cpu, cuda, ... (default cpu)")
+    text = "a Python that can import tensorflow, for the Keras network"
+    add("--tensorflow", metavar="PYTHON", help=text)
+    text = "measure one alternative at one batch size, in this process, and print JSON"
+    choices = ("ours", "ours, fp32", "ours, bf16", "concatenating", "Keras")
+    add("--only", choices=choices, help=text)
     args = parser.parse_args()
     if args.only:
         measure_here(args.only, args.batch[0], args.steps, args.device)

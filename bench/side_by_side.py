@@ -127,21 +127,10 @@ def record(args, lines, device="cpu"):
     """
     lines = [line for part in lines for line in ([part] if isinstance(part, str) else part)]
     print("\n" + "\n".join(lines))
-    rounds = f"; {args.rounds} rounds, median (range)." if args.rounds else "."
-    append_to_results(args, shlex.join(sys.argv[1:]), machine(device) + rounds, lines)
-
-
-def append_to_results(args, flags, circumstances, lines):
-    """Append a result to RESULTS.md unless --no-record is given."""
     if args.no_record:
         return
-    script = Path(sys.argv[0]).name
-    command = f"python bench/{script} {flags}".strip()
-    lines = [
-        f"\n## {script}, {time.strftime('%Y-%m-%d')}\n\n`{command}`\n",
-        circumstances,
-        "",
-        *lines,
-    ]
+    rounds = f"; {args.rounds} rounds, median (range)." if args.rounds else "."
+    command = shlex.join(["python", f"bench/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    title = f"\n## {Path(sys.argv[0]).name}, {time.strftime('%Y-%m-%d')}\n\n`{command}`\n"
     with open(ROOT / "bench/RESULTS.md", "a", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
+        file.write("\n".join([title, machine(device) + rounds, "", *lines]) + "\n")
