@@ -18,8 +18,8 @@ import contextlib
 import csv
 import os
 import sys
+from array import array
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -200,8 +200,6 @@ def read_table(path, required, kinds=None, optional=None):
         optional: columns that are read if they are there; None for all.
     """
     kinds = kinds or {}
-    columns = {}
-    rows_read = 0
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -212,47 +210,29 @@ def read_table(path, required, kinds=None, optional=None):
                     f"{path}: no column {', '.join(missing)} (needed: {', '.join(required)}; "
                     f"found: {', '.join(header) or 'nothing'})"
                 )
-            wanted = header if optional is None else (*required, *optional)
-            places = {name: k for k, name in enumerate(header) if name in wanted}
-            columns = {name: [] for name in places}
-            # A few lines at a time: the result is all that has to fit into memory.
-            while lines := list(islice(reader, 512)):
-                lines = [line for line in lines if line]
-                for row, line in enumerate(lines, rows_read + 1):
-                    if len(line) != len(header):
-                        counts = f"{len(line)} values under {len(header)} columns"
-                        fail(f"{path}, data row {row}: {counts}")
-                transposed = list(zip(*lines)) or [()] * len(header)
-                for name, k in places.items():
-                    values = transposed[k]
-                    if name in kinds:
-                        where = f"{path}, data row", rows_read, name
-                        columns[name].append(parse_numbers(values, *kinds[name], *where))
-                    else:
-                        unique = name in ("path", "source")
-                        columns[name].extend(values if unique else map(sys.intern, values))
-                rows_read += len(lines)
+            columns, places = {}, {}
+            for k, name in enumerate(header):
+                if optional is None or name in required or name in optional:
+                    kind, empty = kinds.get(name, (str, ""))
+                    columns[name] = array("q" if kind is int else "d") if name in kinds else []
+                    # Values of these two columns differ from row to row.
+                    convert = kind if name in (*kinds, "path", "source") else sys.intern
+                    places[name] = k, columns[name].append, convert, empty
+            for row, line in enumerate(filter(None, reader), 1):
+                if len(line) != len(header):
+                    counts = f"{len(line)} values under {len(header)} columns"
+                    fail(f"{path}, data row {row}: {counts}")
+                for name, (k, append, convert, empty) in places.items():
+                    try:
+                        append(convert(line[k] or empty))
+                    except (ValueError, OverflowError):
+                        wanted = "a whole number" if convert is int else "a number"
+                        fail(f"{path}, data row {row}: {name} is {line[k][:40]!r}, not {wanted}")
     except FileNotFoundError:
         fail(f"{path} does not exist")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         fail(f"{path} cannot be read as CSV: {error}")
-    for name in kinds.keys() & columns.keys():
-        empty = np.zeros(0, np.int64 if kinds[name][0] is int else np.float64)
-        columns[name] = np.concatenate([empty, *columns[name]])
-    return columns
-
-
-def parse_numbers(values, kind, empty, where, rows_before, name):
-    """A column of texts as an array. Exits with an error at the first that is not a number."""
-    numbers = []
-    try:
-        # `extend` keeps what it has read when a value raises.
-        numbers.extend(kind(value or empty) for value in values)
-        return np.array(numbers, np.int64 if kind is int else np.float64)
-    except (ValueError, OverflowError):
-        k = next((k for k, n in enumerate(numbers) if kind is int and abs(n) >> 63), len(numbers))
-        wanted = "a whole number" if kind is int else "a number"
-        fail(f"{where} {rows_before + k + 1}: {name} is {values[k][:40]!r}, not {wanted}")
+    return {k: np.array(v) if k in kinds else v for k, v in columns.items()}
 
 
 def check_labels(path, videos, labels):
@@ -378,7 +358,5 @@ def write_scores(path, index, rows, logits):
     The logit and its sigmoid are written with all digits of a float64.
     """
     logits = np.asarray(logits, np.float64)
-    videos, frames, labels = (index[name] for name in SCORE_COLUMNS[:3])
-    values = zip(rows.tolist(), sigmoid(logits).tolist(), logits.tolist())
-    lines = ((videos[r], int(frames[r]), int(labels[r]), *map(repr, pair)) for r, *pair in values)
-    write_table(path, SCORE_COLUMNS, lines)
+    columns = [[index[name][row] for row in rows] for name in SCORE_COLUMNS[:3]]
+    write_table(path, SCORE_COLUMNS, zip(*columns, sigmoid(logits).tolist(), logits.tolist()))
