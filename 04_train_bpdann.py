@@ -203,6 +203,23 @@ class BPDANN(nn.Module):
         return self.classify(self.extract(x))
 
 
+def draw_orders(sizes, seed, epoch, steps, batch):
+    """Numbers of the images of source and target in each step of an epoch: two (steps, batch).
+
+    Both orders depend on the seed and the epoch alone. The source's incomplete last batch is left
+    out. The target is shuffled anew each time that it is used up.
+
+    Args:
+        sizes: number of images of the source and of the target.
+    """
+    source = np.random.default_rng((seed, epoch)).permutation(sizes[0])
+    # The third number is never 0, as (seed, epoch, 0) is (seed, epoch).
+    rounds = range(1, 1 + -(-steps * batch // sizes[1]))
+    target = [np.random.default_rng((seed, epoch, k)).permutation(sizes[1]) for k in rounds]
+    orders = (source, np.concatenate(target))
+    return [order[: steps * batch].reshape(steps, batch) for order in orders]
+
+
 def train(out, args, kwargs, source, target_x, device, content):
     """Train a network in OUT, or resume it; write model.pt, last.pt and log.csv.
 
@@ -230,27 +247,17 @@ def train(out, args, kwargs, source, target_x, device, content):
 
     # p refers to the current --epochs and --batch, even after --allow-changes. All values of lambda
     # are on the device from the start, so that no step waits for one.
-    lambdas = [0.0] * (args.epochs * steps)
-    if args.method == "bp-dann":
-        last_step = max(1, args.epochs * steps - 1)
-        lambdas = [lambda_at(step / last_step) for step in range(args.epochs * steps)]
+    last_step = max(1, args.epochs * steps - 1)
+    lambdas = [lambda_at(step / last_step) for step in range(args.epochs * steps)]
+    if args.method == "source-only":
+        lambdas = [0.0] * len(lambdas)
     lambda_tensor = torch.tensor(lambdas, device=device)
     # Source 0, target 1 (3.2).
     domains = torch.arange(2, device=device).repeat_interleave(run.size)
     bar = progress(run.epochs(), total=args.epochs, initial=first, desc=out.name, unit="epoch")
     for epoch in bar:
-        # Both orders depend on the seed and the epoch alone. The source's incomplete last batch is
-        # left out. The target is shuffled anew each time that it is used up; its third number is
-        # never 0, as (seed, epoch, 0) is (seed, epoch).
-        order = np.random.default_rng((args.seed, epoch)).permutation(len(source.x))
-        target_order = [
-            np.random.default_rng((args.seed, epoch, k)).permutation(len(target_x))
-            for k in range(1, 1 + -(-steps * run.size // len(target_x)))
-        ]
-        source_rows, target_rows = (
-            torch.from_numpy(rows[: steps * run.size]).view(steps, run.size).to(device)
-            for rows in (order, np.concatenate(target_order))
-        )
+        orders = draw_orders((len(source.x), len(target_x)), args.seed, epoch, steps, run.size)
+        source_rows, target_rows = (torch.from_numpy(rows).to(device) for rows in orders)
         labels = source.labels[source_rows]
         # Dropout draws from this seed.
         torch.manual_seed(seed_of(args.seed, epoch, 1))
@@ -325,11 +332,8 @@ def adapt(name, source, target, rows, args, device):
     inputs = [folder / "index.csv" for folder in folders]
     # The hashes of a folder's own inputs are in its args.json, which is quick to hash.
     inputs += [f / ("args.json" if (f / "args.json").exists() else "features.npy") for f in folders]
-    described = zip(folders, ("labeled source", "unlabeled target"))
-    content = dict(
-        data=[describe_data(folder, role) for folder, role in described],
-        extractor=source.data.extractor,
-    )
+    described = map(describe_data, folders, ("labeled source", "unlabeled target"))
+    content = dict(data=list(described), extractor=source.data.extractor)
     target_x = load_rows(target, rows, device, source.x.dtype)
 
     def start(folder, **changed):
@@ -351,7 +355,7 @@ def adapt(name, source, target, rows, args, device):
         stored = content | dict(args=flags_of(flags, RUNTIME_FLAGS))
         model, row = train(folder, flags, kwargs, source, target_x, device, stored)
         results.append((folder, point, row, model))
-    _, _, row, model = choose(results, out) if args.grid else results[0]
+    *_, row, model = choose(results, out) if args.grid else results[0]
     values = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in row.items())
     print(f"last epoch: {values} (domain loss {math.log(2):.4f}: the domains look alike)")
     return model

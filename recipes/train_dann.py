@@ -52,7 +52,6 @@ bpdann = import_module("04_train_bpdann")
 
 # Flags that may change when a run is resumed.
 RUNTIME_FLAGS = ("out", "workers", "device", "scores", "test", "test_split")
-LOSSES = ("label_loss", "domain_loss", "domain_accuracy")
 
 
 class DANN(bpdann.BPDANN):
@@ -131,44 +130,32 @@ def train(args, kwargs, paths, labels, target_paths, device, content):
         load_weights(model.extractor, args.arch, args.weights)
     model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, fused=True)
-    columns = ("lambda", *LOSSES)
-    run = Run(
-        args.out, "DANN", args, model, optimizer, len(paths), content, "last", LOSSES, columns
-    )
-    n, steps = run.per_epoch * run.size, run.per_epoch
+    names = (bpdann.LOSSES, ("lambda", *bpdann.LOSSES))
+    run = Run(args.out, "DANN", args, model, optimizer, len(paths), content, "last", *names)
+    size, steps = run.size, run.per_epoch
     last_step = max(1, args.epochs * steps - 1)
     faces = Faces(paths + target_paths, model.image_size)
     # Source 0, target 1.
-    domains = torch.arange(2, device=device).repeat_interleave(run.size)
+    domains = torch.arange(2, device=device).repeat_interleave(size)
     for epoch in progress(run.epochs(), total=args.epochs, initial=run.epoch, unit="epoch"):
-        # As in 04: both orders depend on the seed and the epoch alone.
-        source_rows = np.random.default_rng((args.seed, epoch)).permutation(len(paths))[:n]
-        rounds = range(1, 1 + -(-n // len(target_paths)))
-        target_rows = np.concatenate(
-            [
-                np.random.default_rng((args.seed, epoch, k)).permutation(len(target_paths))
-                for k in rounds
-            ]
-        )[:n]
-        rows = np.hstack(
-            [part.reshape(steps, -1) for part in (source_rows, len(paths) + target_rows)]
-        )
+        orders = bpdann.draw_orders((len(paths), len(target_paths)), args.seed, epoch, steps, size)
+        rows = np.hstack([orders[0], len(paths) + orders[1]]).tolist()
         # Sent once an epoch, because sending makes the CPU wait for a GPU.
-        y = labels[torch.from_numpy(source_rows).view(steps, -1).to(device)]
+        y = labels[torch.from_numpy(orders[0]).to(device)]
         weights = [bpdann.lambda_at((epoch * steps + k) / last_step) for k in range(steps)]
         weight_tensor = torch.tensor(weights, device=device)
         # Dropout's seed ends in 1.
-        draws = [draw_joint(2 * run.size, 1, args.seed, epoch, 2 + k) for k in range(steps)]
+        draws = [draw_joint(2 * size, 1, args.seed, epoch, 2 + k) for k in range(steps)]
         is_flipped = (torch.stack(draws)[..., None, None] < 0.5).to(device)
         torch.manual_seed(seed_of(args.seed, epoch, 1))
         model.train()
-        loader = load_batches(faces, rows.tolist(), args.workers, pin=device.type == "cuda")
+        loader = load_batches(faces, rows, args.workers, pin=device.type == "cuda")
         for k, images in enumerate(loader):
             images = images.to(device, non_blocking=True)
             images = torch.where(is_flipped[k], images.flip(3), images)
             with autocast(device, args.precision):
                 embedding = model.embed(images)
-                label_logits = model.classify(embedding[: run.size])
+                label_logits = model.classify(embedding[:size])
                 reversed_ = bpdann.GradientReversal.apply(embedding, weight_tensor[k])
                 domain_logits = model.discriminate(reversed_)
             label_loss = F.cross_entropy(label_logits.float(), y[k])

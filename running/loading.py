@@ -137,12 +137,10 @@ def predict(function, faces, batch, workers, device, what):
     mine = share(range(len(faces)))
     batches = [list(mine[k : k + batch]) for k in range(0, len(mine), batch)]
     loader = load_batches(faces, batches, workers, pin=device.type == "cuda")
-    parts = [
-        function(images.to(device, non_blocking=True)).float().cpu().numpy()
-        for images in progress(loader, total=len(batches), desc=what, unit="batch")
-    ]
-    nothing = np.zeros((0, 2), np.float32)
-    return gather(np.concatenate(parts) if parts else nothing, len(faces))
+    parts = [np.zeros((0, 2), np.float32)] if not mine else []
+    for images in progress(loader, total=len(batches), desc=what, unit="batch"):
+        parts.append(function(images.to(device, non_blocking=True)).float().cpu().numpy())
+    return gather(np.concatenate(parts), len(faces))
 
 
 def joint_batch(samples, batch):
@@ -272,15 +270,11 @@ def check_extractors(source, sets):
     """Exit with an error unless all sets hold features of the source's extractor."""
     width, ours = source.features.shape[1], source.extractor
     for data in sets:
-        found = data.features.shape[1]
-        if found != width:
+        size, theirs = data.features.shape[1], data.extractor
+        differs = ours and theirs and ours["sha256"] != theirs["sha256"]
+        if size != width or differs:
+            made_by = f", by {theirs['path']} and {ours['path']}" if differs else ""
             fail(
-                f"{data.folder} has {found} features per image, {source.folder} has {width}: use "
-                "one extractor for both"
-            )
-        theirs = data.extractor
-        if ours and theirs and ours["sha256"] != theirs["sha256"]:
-            fail(
-                f"{data.folder} was made by {theirs['path']}, {source.folder} by {ours['path']}: "
-                "use one extractor for both"
+                f"{data.folder} has {size} features per image, {source.folder} has {width}"
+                f"{made_by}: use one extractor for both"
             )

@@ -244,7 +244,14 @@ def assert_same_tree(a, b):
 
 
 def same_checkpoint(a, b):
-    """Whether two files of torch.save have equal content: tensors bit for bit, all else too."""
+    """Whether two files of torch.save have equal content."""
+    import torch
+
+    return same(*(torch.load(path, weights_only=True) for path in (a, b)))
+
+
+def same(a, b):
+    """Whether two nested structures are equal: tensors bit for bit, all else too."""
     import torch
     from torch.utils._pytree import tree_flatten
 
@@ -255,9 +262,7 @@ def same_checkpoint(a, b):
             return a.dtype == b.dtype and torch.equal(a, b)
         return a == b or (a != a and b != b)
 
-    (values_a, structure_a), (values_b, structure_b) = (
-        tree_flatten(torch.load(path, weights_only=True)) for path in (a, b)
-    )
+    (values_a, structure_a), (values_b, structure_b) = map(tree_flatten, (a, b))
     return structure_a == structure_b and all(map(is_same, values_a, values_b))
 
 
