@@ -1,6 +1,5 @@
 """Files of weights: those of torch.save, the published ones of the extractor's networks, Keras'."""
 
-import hashlib
 import pickle
 import re
 import socket
@@ -15,6 +14,7 @@ from common import fail
 from networks.baselines import MesoInception4
 from networks.clrnet import ConvLSTM
 from networks.extractor import import_pretrainedmodels
+from running.folder import sha256
 
 # A second copy of the weights for the same module names (other bytes, other hash), used while the
 # first host is down.
@@ -81,17 +81,12 @@ def load_backbone(model, state):
     Raises ValueError unless every array of the backbone is present and fits.
     """
     expected = model.backbone.state_dict()
-    if isinstance(state, dict):
-        state = state.get("state_dict", state)
-    if not isinstance(state, dict):
-        state = {}
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    state = state if isinstance(state, dict) else {}
     state = {rename(str(name), expected): value for name, value in state.items()}
-    classifiers = ("last_linear", "fc", "classifier", "AuxLogits")
-    state = {
-        name: value
-        for name, value in state.items()
-        if name in expected or name.split(".")[0] not in classifiers
-    }
+    for name in state.keys() - expected.keys():
+        if name.split(".")[0] in ("last_linear", "fc", "classifier", "AuxLogits"):
+            del state[name]
     counters = {k: v for k, v in expected.items() if k.endswith("num_batches_tracked")}
     if not counters.keys() & state.keys():  # weights saved before torch 0.4.1
         state |= counters
@@ -139,11 +134,8 @@ def load_weights(model, arch, weights):
 def load_imagenet_weights(model, arch):
     """Load the published weights of a network, from its own address or from the mirror's."""
     pretrainedmodels = import_pretrainedmodels()
-    urls = []
-    if "imagenet" in pretrainedmodels.pretrained_settings[arch]:
-        urls.append(pretrainedmodels.pretrained_settings[arch]["imagenet"]["url"])
-    if arch in MIRRORS:
-        urls.append(MIRRORS[arch])
+    settings = pretrainedmodels.pretrained_settings[arch].get("imagenet", {})
+    urls = [url for url in (settings.get("url"), MIRRORS.get(arch)) if url]
     reasons = []
     socket.setdefaulttimeout(30)  # seconds; a firewall may swallow packets
     for url in urls:
@@ -190,16 +182,19 @@ def read_keras_layers(path):
             return {"w": [file[name] for name in sorted(names, key=lambda name: int(name[1:]))]}
     import h5py
 
-    layers = {}
+    layers, nodes = {}, {}
     with h5py.File(path, "r") as file:
-        root = find_in_group(file, "model_weights") if "model_weights" in file else file
-        for layer in read_names(root, "layer_names"):
-            group = find_in_group(root, layer)
+        # This visits no links, which could lead to another file.
+        file.visititems(lambda name, node: nodes.update({name: node}))
+        top = "model_weights/" if "model_weights" in nodes else ""
+        for layer in read_names(nodes[top[:-1]] if top else file, "layer_names"):
+            if f"{top}{layer}" not in nodes:
+                raise ValueError(f"{layer} is missing, or is a link")
             layers[layer] = []
-            for name in read_names(group, "weight_names"):
-                array = find_in_group(group, name)
-                if not isinstance(array, h5py.Dataset) or array.external:
-                    raise ValueError(f"{layer}: {name} is not an array stored in the file")
+            for name in read_names(nodes[f"{top}{layer}"], "weight_names"):
+                array = nodes.get(f"{top}{layer}/{name}")
+                if not isinstance(array, h5py.Dataset) or array.external or array.is_virtual:
+                    raise ValueError(f"{layer}: {name} is missing, or is a link")
                 layers[layer].append(array[()])
     if not any(layers.values()):
         raise ValueError("it holds no weights in Keras' layout (layer_names, weight_names)")
@@ -208,26 +203,11 @@ def read_keras_layers(path):
 
 def read_names(group, attribute):
     """A list of names among a group's attributes; Keras splits a long one into name0, name1, ..."""
-    if attribute in group.attrs:
-        parts = [group.attrs[attribute]]
-    else:
-        parts = []
-        while f"{attribute}{len(parts)}" in group.attrs:
-            parts.append(group.attrs[f"{attribute}{len(parts)}"])
+    parts = [group.attrs[attribute]] if attribute in group.attrs else []
+    while f"{attribute}{len(parts)}" in group.attrs:
+        parts.append(group.attrs[f"{attribute}{len(parts)}"])
     names = [name for part in parts for name in part]
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
-
-
-def find_in_group(group, path):
-    """What lies at a path inside a group. No link is followed: it could lead to another file."""
-    import h5py
-
-    for name in path.split("/"):
-        is_group = isinstance(group, h5py.Group)
-        if not is_group or not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"{path} is missing, or is a link")
-        group = group[name]
-    return group
 
 
 def load_keras_weights(model, arrays):
@@ -327,9 +307,7 @@ def load_published(model, path, input_range=None, output=None):
     if not isinstance(model, MesoInception4):
         load_keras_weights(model, read_keras_weights(path))
         return None
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    known = PUBLISHED.get(digest[:12])
+    known = PUBLISHED.get(sha256(path)[:12])
     if known and not (input_range or output):
         input_range, output = known[2:]
     if not (input_range and output):

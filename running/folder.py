@@ -12,6 +12,15 @@ from pathlib import Path
 from common import EXTRACTION, RANK, fail
 from running.processes import barrier
 
+# What the flags of stage 01 can be in the record of a checkpoint; other numbers are 1 or more.
+CHOICES = dict(
+    sampling=("frames", "clips"),
+    detector=("dlib", "mtcnn", "none"),
+    format=("png", "jpg"),
+    align=(None, "landmarks"),
+)
+RANGES = dict(size=(1, 4096), clip_length=(1, 1000), scale=(0.1, 10))
+
 
 def start_run(out, args, inputs=(), runtime_flags=("out", "workers", "device"), is_finished=False):
     """Make the output folder and write its args.json, or check that it belongs to this command.
@@ -77,7 +86,7 @@ def parse_settings(text):
     """The content of an args.json, or None if it is not one."""
     try:
         settings = json.loads(text)
-        is_valid = all(isinstance(settings[kind], dict) for kind in ("flags", "inputs"))
+        is_valid = isinstance(settings["flags"], dict) and isinstance(settings["inputs"], dict)
         return settings if is_valid and "script" in settings else None
     except (ValueError, KeyError, TypeError):
         return None
@@ -203,24 +212,20 @@ def read_record(content, path):
     the flags of common.EXTRACTION by which their faces were taken, {} if there are none; and what
     `metrics.validate` returned, or None. Exits with an error if these are not what stages write.
     """
-    data, validation = content.get("data") or [], content.get("validation")
     try:
+        data, validation = list(content.get("data") or []), content.get("validation")
         valid = all(isinstance(entry[key], str) for entry in data for key in ("set", "role"))
-        flags = [entry["extraction"] for entry in data if entry["extraction"].get("sampling")]
-        recorded = flags[0] if flags else {}
+        recorded = [entry["extraction"] for entry in data if entry["extraction"].get("sampling")]
+        recorded = recorded[0] if recorded else {}
         flags = {name: recorded[name] for name in EXTRACTION if name in recorded}
         if "frame_size" in recorded and recorded["sampling"] == "frames":
             flags["size"] = recorded["frame_size"]  # as release 2.0 called it
-        how = EXTRACTION | flags
-        for name in EXTRACTION.keys() - {"sampling", "detector", "format", "align", "scale"}:
-            largest = dict(size=4096, clip_length=1000).get(name, math.inf)
-            is_none = how[name] is EXTRACTION[name] is None
-            valid &= is_none or (type(how[name]) is int and 1 <= how[name] <= largest)
-        valid &= how["sampling"] in ("frames", "clips")
-        valid &= how["detector"] in ("dlib", "mtcnn", "none")
-        valid &= how["format"] in ("png", "jpg")
-        valid &= how["align"] in (None, "landmarks")
-        valid &= 0.1 <= how["scale"] <= 10
+        for name, value in flags.items():
+            if name in CHOICES:
+                valid &= value in CHOICES[name]
+            elif value is not None or EXTRACTION[name] is not None:
+                lowest, highest = RANGES.get(name, (1, math.inf))
+                valid &= type(value) in (int, type(EXTRACTION[name])) and lowest <= value <= highest
         if validation:
             numbers = [validation[key] for key in ("videos", "auc", "eer", "threshold")]
             # Earlier versions wrote none of these, and this one writes them all.
@@ -233,7 +238,7 @@ def read_record(content, path):
         valid = False
     if not valid:
         fail(f"{path}: its record of its training cannot be used: train it again")
-    return list(data), flags, validation
+    return data, flags, validation
 
 
 def find_extractor(record, path, extractor):
@@ -243,17 +248,14 @@ def find_extractor(record, path, extractor):
     """
     record = record if isinstance(record, dict) else {}
     if not record and not extractor:
-        fail(
-            f"{path} does not say which extractor made its features: give --extractor FILE, "
-            "model.pt of stage 02 or 05"
-        )
-    file = Path(extractor or str(record.get("path")))
+        fail(f"{path} does not say which extractor made its features: give --extractor FILE")
     # A relative path is that from the folder of the training, which is above the checkpoint.
-    parents = [] if extractor else Path(path).resolve().parents
-    places = [place / file for place in (Path(), *parents)]
+    places = [Path(str(extractor or record.get("path")))]
+    if not extractor:
+        places += [parent / places[0] for parent in Path(path).resolve().parents]
     place = next((place for place in places if place.is_file()), None)
     if not place:
-        fail(f"{file}, which made the features of {path}, does not exist: give --extractor FILE")
+        fail(f"{places[0]}, which made the features of {path}, is missing: give --extractor FILE")
     if record and sha256(place) != record.get("sha256"):
         fail(
             f"{place} is not the extractor that made the features of {path}, or has changed since: "

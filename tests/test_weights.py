@@ -1,12 +1,10 @@
 """Published Keras weights of MesoInception4: read, loaded, known by their content."""
 
-import json
-
 import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import run, shared
+from conftest import call, judge, same, shared
 from torch.nn import functional as F
 
 from networks.baselines import MesoInception4
@@ -18,6 +16,7 @@ from networks.weights import (
 )
 from running.run import load_checkpoint
 
+SINGLE = "05_train_clrnet.py --strategy single --model MesoInception4 --epochs 0 --device cpu"
 # Kernels in Keras' order (height, width, in, out), by the number in the layer's name.
 KERNELS = {
     **{1: (1, 1, 3, 1), 2: (1, 1, 3, 4), 3: (3, 3, 4, 4), 4: (1, 1, 3, 4), 5: (3, 3, 4, 4)},
@@ -111,11 +110,12 @@ def test_layer_numbers_may_start_anywhere(tmp_path):
     for name, arrays in layers.items():
         kind, _, number = name.rpartition("_")
         moved[f"{kind}_{int(number) + 90}"] = arrays
-    models = [MesoInception4(), MesoInception4()]
-    load_mesoinception4(models[0], layers, (0, 1), "real")
-    load_mesoinception4(models[1], moved, (0, 1), "real")
-    for a, b in zip(models[0].state_dict().values(), models[1].state_dict().values()):
-        assert torch.equal(a, b)
+    states = []
+    for arrays in (layers, moved):
+        model = MesoInception4()
+        load_mesoinception4(model, arrays, (0, 1), "real")
+        states.append(dict(model.state_dict()))
+    assert same(*states)
 
 
 def test_weights_of_another_network_are_refused():
@@ -146,11 +146,10 @@ def test_an_unknown_file_needs_its_range_and_its_class(tmp_path):
     layers = make_layers()
     path = tmp_path / "meso.h5"
     write_h5(path, layers)
-    flags = "--strategy single --model MesoInception4 --epochs 0 --device cpu --init"
-    error = run("05_train_clrnet.py", *flags.split(), path, "--out", tmp_path / "a", fails=True)
+    error = call(f"{SINGLE} --init {path} --out {tmp_path / 'a'}", fails=True)
     assert "--init-range" in error and "--init-output" in error
-    said = "--init-range -1 1 --init-output real".split()
-    run("05_train_clrnet.py", *flags.split(), path, *said, "--out", tmp_path / "b")
+    said = "--init-range -1 1 --init-output real"
+    call(f"{SINGLE} --init {path} {said} --out {tmp_path / 'b'}")
     content = load_checkpoint(tmp_path / "b" / "model.pt", "05")
     model = MesoInception4().eval()
     model.load_state_dict(content["model"])
@@ -166,13 +165,10 @@ def test_a_published_file_gives_a_verdict(tmp_path):
     """07 takes the file as it is, says whose it is, and scores as 05's checkpoint of it does."""
     weights = shared("weights", "MesoInception_DF.h5")
     clip = shared("data", "folders", "fake", "roop_snapshot.mp4")
-    flags = "--strategy single --model MesoInception4 --epochs 0 --device cpu --init"
-    run("05_train_clrnet.py", *flags.split(), weights, "--out", tmp_path / "run")
-    output = run(
-        "07_detect.py", clip, "--checkpoint", weights, tmp_path / "run/model.pt",
-        "--device", "cpu", "--out", tmp_path / "verdicts",
-    )  # fmt: skip
+    call(f"{SINGLE} --init {weights} --out {tmp_path / 'run'}")
+    checkpoints = f"--checkpoint {weights} {tmp_path / 'run/model.pt'}"
+    result, output = judge(f"{clip} {checkpoints} --out {tmp_path / 'verdicts'}")
     assert "Afchar et al., 2018" in output and "newer methods mostly pass" in output
-    (video,) = json.loads((tmp_path / "verdicts/verdicts.json").read_text())["videos"]
+    (video,) = result["videos"]
     direct, of_checkpoint = video["people"][0]["by"]
     assert direct["score"] == of_checkpoint["score"] and 0 < direct["score"] < 1
