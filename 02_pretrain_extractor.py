@@ -160,10 +160,10 @@ def main():
         # An incomplete last batch is left out: batch norm would weigh its few images too much.
         order = np.random.default_rng((args.seed, epoch)).permutation(len(train))
         order = order[: run.per_epoch * run.size].reshape(-1, run.size)
-        for images, y in run.batches(train, labels, order, device, args.workers):
+        for images, y, draws in run.batches(train, labels, order, 1, device, args.workers):
             # Dropout, which some networks have, draws from this seed.
             torch.manual_seed(seed_of(args.seed, run.step, 1 + RANK))
-            images = flip(images, run.draw(1))
+            images = flip(images, draws)
             optimizer.zero_grad()
             with autocast(device, args.precision):
                 loss = F.cross_entropy(net(images), y)
@@ -172,9 +172,8 @@ def main():
             run.record(loss)
         model.eval()
         logits = margin(predict(model, val, args.batch, args.workers, device, "validation"))
-        value = auc(val_labels, logits)
         validation = validate(val_videos, val_labels, logits)
-        run.end_epoch(validation, val_auc=value)
+        run.end_epoch(validation, val_auc=auc(val_labels, logits))
     print(f"done: {args.out / 'model.pt'}")
 
 

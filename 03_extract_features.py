@@ -53,8 +53,6 @@ from running.devices import (
     choose_device,
     choose_precision,
     describe_device,
-    fetch,
-    one_ahead,
     share,
 )
 from running.folder import describe_data, folder_names, start_run
@@ -85,23 +83,14 @@ def extract(model, faces, out, batch, workers, device, precision="fp32"):
     # Listed, not looked up: a network file system may remember for a while that a file is missing.
     written = set(files) & set(out.iterdir())
     mine = [k for k in share(range(len(batches))) if files[k] not in written]
-    needed = 2 * 4 * n * (model.dimensions + 2) - sum(file.stat().st_size for file in written)
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        megabytes = f"{needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free"
-        fail(f"cannot write {out}: is the disk full? For twice the features, {megabytes}")
     loader = load_batches(faces, [list(batches[k]) for k in mine], workers, device.type == "cuda")
     bar = progress(total=len(mine), desc=out.name, unit="batch")
 
-    @torch.inference_mode()
-    def compute(images):
-        with autocast(device, precision):
-            vectors = model.features(images.to(device, non_blocking=True)).float()
-        return fetch(torch.cat([vectors, model.head(vectors)], 1))
-
-    # A GPU computes the next batch while this one is copied back and written.
-    for k, wait in zip(mine, one_ahead(map(compute, loader))):
-        (rows,) = wait()
+    for k, images in zip(mine, loader):
+        with torch.inference_mode():
+            with autocast(device, precision):
+                vectors = model.features(images.to(device, non_blocking=True)).float()
+            rows = torch.cat([vectors, model.head(vectors)], 1).cpu().numpy()
         is_finite = np.isfinite(rows).all(1)
         if not is_finite.all():
             (image,) = faces.paths(batches[k].start + int(np.argmin(is_finite)))
@@ -214,11 +203,8 @@ def main():
             file = args.scores / f"{name}.csv"
             write_scores(file, index, rows[name], logits[rows[name]])
             value = auc(index["label"][rows[name]], logits[rows[name]])
-            print(
-                f"  {file}: {len(rows[name])} images of the split {args.split}, "
-                f"AUC {percent(value)}",
-                flush=True,
-            )
+            images = f"{len(rows[name])} images of the split {args.split}"
+            print(f"  {file}: {images}, AUC {percent(value)}", flush=True)
         if args.cam and RANK == 0:
             draw_scored(name, folder, index, rows[name], logits, args, device)
 

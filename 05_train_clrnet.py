@@ -277,10 +277,10 @@ def read_training_data(args, frames):
         val_parts.append((val.items, val.labels))
         val_videos += [(name, val.index["video"][row]) for row in val.first]
     if args.strategy == "merge":
-        sizes = [len(items) for items, _ in parts]
+        whole = parts
         if args.merge_balance == "smallest":
             parts = equal_parts(parts, args.seed)
-        counts = {n: (len(part[0]), size) for n, part, size in zip(sets, parts, sizes)}
+        counts = {n: (len(a[0]), len(b[0])) for n, a, b in zip(sets, parts, whole)}
     items, labels = join_sets(parts)
     if parts and len(np.unique(labels)) < 2:
         fail("the training clips have only one class: real and fake ones are needed")
@@ -395,13 +395,6 @@ def frozen_layers(model, share):
     return frozen
 
 
-def set_train_mode(net, frozen):
-    """Training mode; frozen batch norm uses stored statistics, and frozen dropout is off."""
-    net.train()
-    for layer in frozen:
-        layer.eval()
-
-
 def make_optimizer(model, lr, l2):
     """Adam over the parameters that train, with L2 on the network's kernels.
 
@@ -428,14 +421,6 @@ def weighted_loss(model, logits, labels, class_weights):
 
 
 # ---------------------------------------------------------------- what comes out
-
-
-def describe(args, kwargs, sets, data, inherited):
-    """What else the checkpoints store; `inherited`: the data behind the initial weights."""
-    role = "few videos of" if args.strategy == "transfer" else "trained on"
-    sources = [describe_data(folder, role) for folder in sets.values()] + inherited
-    flags = flags_of(args, RUNTIME_FLAGS) | dict(few_shot_videos=data.few_shot)
-    return dict(network=args.model, kwargs=kwargs, args=flags, data=sources)
 
 
 def print_settings(args, model, sets, data, run, device):
@@ -507,12 +492,10 @@ def main():
     args = parse_args()
     device = choose_device(args.device)
     args.precision = choose_precision(args.precision, device)
-    origin, kwargs = None, args.kwargs
-    if args.checkpoint:
-        origin = load_checkpoint(args.checkpoint, "05")
-        kwargs = origin.get("kwargs")
-        if not isinstance(kwargs, dict) or not isinstance(kwargs.get("frames"), int):
-            fail(f"{args.checkpoint} does not say what its network is")
+    origin = load_checkpoint(args.checkpoint, "05") if args.checkpoint else {}
+    kwargs = origin.get("kwargs") if origin else args.kwargs
+    if not isinstance(kwargs, dict) or not isinstance(kwargs.get("frames"), int):
+        fail(f"{args.checkpoint} does not say what its network is")
     frames = kwargs["frames"]
     data = read_training_data(args, frames)
     if args.epochs and not data.items:
@@ -536,7 +519,10 @@ def main():
     for layer in frozen:
         layer.requires_grad_(False)
     optimizer = make_optimizer(model, args.lr, args.l2)
-    content = describe(args, kwargs, sets, data, inherited)
+    role = "few videos of" if args.strategy == "transfer" else "trained on"
+    sources = [describe_data(folder, role) for folder in sets.values()] + inherited
+    flags = flags_of(settings, RUNTIME_FLAGS)
+    content = dict(network=args.model, kwargs=kwargs, args=flags, data=sources)
     origin = None  # frees its memory
     run = Run(args.out, "05", args, model, optimizer, len(data.items), content)
     print_settings(args, model, sets, data, run, device)
@@ -548,16 +534,22 @@ def main():
     class_weights = (len(labels) / (2 * counts)).to(device)
     shape = (frames, 3, model.image_size, model.image_size)
     net = distribute(model, device, torch.zeros(1, *shape))
+    if frozen:
+        # Looked up again, because `distribute` makes new layers of batch norm.
+        frozen = frozen_layers(model, args.freeze)
     for epoch in run.epochs():
-        set_train_mode(net, frozen)
+        # Frozen batch norm uses stored statistics, and frozen dropout is off.
+        net.train()
+        for layer in frozen:
+            layer.eval()
         # An incomplete last batch is left out: batch norm would weigh its few samples too much.
         order = np.random.default_rng((args.seed, epoch)).permutation(len(train_faces))
         order = order[: run.per_epoch * run.size].reshape(-1, run.size)
-        for clips, y in run.batches(train_faces, labels, order, device, args.workers):
+        for clips, y, draws in run.batches(train_faces, labels, order, 5, device, args.workers):
             torch.manual_seed(seed_of(args.seed, run.step, 1 + RANK))  # dropout draws from it
             clips = as_clips(clips)
             if not args.no_augment:
-                clips = augment(clips, run.draw(5), args.brightness)
+                clips = augment(clips, draws, args.brightness)
             # Before the forward pass: the gradients freed take as much memory as the weights.
             optimizer.zero_grad()
             with autocast(device, args.precision):
@@ -567,9 +559,8 @@ def main():
             optimizer.step()
             run.record(loss)
         logits = score(model, val_faces, args, device, "validation")
-        value = auc(data.val_labels, logits)
         validation = validate(data.val_videos, data.val_labels, logits)
-        run.end_epoch(validation, val_auc=value)
+        run.end_epoch(validation, val_auc=auc(data.val_labels, logits))
     run.finish()
 
     load_state(model, load_checkpoint(args.out / "model.pt", "05"), args.out / "model.pt")

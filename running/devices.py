@@ -2,9 +2,9 @@
 
     torchrun --nproc-per-node 2 02_pretrain_extractor.py --faces faces/DFDC-F --out runs/extractor
 
-Stages 01, 02, 03 and 05 support this. A process knows its rank and the world size (common.py takes
-both from torchrun's environment); alone it is rank 0 of 1, and nothing here does anything. Item k
-of any list belongs to rank k % WORLD_SIZE.
+Stages 01, 02, 03 and 05 support this, 02 and 05 with a GPU for each process. A process knows its
+rank and the world size (common.py takes both from torchrun's environment); alone it is rank 0 of 1,
+and nothing here does anything. Item k of any list belongs to rank k % WORLD_SIZE.
 
 A training in several processes equals one in a single process on the joint batch, to rounding: the
 loss is a mean over the joint batch, batch norm takes its statistics over it, and flips and
@@ -85,34 +85,6 @@ def place(model, device):
     return model.to(device)
 
 
-def fetch(*tensors):
-    """Begin to copy tensors to the CPU. Returns a function that waits for them: a list of arrays.
-
-    Meanwhile a GPU works on what it is given after them.
-    """
-    copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
-    copied = torch.cuda.Event() if tensors[0].is_cuda else None
-    if copied:
-        copied.record()
-
-    def wait():
-        if copied:
-            copied.synchronize()
-        return [copy.numpy() for copy in copies]
-
-    return wait
-
-
-def one_ahead(items):
-    """Yield each item when the next one has been drawn from the iterator."""
-    waiting = []
-    for item in items:
-        waiting.append(item)
-        if len(waiting) > 1:
-            yield waiting.pop(0)
-    yield from waiting
-
-
 # ---------------------------------------------------------------- several processes
 
 
@@ -131,73 +103,29 @@ def gather(mine, n):
         return mine
     parts = [None] * WORLD_SIZE
     dist.all_gather_object(parts, mine)
-    # A rank without an item does not know the shape of one.
-    shape = next((part.shape[1:] for part in parts if len(part)), mine.shape[1:])
-    values = np.empty((n, *shape), mine.dtype)
-    for rank, part in enumerate(parts):
-        if len(part):
-            values[rank::WORLD_SIZE] = part
+    # Rank 0 has an item if there is one, and knows its shape.
+    values = np.empty((n, *parts[0].shape[1:]), mine.dtype)
+    for rank, part in enumerate(parts[:n]):
+        values[rank::WORLD_SIZE] = part
     return values
 
 
-class AllReduceSum(torch.autograd.Function):
-    """The sum of a tensor over all processes; backward, the sum of its gradients.
-
-    PyTorch has the same in torch.distributed.nn.functional, where it is deprecated.
-    """
-
-    @staticmethod
-    def forward(ctx, x):
-        x = x.clone()
-        dist.all_reduce(x)
-        return x
-
-    @staticmethod
-    def backward(ctx, gradient):
-        gradient = gradient.clone()
-        dist.all_reduce(gradient)
-        return gradient
-
-
-class JointNorm(_BatchNorm):
-    """Batch norm over the joint batch of all processes, on a CPU: SyncBatchNorm needs a GPU."""
-
-    def forward(self, x):
-        if not self.training:
-            return super().forward(x)
-        axes = [0, *range(2, x.ndim)]
-        shape = (1, -1) + (1,) * (x.ndim - 2)
-        y = x if x.dtype == torch.float64 else x.float()
-        count = y.new_full((1,), y.numel() / y.shape[1])
-        sums = AllReduceSum.apply(torch.cat([y.sum(axes), count]))
-        n = sums[-1].detach()
-        mean = sums[:-1] / n
-        y = y - mean.view(shape)
-        var = AllReduceSum.apply(y.square().sum(axes)) / n
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(var * n / (n - 1), self.momentum)
-        scale = (torch.rsqrt(var + self.eps) * self.weight).view(shape)
-        return (y * scale + self.bias.view(shape)).to(x.dtype)
-
-
 def join_norms(model, device):
-    """Make all batch norms of a network take their statistics over the joint batch, in place."""
-    joint = nn.SyncBatchNorm if device.type == "cuda" else JointNorm
-    for layer in model.modules():
-        if isinstance(layer, _BatchNorm) and not isinstance(layer, joint):
-            # Subclasses keep what they do around batch norm, which SyncBatchNorm's own conversion
-            # would drop.
-            kind = type(layer)
-            layer.__class__ = type(f"Joint{kind.__name__}", (kind, joint), {})
-            layer.process_group = None  # an attribute of SyncBatchNorm: all processes
+    """Replace all batch norms by such that take their statistics over the joint batch."""
+    has_norms = any(isinstance(layer, _BatchNorm) for layer in model.modules())
+    if has_norms and device.type != "cuda":
+        fail(
+            f"{WORLD_SIZE} processes cannot train a network with batch norm on a CPU, as its "
+            "statistics are those of all processes: start one process, or give each a GPU"
+        )
+    nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
 def distribute(model, device, example):
     """The network to call in training: DistributedDataParallel with joint batch norms.
 
-    A single process gets `model` itself. All processes get the weights of rank 0.
+    A single process gets `model` itself. All processes get the weights of rank 0, and new layers in
+    place of batch norm. Exits with an error on a CPU if the network has batch norm.
 
     Args:
         example: input of one sample. It shows which parameters have no part in the output (a second

@@ -7,7 +7,7 @@ hands the loss back:
     run = Run(args.out, "02", args, model, optimizer, len(train), content)
     for epoch in run.epochs():
         order = ...  # numbers of samples, (run.per_epoch, run.size)
-        for images, y in run.batches(train, labels, order, device, args.workers):
+        for images, y, draws in run.batches(train, labels, order, 1, device, args.workers):
             ...
             run.record(loss)
         run.end_epoch(validation, val_auc=value)
@@ -110,11 +110,9 @@ class Run:
         """Read last.pt. Exits with an error if it does not fit this network."""
         saved = load_checkpoint(self.last, self.stage)
         load_state(self.model, saved, self.last)
-        missing = [name for name in (*STATE, "optimizer") if name not in saved]
-        if missing:
-            fail(f"{self.last} cannot be resumed from, as it lacks {missing[0]}: delete it")
-        for name in STATE:
-            setattr(self, name, saved[name])
+        if not saved.keys() >= {*STATE, "optimizer"}:
+            fail(f"{self.last} cannot be resumed from: delete it")
+        vars(self).update({name: saved[name] for name in STATE})
         if self.batch and any(saved.get(name) != getattr(self, name) for name in ORDER):
             print(
                 f"{self.last} was saved inside epoch {self.epoch + 1} with another --batch or "
@@ -136,20 +134,24 @@ class Run:
         while not self.finished:
             yield self.epoch
 
-    def batches(self, faces, labels, order, device, workers):
-        """Yield (samples, labels) of each step that is left in this epoch, both on the device.
+    def batches(self, faces, labels, order, draws, device, workers):
+        """Yield (samples, labels, draws) of each step that is left in this epoch, on the device.
 
-        They are this process's share of the joint batch: items of the data set, a uint8 tensor, and
-        their labels. Call `record` once for each step. No step of a GPU waits for the CPU: images
-        come from pinned memory, and labels and draws are sent once an epoch.
+        They are this process's share of the joint batch: items of the data set, a uint8 tensor,
+        their labels, and uniform random numbers in 0..1. Call `record` once for each step. No step
+        of a GPU waits for the CPU: images come from pinned memory, and labels and draws are sent
+        once an epoch.
 
         Args:
             order: numbers of the samples in each step of the epoch, an array (per_epoch, size).
+            draws: how many random numbers a sample gets.
         """
         mine = [share(numbers).tolist() for numbers in order[self.batch :]]
         loader = load_batches(faces, mine, workers, pin=device.type == "cuda")
         labels = labels[torch.tensor(mine, dtype=torch.int64)].to(device)
-        self.device, self.draws = device, {}
+        steps = range(self.step, self.step + len(mine))
+        draws = [share(draw_joint(self.size, draws, self.args.seed, step)) for step in steps]
+        draws = torch.stack(draws).to(device)
         # Reading a loss waits for the device, so on a GPU it is read every 50 steps.
         look_every = 1 if device.type == "cpu" else 50
         bar = progress(
@@ -157,9 +159,9 @@ class Run:
         )
         first = self.step
         start = mark = time.perf_counter()
-        for samples, of_step in zip(loader, labels):
+        for samples, *of_step in zip(loader, labels, draws):
             self.waited += time.perf_counter() - mark
-            yield samples.to(device, non_blocking=True), of_step
+            yield samples.to(device, non_blocking=True), *of_step
             bar.update()
             is_last = self.step >= self.max_steps or self.batch == self.per_epoch
             if is_last or self.step % look_every == 0:
@@ -174,18 +176,6 @@ class Run:
         self.seconds = time.perf_counter() - start
         self.steps_timed = self.step - first
         bar.close()
-
-    def draw(self, columns):
-        """Uniform random numbers in 0..1, (this process's samples, columns), for this step.
-
-        They are on the device. Call it in the loop over `batches`, once for each step.
-        """
-        if self.step not in self.draws:
-            # All of the epoch at once, because sending them makes the CPU wait for a GPU.
-            steps = range(self.step, self.step + self.per_epoch - self.batch)
-            draws = [share(draw_joint(self.size, columns, self.args.seed, k)) for k in steps]
-            self.draws = dict(zip(steps, torch.stack(draws).to(self.device)))
-        return self.draws[self.step]
 
     def record(self, *losses):
         """Note the losses of a step: tensors of one number, in the order of `losses`."""
@@ -220,11 +210,11 @@ class Run:
 
     def fail_at(self, what, step, batch):
         """Exit with an error about a training that diverged in a step, both counted from 1."""
-        state = f"{self.last} is the last good state"
+        is_saved = self.last.exists()
+        state = f"{self.last} is the last good state" if is_saved else "no state was saved yet"
         fail(
             f"{what} step {step} (epoch {self.epoch + 1}, batch {batch} of {self.per_epoch}): "
-            f"lower --lr, or look at that batch's images; "
-            f"{state if self.last.exists() else 'no state was saved yet'}"
+            f"lower --lr, or look at that batch's images; {state}"
         )
 
     def end_epoch(self, validation=None, **measured):
@@ -239,12 +229,11 @@ class Run:
         """
         self.check_losses()
         means = {name: total / self.batch for name, total in zip(self.losses, self.sums)}
-        values = means | measured
         value = measured["val_auc"] if self.keep == "best" else math.nan
         is_better = math.isnan(value) or value > self.best
         # Drop the row that a stop by --max-steps left for this epoch.
         self.log = [row for row in self.log if row[0] <= self.epoch]
-        row = [round(values[name], 6) for name in self.columns]
+        row = [round((means | measured)[name], 6) for name in self.columns]
         self.log.append([self.epoch + 1, self.step, *row])
         self.validation = validation
         if value > self.best:
@@ -291,9 +280,8 @@ class Run:
     def save(self, name, **more):
         """Write a checkpoint into the run's folder."""
         self.check_weights()
-        state = {key: getattr(self, key) for key in (*STATE, *ORDER)}
+        content = self.content | {key: getattr(self, key) for key in (*STATE, *ORDER)} | more
         weights = self.model.state_dict()
-        content = self.content | state | more
         save_checkpoint(self.out / name, stage=self.stage, model=weights, **content)
 
     def write_log(self):
@@ -302,10 +290,8 @@ class Run:
 
     def share_text(self):
         """What each process takes of a step, as the end of a line of settings; empty for one."""
-        if WORLD_SIZE == 1:
-            return ""
-        each = self.size / WORLD_SIZE
-        return f"; {WORLD_SIZE} processes, {each:.3g} samples per step each"
+        each = f"; {WORLD_SIZE} processes, {self.size // WORLD_SIZE} samples per step each"
+        return each if WORLD_SIZE > 1 else ""
 
 
 def match_strides(optimizer):
@@ -354,10 +340,8 @@ def load_checkpoint(path, *stages):
 
     Nothing in the file is executed. Exits with an error if it is something else.
     """
-    path = Path(path)
-    if not path.is_file():
-        hint = f" (in that folder: {path / 'model.pt'}?)" if path.is_dir() else ""
-        fail(f"no checkpoint {path}{hint}")
+    if not Path(path).is_file():
+        fail(f"no checkpoint {path}; it is a file, such as model.pt in the folder of a run")
     try:
         content = load_tensors(path)
     except (OSError, ValueError) as error:

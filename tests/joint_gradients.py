@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import_module("joint")
 from common import RANK  # noqa: E402
 from networks.baselines import NETWORKS  # noqa: E402
 from networks.clrnet import initialize  # noqa: E402

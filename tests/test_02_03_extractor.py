@@ -1,6 +1,6 @@
 """Stages 02 and 03: the extractor's network, its training, kill and resume, features and scores."""
 
-import csv
+import contextlib
 import hashlib
 import http.server
 import json
@@ -20,8 +20,9 @@ from conftest import (
     assert_same_tree,
     call,
     changes_below,
-    run,
+    rows_of,
     run_and_kill,
+    same,
     shared,
     stage,
 )
@@ -34,20 +35,25 @@ from reporting import metrics
 from running import devices, loading
 from running import run as training_run
 
-pretrain = stage("02_pretrain_extractor")
 features_ = stage("03_extract_features")
+CPU = torch.device("cpu")
+
+
+def pretrain(small, out, flags="", fails=False):
+    """Stage 02 on faces/frames in this process, or on the folder that the flags name."""
+    line = f"02_pretrain_extractor.py --faces {small / 'faces/frames'} --out {out} --workers 0"
+    return call(f"{line} {SMALL_EXTRACTOR} {flags}", fails)
+
+
+def content_of(path):
+    return torch.load(path, weights_only=True)
 
 
 @pytest.mark.parametrize(
     "arch, size, dimensions",
-    [
-        ("resnet18", 96, 512),
-        ("se_resnext50_32x4d", 64, 2048),
-        ("squeezenet1_1", 64, 512),
-        ("xception", 96, 2048),
-        ("resnext101_32x4d", 64, 2048),
-    ],
-)
+    [("resnet18", 96, 512), ("se_resnext50_32x4d", 64, 2048), ("squeezenet1_1", 64, 512),
+     ("xception", 96, 2048), ("resnext101_32x4d", 64, 2048)],
+)  # fmt: skip
 def test_networks_of_pretrainedmodels(arch, size, dimensions):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing a user can do nothing about
@@ -64,14 +70,9 @@ def test_networks_of_pretrainedmodels(arch, size, dimensions):
 
 @pytest.mark.parametrize(
     "arch, size",
-    [
-        ("resnet18", 64),
-        ("se_resnext50_32x4d", 64),
-        ("xception", 96),
-        ("densenet121", 64),
-        pytest.param("vgg11", 224, marks=pytest.mark.slow),
-    ],
-)
+    [("resnet18", 64), ("se_resnext50_32x4d", 64), ("xception", 96), ("densenet121", 64),
+     pytest.param("vgg11", 224, marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_folded_batch_norm_changes_nothing(arch, size):
     """Features of a network with batch norms that have seen data, with and without folding: to 1e-5
     of the largest.
@@ -87,9 +88,8 @@ def test_folded_batch_norm_changes_nothing(arch, size):
     assert type(folded.backbone) is torch.nn.Module  # of the folded features alone
     assert (found - plain).abs().max() <= 1e-5 * plain.abs().max() and plain.std() > 0
     norms = [type(m).__name__ for m in folded.backbone.modules() if "Norm" in type(m).__name__]
-    assert len(norms) == {"densenet121": 62}.get(arch, 0), (
-        norms
-    )  # half of a densenet's 121 stand before their convolutions
+    # Half of a densenet's 121 stand before their convolutions.
+    assert len(norms) == {"densenet121": 62}.get(arch, 0), norms
 
 
 def test_a_network_that_cannot_be_traced_stays_as_it_is(capsys):
@@ -110,7 +110,7 @@ def test_channels_last_and_bfloat16_train_as_plain_fp32():
     images, labels = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8), torch.arange(8) % 2
 
     def gradients(precision):
-        with devices.autocast(torch.device("cpu"), precision):
+        with devices.autocast(CPU, precision):
             loss = torch.nn.functional.cross_entropy(model(images), labels)
         parts = torch.autograd.grad(loss, [*model.parameters()])
         return loss.item(), torch.cat([part.flatten().double() for part in parts])
@@ -135,14 +135,10 @@ def test_channels_last_and_bfloat16_train_as_plain_fp32():
 
 
 def test_precision_is_what_the_processor_has(monkeypatch):
-    for has, says in (
-        (dict(avx512_bf16=True), "bf16"),
-        (dict(amx_bf16=True), "bf16"),
-        (dict(avx2=True), "fp32"),
-    ):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
-        assert devices.choose_precision("auto", torch.device("cpu")) == says
-        assert devices.choose_precision("fp32", torch.device("cpu")) == "fp32"
+    for has, says in (("avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx2", "fp32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {has: True})
+        assert devices.choose_precision("auto", CPU) == says
+        assert devices.choose_precision("fp32", CPU) == "fp32"
 
 
 def test_features_in_bfloat16(small, extractor, features, tmp_path):
@@ -196,106 +192,67 @@ def test_preprocessing_is_the_networks_own():
     assert np.allclose(seen[0][0, :, 0, 0].numpy(), expected, atol=1e-6)
 
 
-def test_unknown_network_and_impossible_size(small, tmp_path):
-    for flags, says in (
-        (("--arch", "resnet19"), "no network resnet19"),
-        (("--arch", "vgg11", "--image-size", "64"), "cannot take images"),
-    ):
-        output = run(
-            "02_pretrain_extractor.py",
-            "--faces",
-            small / "faces/frames",
-            "--weights",
-            "none",
-            "--out",
-            tmp_path / "r",
-            *flags,
-            fails=True,
-        )
-        assert says in output
-
-
 def test_training_writes_what_it_says(small, extractor):
     folder = extractor.parent
-    assert {path.name for path in folder.iterdir()} == {
-        "model.pt",
-        "last.pt",
-        "log.csv",
-        "args.json",
-    }
-    checkpoint = torch.load(extractor, weights_only=True)
-    assert checkpoint["stage"] == "02" and checkpoint["kwargs"] == dict(
-        arch="resnet18", image_size=64
-    )
-    assert (
-        checkpoint["step"] == 2 and checkpoint["args"]["lr"] == 2e-3
-    )  # 16 training images of 48, batch 8
-    settings = json.loads((folder / "args.json").read_text())
-    assert settings["flags"]["batch"] == 8 and settings["flags"]["weight_decay"] == 4e-5
-    (row,) = csv.DictReader(open(folder / "log.csv"))
-    assert (
-        list(row) == ["epoch", "step", "train_loss", "val_auc"] and 0 <= float(row["val_auc"]) <= 1
-    )
+    files = {"model.pt", "last.pt", "log.csv", "args.json"}
+    assert {path.name for path in folder.iterdir()} == files
+    checkpoint = content_of(extractor)
+    assert checkpoint["stage"] == "02" and checkpoint["args"]["lr"] == 2e-3
+    assert checkpoint["kwargs"] == dict(arch="resnet18", image_size=64)
+    assert checkpoint["step"] == 2  # 16 training images of 48, batch 8
+    flags = json.loads((folder / "args.json").read_text())["flags"]
+    assert flags["batch"] == 8 and flags["weight_decay"] == 4e-5
+    (row,) = rows_of(folder / "log.csv")
+    assert list(row) == ["epoch", "step", "train_loss", "val_auc"]
+    assert 0 <= float(row["val_auc"]) <= 1
 
 
 def test_best_epoch_is_kept_not_the_last(small, tmp_path):
-    run(
-        f"02_pretrain_extractor.py --faces {small / 'faces/frames'} --out {tmp_path / 'r'} "
-        f"--epochs 4 {SMALL_EXTRACTOR}"
-    )
-    log = list(csv.DictReader(open(tmp_path / "r/log.csv")))
+    pretrain(small, tmp_path / "r", "--epochs 4")
+    log = rows_of(tmp_path / "r/log.csv")
     best = max(range(4), key=lambda k: float(log[k]["val_auc"]))
-    model, last = (
-        torch.load(tmp_path / "r" / name, weights_only=True) for name in ("model.pt", "last.pt")
-    )
+    model, last = (content_of(tmp_path / "r" / name) for name in ("model.pt", "last.pt"))
     assert model["epoch"] == best + 1 and last["epoch"] == 4
     # The validation AUC in the log is that of the stored network on the validation images.
     index = common.read_index(small / "faces/frames")
     rows = common.rows_of_split(index, "val", small)
     network = features_.load_extractor(tmp_path / "r/model.pt")
-    faces = loading.Faces([(str(small / "faces/frames" / index["path"][r]),) for r in rows], 64)
-    logits = loading.predict(network, faces, 8, 0, torch.device("cpu"), "validation")
-    scores = common.margin(logits)
-    assert metrics.auc(index["label"][rows], scores) == pytest.approx(
-        float(log[best]["val_auc"]), abs=1e-6
-    )
+    faces = loading.Faces([index["path"][r] for r in rows], 64, small / "faces/frames")
+    scores = common.margin(loading.predict(network, faces, 8, 0, CPU, "validation"))
+    value = metrics.auc(index["label"][rows], scores)
+    assert value == pytest.approx(float(log[best]["val_auc"]), abs=1e-6)
 
 
 @pytest.mark.slow
 def test_training_learns(small, tmp_path):
     """The loss on 16 images falls to a fraction: gradients, labels and optimizer fit together."""
-    run(
-        f"02_pretrain_extractor.py --faces {small / 'faces/frames'} --out {tmp_path / 'r'} "
-        f"--epochs 12 {SMALL_EXTRACTOR} --lr 1e-3"
-    )
-    losses = [float(row["train_loss"]) for row in csv.DictReader(open(tmp_path / "r/log.csv"))]
+    pretrain(small, tmp_path / "r", "--epochs 12 --lr 1e-3")
+    losses = [float(row["train_loss"]) for row in rows_of(tmp_path / "r/log.csv")]
     assert losses[-1] < 0.4 * losses[0]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [3, 8])
 def test_resumes_in_the_middle_of_an_epoch(small, tmp_path, batch):
-    args = ("--faces", small / "faces/frames", "--epochs", 3, *SMALL_EXTRACTOR, "--batch", batch)
-    run("02_pretrain_extractor.py", *args, "--out", tmp_path / "whole")
+    flags = f"--epochs 3 --batch {batch}"
+    pretrain(small, tmp_path / "whole", f"{flags} --workers 1")
     part = tmp_path / "part"
+    args = ("--faces", small / "faces/frames", *SMALL_EXTRACTOR, *flags.split(), "--workers", 1)
     often = "tests/often.py 02_pretrain_extractor.py"
     run_and_kill((part / "last.pt").exists, often, *args, "--out", part)
-    assert torch.load(part / "last.pt", weights_only=True)["epoch"] < 3
-    run("02_pretrain_extractor.py", *args, "--out", part)
+    assert content_of(part / "last.pt")["epoch"] < 3
+    pretrain(small, part, f"{flags} --workers 1")
     assert_same_tree(tmp_path / "whole", part)
 
 
 def test_max_steps(small, tmp_path):
-    run(
-        f"02_pretrain_extractor.py --faces {small / 'faces/frames'} --out {tmp_path / 'r'} "
-        f"--epochs 9 --max-steps 3 {SMALL_EXTRACTOR}"
-    )
-    assert torch.load(tmp_path / "r/last.pt", weights_only=True)["step"] == 3
+    pretrain(small, tmp_path / "r", "--epochs 9 --max-steps 3")
+    assert content_of(tmp_path / "r/last.pt")["step"] == 3
 
 
 def test_weights_from_a_file(small, tmp_path):
     """A state dict with its classifier, as published weights have it; a wrong one is refused by
-    name.
+    name, as are a network and a size that there are not.
     """
     import pretrainedmodels
 
@@ -308,22 +265,16 @@ def test_weights_from_a_file(small, tmp_path):
     del state["conv1.weight"]
     torch.save(state, tmp_path / "short.pth")
     (tmp_path / "text.pth").write_text("no")
-    for name, says in (
-        ("short.pth", "conv1.weight"),
-        ("text.pth", "text.pth"),
-        ("none.pth", "no such file"),
+    for flags, says in (
+        (f"--weights {tmp_path}/short.pth", "conv1.weight"),
+        (f"--weights {tmp_path}/text.pth", "text.pth"),
+        (f"--weights {tmp_path}/none.pth", "no such file"),
+        ("--arch resnet19", "no network resnet19"),
+        ("--arch vgg11 --image-size 64", "cannot take images"),
     ):
-        output = run(
-            f"02_pretrain_extractor.py --faces {small / 'faces/frames'} --out {tmp_path / 'r'} "
-            f"{SMALL_EXTRACTOR} --weights {tmp_path / name}",
-            fails=True,
-        )
-        assert says in output
+        assert says in pretrain(small, tmp_path / "r", flags, fails=True)
     # A run that never began does not bind its folder.
-    run(
-        f"02_pretrain_extractor.py --faces {small / 'faces/frames'} --out {tmp_path / 'r'} "
-        f"{SMALL_EXTRACTOR} --max-steps 1"
-    )
+    pretrain(small, tmp_path / "r", "--max-steps 1")
 
 
 @pytest.mark.parametrize("arch", ["alexnet", "vgg11_bn", "squeezenet1_0", "densenet121"])
@@ -380,43 +331,32 @@ def test_no_network_names_the_three_ways(monkeypatch):
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", down)
     with pytest.raises(SystemExit) as error:
         weights.load_weights(None, "se_resnext101_32x4d", "imagenet")
-    assert (
-        str(error.value).count("host is down") == 2
-        and "--weights FILE" in str(error.value)
-        and "--weights none" in str(error.value)
-    )
+    message = str(error.value)
+    assert message.count("host is down") == 2
+    assert "--weights FILE" in message and "--weights none" in message
 
 
-class Server:
-    """A host on this machine: {path: bytes or None for "not found"}, and the paths that were asked
-    for.
-    """
+@contextlib.contextmanager
+def serve(files):
+    """A host on this machine with {path: bytes}: (its address, the paths that were asked for)."""
+    asked = []
 
-    def __init__(self, files):
-        asked = self.asked = []
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            content = files.get(self.path)
+            self.send_response(404 if content is None else 200)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+            self.wfile.write(content or b"")
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                asked.append(self.path)
-                content = files.get(self.path)
-                self.send_response(404 if content is None else 200)
-                self.send_header("Content-Length", str(len(content or b"")))
-                self.end_headers()
-                self.wfile.write(content or b"")
+        def log_message(self, *args):
+            pass
 
-            def log_message(self, *args):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.server.shutdown()
-        self.server.server_close()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        server.shutdown()
 
 
 def test_imagenet_weights_come_from_the_first_host_that_has_them(tmp_path, monkeypatch, capsys):
@@ -426,53 +366,40 @@ def test_imagenet_weights_come_from_the_first_host_that_has_them(tmp_path, monke
     import pretrainedmodels
 
     source = networks_extractor.Extractor("resnet18", 32)
-    torch.save(
-        source.backbone.state_dict()
-        | {"last_linear.weight": torch.zeros(1000, 512), "last_linear.bias": torch.zeros(1000)},
-        tmp_path / "w.pth",
-    )
-    content = (tmp_path / "w.pth").read_bytes()
-    good, bad = f"/net-{hashlib.sha256(content).hexdigest()[:8]}.pth", "/net-00000000.pth"
-    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "other.pth")
-    other = (tmp_path / "other.pth").read_bytes()
-    misfit = f"/other-{hashlib.sha256(other).hexdigest()[:8]}.pth"
+    classifier = {"last_linear.weight": torch.zeros(1000, 512), "last_linear.bias": torch.zeros(9)}
+    names = {}
+    for name, state in (
+        ("net", source.backbone.state_dict() | classifier),
+        ("other", {"conv1.weight": torch.zeros(3)}),
+    ):
+        torch.save(state, tmp_path / name)
+        content = (tmp_path / name).read_bytes()
+        names[f"/{name}-{hashlib.sha256(content).hexdigest()[:8]}.pth"] = content
+    good, misfit = names
+    bad = "/net-00000000.pth"
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
 
-    def load(server, first, second):
-        monkeypatch.setitem(
-            pretrainedmodels.pretrained_settings["resnet18"]["imagenet"],
-            "url",
-            server.address + first,
-        )
-        monkeypatch.setattr(weights, "MIRRORS", {"resnet18": server.address + second})
+    def load(address, first, second):
+        settings = pretrainedmodels.pretrained_settings["resnet18"]["imagenet"]
+        monkeypatch.setitem(settings, "url", address + first)
+        monkeypatch.setattr(weights, "MIRRORS", {"resnet18": address + second})
         model = networks_extractor.Extractor("resnet18", 32)
         weights.load_weights(model, "resnet18", "imagenet")
-        return model
+        return model.backbone.state_dict()
 
-    with Server({good: content, bad: content, misfit: other}) as server:
-        model = load(server, "/gone.pth", good)
-        assert server.asked == ["/gone.pth", good]
-        assert all(
-            torch.equal(a, b)
-            for a, b in zip(
-                model.backbone.state_dict().values(), source.backbone.state_dict().values()
-            )
-        )
+    with serve(names | {bad: names[good]}) as (address, asked):
+        state = load(address, "/gone.pth", good)
+        assert asked == ["/gone.pth", good]
+        assert same(dict(state), dict(source.backbone.state_dict()))
         printed = capsys.readouterr()
-        assert server.address + "/gone.pth" in printed.out and "100%" in printed.err
+        assert address + "/gone.pth" in printed.out and "100%" in printed.err
         assert [p.name for p in (tmp_path / "cache/hub/checkpoints").iterdir()] == [good[1:]]
-        load(server, good, "/gone.pth")  # from the cache
-        assert server.asked == ["/gone.pth", good]
-        with pytest.raises(
-            SystemExit
-        ) as error:  # other bytes than the name says; other arrays than the network's
-            load(server, bad, misfit)
-        assert (
-            "invalid hash value" in str(error.value)
-            and "does not fit" in str(error.value)
-            and "--weights FILE" in str(error.value)
-        )
+        load(address, good, "/gone.pth")  # from the cache
+        assert asked == ["/gone.pth", good]
+        # Other bytes than the name says; other arrays than the network's.
+        with pytest.raises(SystemExit, match="invalid hash value.*does not fit.*--weights FILE"):
+            load(address, bad, misfit)
     assert not (tmp_path / "cache/hub/checkpoints" / bad[1:]).exists()
 
 
@@ -492,42 +419,10 @@ def test_features_and_scores_are_the_networks(small, extractor, features):
                 p_fake = network.head(vector).softmax(1)[0, 1].item()
             assert np.allclose(stored[row], vector[0].numpy(), atol=1e-4)
             assert common.sigmoid(logits[row]) == pytest.approx(p_fake, abs=1e-4)
-    scores = list(csv.DictReader(open(small / "scores/direct/frames.csv")))
+    scores = rows_of(small / "scores/direct/frames.csv")
     index = common.read_index(features / "frames")
     tested = [video for video, split in zip(index["video"], index["split"]) if split == "test"]
     assert [row["video"] for row in scores] == tested
-
-
-def test_features_go_on_after_a_kill(small, extractor, tmp_path, monkeypatch):
-    """Stopped after some batches, a run computes the others alone and ends with the same file."""
-    model = features_.load_extractor(extractor)
-    index = common.read_index(small / "faces/frames")
-    faces = loading.Faces(index["path"], model.image_size, small / "faces/frames")
-    out, whole, cpu = tmp_path / "a", tmp_path / "b", torch.device("cpu")
-    for path in (out, whole):
-        path.mkdir()
-    files = features_.extract(model, faces, whole, 8, 0, cpu)
-    features_.finish(small / "faces/frames", whole, files, (48, 512))
-    computed, stop_before = [], 3
-
-    def some_batches(faces, batches, *args):
-        for batch, images in zip(batches, loading.load_batches(faces, batches, *args)):
-            if len(computed) == stop_before:
-                raise ZeroDivisionError
-            computed.append(batch)
-            yield images
-
-    monkeypatch.setattr(features_, "load_batches", some_batches)
-    with pytest.raises(ZeroDivisionError):
-        features_.extract(model, faces, out, 8, 0, cpu)
-    # A batch is written when the next one is being computed.
-    written = sorted(path.name for path in out.iterdir())
-    assert written == [".part-0.npy", ".part-1.npy"]
-    computed, stop_before = [], 6
-    files = features_.extract(model, faces, out, 8, 0, cpu)
-    features_.finish(small / "faces/frames", out, files, (48, 512))
-    assert computed == [list(range(k, k + 8)) for k in range(16, 48, 8)]
-    assert_same_tree(out, whole)
 
 
 class Killed(BaseException):
@@ -535,9 +430,8 @@ class Killed(BaseException):
 
 
 def test_03_can_be_killed_before_each_change_of_a_file(small, extractor, tmp_path, monkeypatch):
-    """Before each rename, copy and deletion: the next run ends with the undisturbed result.
-
-    The kills after the first features were renamed are among them.
+    """Before each rename, copy and deletion: the next run computes the batches that are left alone,
+    and ends with the undisturbed result.
     """
     faces = tmp_path / "faces/few"
     shutil.copytree(small / "faces/frames", faces)
@@ -546,6 +440,13 @@ def test_03_can_be_killed_before_each_change_of_a_file(small, extractor, tmp_pat
     model = networks_extractor.fold_batch_norm(features_.load_extractor(extractor))
     monkeypatch.setattr(features_, "load_extractor", lambda path: model)
     monkeypatch.setattr(features_, "fold_batch_norm", lambda model: model)
+    loaded = []
+
+    def load(faces, batches, *args):
+        loaded.extend(batches)
+        return loading.load_batches(faces, batches, *args)
+
+    monkeypatch.setattr(features_, "load_batches", load)
     changes = [(os, "replace"), (Path, "replace"), (Path, "unlink"), (shutil, "copyfile")]
     flags = f"--checkpoint {extractor} --faces {faces} --batch 2 --device cpu --workers 0"
 
@@ -563,14 +464,10 @@ def test_03_can_be_killed_before_each_change_of_a_file(small, extractor, tmp_pat
 
             return change
 
-        with monkeypatch.context() as patch:
-            patch.setattr("sys.argv", ["03_extract_features.py", *flags.split(), "--out", str(out)])
+        with monkeypatch.context() as patch, contextlib.suppress(Killed):
             for owner, name in changes:
                 patch.setattr(owner, name, counted(getattr(owner, name)))
-            try:
-                features_.main()
-            except Killed:
-                pass
+            call(f"03_extract_features.py {flags} --out {out}")
         return count
 
     total = run_here(tmp_path / "whole")
@@ -578,7 +475,12 @@ def test_03_can_be_killed_before_each_change_of_a_file(small, extractor, tmp_pat
     for kill_before in range(total):
         out = tmp_path / f"killed-{kill_before}"
         run_here(out, kill_before)
+        is_joined = (out / "few/index.csv").exists()
+        files = {0: [0, 1], 1: [2]}
+        left = [files[k] for k in files if not (is_joined or (out / f"few/.part-{k}.npy").exists())]
+        loaded.clear()
         run_here(out)
+        assert loaded == left
         assert_same_tree(tmp_path / "whole", out)
 
 
@@ -600,7 +502,7 @@ def test_features_that_are_not_finite_are_refused(small, extractor, tmp_path, mo
     monkeypatch.setattr(model.head, "forward", lambda x: torch.zeros(len(x), 2))
     name = re.escape(index["path"][8 + 3])
     with pytest.raises(SystemExit, match=f"output for .*{name} is not a finite number"):
-        features_.extract(model, faces, tmp_path, 8, 0, torch.device("cpu"))
+        features_.extract(model, faces, tmp_path, 8, 0, CPU)
 
 
 def test_running_03_again_changes_nothing_and_another_checkpoint_is_refused(
@@ -610,10 +512,7 @@ def test_running_03_again_changes_nothing_and_another_checkpoint_is_refused(
     line = f"03_extract_features.py --faces {faces} --out {features} --device cpu --precision fp32"
     call(f"{line} --checkpoint {extractor}")
     assert changes_below(features) == before
-    run(
-        f"02_pretrain_extractor.py --faces {faces} --out {tmp_path / 'r'} --max-steps 1 --seed 7 "
-        f"{SMALL_EXTRACTOR}"
-    )
+    pretrain(small, tmp_path / "r", "--max-steps 1 --seed 7")
     output = call(f"{line} --checkpoint {tmp_path / 'r/model.pt'}", fails=True)
     assert "another run" in output
 
@@ -623,8 +522,7 @@ def test_errors(small, extractor, features, copy, tmp_path):
     empty.mkdir()
 
     def train(faces):
-        line = f"02_pretrain_extractor.py --faces {faces} --out {tmp_path / 'r'} {SMALL_EXTRACTOR}"
-        return call(f"{line} --workers 0", fails=True)
+        return pretrain(small, tmp_path / "r", f"--faces {faces}", fails=True)
 
     def extract(checkpoint, faces):
         flags = f"--checkpoint {checkpoint} --faces {faces} --out {tmp_path / 'o'} --workers 0"
@@ -670,5 +568,4 @@ def test_an_index_cannot_lead_out_of_its_folder(small, copy, tmp_path):
     text = (faces / "index.csv").read_text()
     for path in ("../secret.png", "/etc/passwd", "a/../../b.png", "C:\\x.png"):
         (faces / "index.csv").write_text(text + f"{path},v,0,,0,youtube,train,0,0,1,1,0\n")
-        line = f"02_pretrain_extractor.py --faces {faces} --out {tmp_path / 'r'} {SMALL_EXTRACTOR}"
-        assert "leads out" in call(line, fails=True)
+        assert "leads out" in pretrain(small, tmp_path / "r", f"--faces {faces}", fails=True)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import ROOT, SMALL_CLRNET, SMALL_EXTRACTOR, stage
+from conftest import ROOT, SMALL_CLRNET, SMALL_EXTRACTOR, command, stage
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
@@ -95,18 +95,11 @@ class Watch(TorchDispatchMode):
 # ---------------------------------------------------------------- device and precision
 
 
-@pytest.fixture
-def flags():
-    """PyTorch's flags of precision, which a test may change."""
-    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [backend.allow_tf32 for backend in backends]
-    yield lambda: {backend.allow_tf32 for backend in backends}
-    for backend, value in zip(backends, before):
-        backend.allow_tf32 = value
-
-
-def test_precision_of_a_gpu(flags, monkeypatch):
+def test_precision_of_a_gpu(monkeypatch):
     gpu = torch.device("cuda:0")
+    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    for backend in backends:  # restored at the end
+        monkeypatch.setattr(backend, "allow_tf32", backend.allow_tf32)
     for capability, name, says, is_tf32 in (
         ((7, 5), "auto", "fp32", False),
         ((8, 0), "auto", "bf16", True),
@@ -117,7 +110,7 @@ def test_precision_of_a_gpu(flags, monkeypatch):
     ):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
         assert devices.choose_precision(name, gpu) == says
-        assert flags() == {is_tf32}
+        assert {backend.allow_tf32 for backend in backends} == {is_tf32}
     for device in (gpu, CPU):
         with pytest.raises(SystemExit, match="tf32 needs an NVIDIA GPU"):
             devices.choose_precision("tf32", device)
@@ -221,32 +214,6 @@ def test_the_recurrences_own_backward_on_a_gpu(kernel):
         assert tensor.stride(2) == 1, "channels are not innermost"
 
 
-def test_backward_in_bfloat16():
-    """All of it on "meta": every gradient exists, with the dtype and the shape of its weight."""
-    for model, x in (
-        (meta(Extractor, "resnet18", 64), torch.zeros(2, 3, 64, 64, device=META)),
-        (meta(CLRNet, 4, (1, 1), 48), torch.zeros(2, 5, 3, 48, 48, device=META)),
-        (meta(bpdann.BPDANN, 32), torch.zeros(2, 32, device=META)),
-    ):
-        model.to(torch.bfloat16)
-        # The extractor makes float32 of its images.
-        if isinstance(model, Extractor):
-            logits = model.head(model.backbone.features(x.bfloat16()).mean((2, 3)))
-        elif isinstance(model, CLRNet):
-            logits = model(x.bfloat16())
-        else:
-            embedding = model.extract(x.bfloat16())
-            weight = torch.zeros((), device=META)
-            reversed_ = bpdann.GradientReversal.apply(embedding, weight)
-            logits = model.classify(embedding) + model.discriminate(reversed_)
-        labels = torch.zeros(2, dtype=torch.int64, device=META)
-        F.cross_entropy(logits.float(), labels).backward()
-        for name, parameter in model.named_parameters():
-            assert parameter.grad is not None, name
-            assert parameter.grad.dtype == torch.bfloat16, name
-            assert parameter.grad.shape == parameter.shape, name
-
-
 def test_clrnet_with_channels_innermost_is_the_same_network():
     """As on a GPU, in float64: outputs and gradients, and the order in memory inside."""
     torch.manual_seed(0)
@@ -319,19 +286,17 @@ def on_meta(monkeypatch):
 
 
 def test_a_step_of_02_sends_its_images_alone(small, on_meta, tmp_path, monkeypatch):
-    args = ["--faces", small / "faces/frames", "--out", tmp_path / "r", *SMALL_EXTRACTOR]
-    args += ["--device", "meta", "--precision", "fp32", "--workers", 0, "--batch", 4]
-    monkeypatch.setattr(sys, "argv", ["02_pretrain_extractor.py", *map(str, args)])
+    line = f"02_pretrain_extractor.py --faces {small / 'faces/frames'} {SMALL_EXTRACTOR}"
+    line += f" --device meta --precision fp32 --workers 0 --batch 4 --out {tmp_path / 'r'}"
+    monkeypatch.setattr(sys, "argv", line.split())
     assert on_meta(pretrain.main) == ([1, 1, 1], {"meta"})
 
 
 def test_a_step_of_05_sends_its_clips_alone(small, on_meta, tmp_path, monkeypatch):
-    args = ["--strategy", "single", "--source", small / "faces/clips", *SMALL_CLRNET]
-    args += ["--device", "meta", "--precision", "fp32", "--workers", 0, "--batch", 2]
-    args += ["--out", tmp_path / "r"]
-    monkeypatch.setattr(sys, "argv", ["05_train_clrnet.py", *map(str, args)])
-    copies, _ = on_meta(clrnet.main)
-    assert copies == [1, 1, 1]
+    line = f"05_train_clrnet.py --strategy single --source {small / 'faces/clips'} {SMALL_CLRNET}"
+    line += f" --device meta --precision fp32 --workers 0 --batch 2 --out {tmp_path / 'r'}"
+    monkeypatch.setattr(sys, "argv", line.split())
+    assert on_meta(clrnet.main)[0] == [1, 1, 1]
 
 
 def test_a_step_of_dann_sends_its_images_alone(small, on_meta, tmp_path):
@@ -357,16 +322,10 @@ def test_a_step_of_bpdann_sends_nothing(on_meta, tmp_path):
 
 
 def test_joint_batch_norms_of_gpus_are_pytorchs_own(monkeypatch):
-    """SyncBatchNorm behind CLRNet's own, which brings its frames into the batch first."""
-    inputs = []
-
-    class Sync:
-        @staticmethod
-        def apply(x, *_):
-            inputs.append(x.shape)
-            return x
-
-    monkeypatch.setattr(torch.nn.modules.batchnorm, "sync_batch_norm", Sync)
+    """CLRNet's frames are in the batch that SyncBatchNorm gets."""
+    inputs, sync = [], lambda x, *_: inputs.append(x.shape) or x
+    functions = SimpleNamespace(apply=sync)
+    monkeypatch.setattr(torch.nn.modules.batchnorm, "sync_batch_norm", functions)
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda *_: 2)
     model = nn.Sequential(meta(frame_norm, 8), meta(nn.Conv3d, 2, 2, 1))
@@ -377,14 +336,15 @@ def test_joint_batch_norms_of_gpus_are_pytorchs_own(monkeypatch):
         on_gpu(model)
         out = normalize(model[0], torch.zeros(2, 5, 8, 4, 4, device="cuda:0"))
     assert inputs == [(10, 8, 4, 4)] and out.shape == (2, 5, 8, 4, 4)
-    model = devices.join_norms(cpu := nn.Sequential(nn.BatchNorm2d(8)), CPU)
-    assert isinstance(cpu[0], devices.JointNorm)
+    with pytest.raises(SystemExit, match="batch norm on a CPU"):
+        devices.join_norms(nn.Sequential(nn.BatchNorm2d(8)), CPU)
 
 
 @pytest.fixture
 def two_processes(monkeypatch):
     """For `distribute` this is one of two processes, with a group that has no other."""
     monkeypatch.setattr(devices, "WORLD_SIZE", 2)
+    monkeypatch.setattr(devices, "join_norms", lambda *_: None)
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()
@@ -416,19 +376,6 @@ class Rnn(nn.LSTM):
         return super().forward(x)[0]
 
 
-# ---------------------------------------------------------------- overlap, paths
-
-
-def test_03_computes_a_batch_ahead():
-    drawn = []
-    ahead = devices.one_ahead(drawn.append(k) or k for k in range(3))
-    assert [(k, len(drawn)) for k in ahead] == [(0, 2), (1, 3), (2, 3)]
-    assert list(devices.one_ahead([])) == []
-    a, b = torch.rand(2), torch.rand(3, 4)
-    arrays = devices.fetch(a, b)()
-    assert np.array_equal(arrays[0], a) and np.array_equal(arrays[1], b)
-
-
 def test_paths_are_one_array():
     """Not objects, which each process that loads images would copy; with any text in them."""
     paths = [f"ä/{k}/\U0001f600 {'x' * (k % 7)}.png" for k in range(20_000)]
@@ -447,12 +394,6 @@ def test_paths_are_one_array():
 
 
 # ---------------------------------------------------------------- memory
-
-
-def fits(text):
-    """What a help text says: [(GB, samples in bf16, samples in fp32)]."""
-    words = re.findall(r"(\d+) GB: (\d+)(?: in bf16,)?(?: and)? (\d+)", " ".join(text.split()))
-    return [tuple(map(int, found)) for found in words]
 
 
 def kept_bytes(model, function):
@@ -474,55 +415,39 @@ def kept_bytes(model, function):
     return total
 
 
-def bytes_of_a_step(make, example, precision):
-    """A function of the batch: counted bytes of a training step."""
-    counted = {}
-    for batch in (2, 4):
-        model = meta(make)
-        with fake_gpu(precision):
-            on_gpu(model)
-            kept = kept_bytes(model, lambda: model(example(batch)))
-        counted[batch] = kept
-    parameters = sum(p.numel() for p in model.parameters())
-    each = (counted[4] - counted[2]) / 2
-    once = counted[2] - 2 * each
-    # Weights, gradients and Adam's two moments; 1 GB for CUDA itself and cuDNN's workspace; 10 %
-    # of the activations for what lives for a moment only.
-    return lambda batch: 1e9 + 16 * parameters + once + 1.1 * each * batch, counted, each
+# Counted before, in bench/RESULTS.md and docs/performance.md: GB at a batch, in bf16 and fp32.
+IMAGES = (lambda: Extractor("se_resnext101_32x4d"), (3, 224, 224), torch.uint8, 128, (13.2, 26.0))
+CLIPS = (CLRNet, (5, 3, 240, 240), torch.float32, 40, (7.6, 13.9))
 
 
-@pytest.mark.parametrize("name", ["02", pytest.param("05", marks=pytest.mark.slow)])
-def test_the_help_says_what_fits(name):
-    stage_file = {"02": "02_pretrain_extractor.py", "05": "05_train_clrnet.py"}[name]
-    output = subprocess.run(
-        [sys.executable, ROOT / stage_file, "--help"], capture_output=True, text=True
-    ).stdout
-    said = fits(output[output.index("--batch") :])
-    assert [gb for gb, *_ in said] == [16, 24, 40, 80]
-
-    def images(batch):
-        return torch.zeros(batch, 3, 224, 224, dtype=torch.uint8, device="cuda:0")
-
-    def clips(batch):
-        return torch.zeros(batch, 5, 3, 240, 240, device="cuda:0")
-
-    make, example = {
-        "02": (lambda: Extractor("se_resnext101_32x4d"), images),
-        "05": (CLRNet, clips),
-    }[name]
-    # Counted before, in bench/RESULTS.md and docs/performance.md: GB at a batch.
-    known = {
-        ("02", "bf16"): (128, 13.2),
-        ("02", "fp32"): (128, 26.0),
-        ("05", "bf16"): (40, 7.6),
-        ("05", "fp32"): (40, 13.9),
-    }
+@pytest.mark.parametrize(
+    "name, make, shape, dtype, batch, known",
+    [("02_pretrain_extractor.py", *IMAGES),
+     pytest.param("05_train_clrnet.py", *CLIPS, marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_the_help_says_what_fits(name, make, shape, dtype, batch, known):
+    words = [sys.executable, ROOT / name, "--help"]
+    output = " ".join(subprocess.run(words, capture_output=True, text=True).stdout.split())
+    said = re.findall(r"(\d+) GB: (\d+)(?: in bf16,)?(?: and)? (\d+)", output)
+    said = [tuple(map(int, numbers)) for numbers in said]
+    assert [gigabytes for gigabytes, *_ in said] == [16, 24, 40, 80]
     for k, precision in enumerate(("bf16", "fp32"), 1):
-        needed, counted, each = bytes_of_a_step(make, example, precision)
-        batch, gigabytes = known[name, precision]
-        assert (counted[2] + (batch - 2) * each) / 1e9 == pytest.approx(gigabytes, rel=0.05)
-        for words in said:
-            assert 0.7 * words[0] < needed(words[k]) / 1e9 <= words[0], (precision, words)
+        counted = {}
+        for n in (2, 4):
+            model = meta(make)
+            with fake_gpu(precision):
+                on_gpu(model)
+                x = torch.zeros(n, *shape, dtype=dtype, device="cuda:0")
+                counted[n] = kept_bytes(model, lambda: model(x))  # noqa: B023
+        each = (counted[4] - counted[2]) / 2
+        once = counted[2] - 2 * each
+        assert (once + batch * each) / 1e9 == pytest.approx(known[k - 1], rel=0.05)
+        # Weights, gradients and Adam's two moments; 1 GB for CUDA itself and cuDNN's workspace;
+        # 10 % of the activations for what lives for a moment only.
+        always = 1e9 + 16 * sum(p.numel() for p in model.parameters()) + once
+        for gigabytes, *samples in said:
+            needed = (always + 1.1 * each * samples[k - 1]) / 1e9
+            assert 0.7 * gigabytes < needed <= gigabytes, (precision, gigabytes)
 
 
 # ---------------------------------------------------------------- the check for a GPU
@@ -530,12 +455,8 @@ def test_the_help_says_what_fits(name):
 
 @pytest.mark.slow
 def test_the_check_for_a_gpu_runs_on_a_cpu():
-    done = subprocess.run(
-        [sys.executable, ROOT / "bench/gpu_check.py", "--tiny", "--device", "cpu", "--no-record"],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    words = command("bench/gpu_check.py --tiny --device cpu --no-record")
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     for what in ("02, step", "04, step", "05, step", "resumed", "whole loop"):

@@ -54,6 +54,12 @@ def make_run(out, samples=10, model=None, optimizer=None, **flags):
 # ---------------------------------------------------------------- resuming inside an epoch
 
 
+def steps_of(run, samples=10, order=None):
+    """The steps of an epoch whose labels are 10 and more, with 5 draws a sample."""
+    order = np.arange(samples).reshape(-1, run.size) if order is None else order
+    return run.batches(Numbers(samples), 10 + torch.arange(samples), order, 5, CPU, 0)
+
+
 @pytest.mark.parametrize("batch, samples", [(5, 10), (1, 10), (2, 6)])
 def test_an_epoch_of_other_batches_starts_over(tmp_path, capsys, batch, samples):
     """Stopped after 4 of 5 steps, with another batch or fewer images each is seen once."""
@@ -65,8 +71,7 @@ def test_an_epoch_of_other_batches_starts_over(tmp_path, capsys, batch, samples)
     run = make_run(tmp_path, samples, batch=batch)
     assert "inside epoch 1 with another --batch or other images" in capsys.readouterr().out
     seen = []
-    order = np.arange(samples).reshape(-1, batch)
-    for numbers, _ in run.batches(Numbers(samples), torch.zeros(samples), order, CPU, 0):
+    for numbers, *_ in steps_of(run, samples):
         seen += numbers[:, 0].tolist()
         run.record(torch.tensor(0.5))
     assert sorted(seen) == list(range(samples)) and run.sums == [0.5 * samples / batch]
@@ -79,7 +84,7 @@ def test_weights_that_the_last_step_spoiled_are_not_kept(tmp_path):
     model = nn.Linear(1, 1)
     run = make_run(tmp_path, model=model)
     with pytest.raises(SystemExit, match=r"weight is not finite after step 5 \(epoch 1, batch 5"):
-        for _ in run.batches(Numbers(), torch.zeros(10), np.arange(10).reshape(5, 2), CPU, 0):
+        for _ in steps_of(run):
             run.record(torch.tensor(0.5))
             if run.batch == 5:
                 model.weight.data.fill_(torch.nan)
@@ -93,9 +98,9 @@ def test_labels_and_draws_are_those_of_each_step(tmp_path):
     run.epoch, run.batch, run.step = 1, 2, 7
     found = []
     order = np.random.default_rng(0).permutation(10).reshape(5, 2)
-    for samples, labels in run.batches(Numbers(), 10 + torch.arange(10), order, CPU, 0):
+    for samples, labels, draws in steps_of(run, order=order):
         generator = torch.Generator().manual_seed(seed_of(3, run.step))
-        assert torch.equal(run.draw(5), torch.rand(2, 5, generator=generator))
+        assert torch.equal(draws, torch.rand(2, 5, generator=generator))
         assert torch.equal(labels, 10 + samples[:, 0])
         found += samples[:, 0].tolist()
         run.record(torch.tensor(0.5))
@@ -107,11 +112,9 @@ def test_last_pt_is_saved_every_ten_minutes(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     run = make_run(tmp_path)
-    steps = []
-    monkeypatch.setattr(
-        run, "save", lambda name, **_: steps.append(run.step) if name == "last.pt" else None
-    )
-    for _ in run.batches(Numbers(), torch.arange(10), np.arange(10).reshape(5, 2), CPU, 0):
+    steps, save = [], lambda name, **_: name == "last.pt" and steps.append(run.step)
+    monkeypatch.setattr(run, "save", save)
+    for _ in steps_of(run):
         now[0] += 350
         run.record(torch.tensor(0.5))
         if run.step == 5:
