@@ -2,13 +2,12 @@
 trainings, kill and resume.
 """
 
-import csv
 import shutil
 from importlib import import_module
 
 import pytest
 import torch
-from conftest import SMALL_CLRNET, assert_same_tree, run, run_and_kill
+from conftest import SMALL_CLRNET, assert_same_tree, rows_of, run, run_and_kill
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,36 +70,24 @@ def test_what_is_kept_and_what_is_best():
     assert grid_search.choose(better)[1] == a
 
 
-@given(
-    st.dictionaries(
-        st.tuples(
-            st.sampled_from(grid_search.subsets("ab")), st.sampled_from(grid_search.subsets("xyz"))
-        ),
-        st.fixed_dictionaries(dict(transfer=st.integers(0, 4), merge=st.integers(0, 4))),
-        min_size=1,
-    )
-)
+PAIRS = st.tuples(*(st.sampled_from(grid_search.subsets(names)) for names in ("ab", "xyz")))
+ACCURACY = st.fixed_dictionaries(dict(transfer=st.integers(0, 4), merge=st.integers(0, 4)))
+
+
+@given(st.dictionaries(PAIRS, ACCURACY, min_size=1))
 def test_the_best_is_best(measured):
     kept, best = grid_search.choose(measured)
-    top = max(value for found in measured.values() for value in found.values())
+    top = max(value for accuracy in measured.values() for value in accuracy.values())
     assert measured[best][kept[best]] == top
-    assert all(
-        len(best[0]) + len(best[1]) <= len(i) + len(j)
-        for (i, j), found in measured.items()
-        if max(found.values()) == top
-    )
+    equals = [pair for pair, values in measured.items() if max(values.values()) == top]
+    assert sum(map(len, best)) == min(sum(map(len, pair)) for pair in equals)
 
 
 @pytest.fixture(scope="module")
 def sets(small, tmp_path_factory):
     """Folders F2F, NT and DF, and DFW with val and test, all of six people, two clips a video."""
     folder = tmp_path_factory.mktemp("sets")
-    for name, source in (
-        ("F2F", "clips"),
-        ("NT", "clips-FS"),
-        ("DF", "clips"),
-        ("DFW", "clips-FS"),
-    ):
+    for name, source in dict(F2F="clips", NT="clips-FS", DF="clips", DFW="clips-FS").items():
         shutil.copytree(small / "faces" / source, folder / name)
     return folder
 
@@ -123,7 +110,7 @@ def test_search(sets, tmp_path):
     output = search(*flags, "--out", whole, "--scores", tmp_path / "s1")
     assert "3 pairs, 15 trainings (4 sources, 3 merge, 8 transfer), 0 done already" in output
     assert "split val" in output
-    rows = list(csv.DictReader(open(whole / "search.csv")))
+    rows = rows_of(whole / "search.csv")
     names = {
         "F2F": "merge/F2F+DF transfer/F2F-to-DF transfer/DF-to-F2F",
         "NT": "merge/NT+DF transfer/NT-to-DF transfer/DF-to-NT",
@@ -142,7 +129,7 @@ def test_search(sets, tmp_path):
     assert all(torch.equal(winner[name], copied[name]) for name in winner)
     for r in rows:  # the CSV says what the score files say
         assert r["strategy"] == r["training"].split("/")[0]
-        scores = list(csv.DictReader(open(whole / r["training"] / "scores/DFW.csv")))
+        scores = rows_of(whole / r["training"] / "scores/DFW.csv")
         right = sum((float(s["score"]) >= 0.5) == (s["label"] == "1") for s in scores)
         assert float(r["accuracy"]) == pytest.approx(right / len(scores), abs=1e-5)
         assert len(scores) == 4 * 2
@@ -156,22 +143,17 @@ def test_search(sets, tmp_path):
         *(f"source/{name}" for name in ("F2F", "NT", "F2F+NT", "DF")),
     }
     assert list(whole.glob("*/*/last.pt")) == []
-    assert len(list(csv.DictReader(open(tmp_path / "s1/DFW.csv")))) == 4 * 2
+    assert len(rows_of(tmp_path / "s1/DFW.csv")) == 4 * 2
 
     outputs = ("--out", part, "--scores", tmp_path / "s2")
     search(*flags, *outputs, ready=(part / "merge/NT+DF/model.pt").exists)
     assert "0 done already" not in search(*flags, *outputs)
     # args.json of a transfer names the checkpoint by its path, and its checkpoints hold it
-    for name in (
-        "search.csv",
-        "source/F2F+NT/model.pt",
-        "merge/F2F+NT+DF/model.pt",
-        "transfer/NT-to-DF/scores/DFW.csv",
-    ):
+    same = "search.csv source/F2F+NT/model.pt merge/F2F+NT+DF/model.pt"
+    for name in f"{same} transfer/NT-to-DF/scores/DFW.csv".split():
         assert (whole / name).read_bytes() == (part / name).read_bytes(), name
-    assert {path.relative_to(part) for path in part.rglob("*.pt")} == {
-        path.relative_to(whole) for path in whole.rglob("*.pt")
-    }
+    left = ({path.relative_to(out) for path in out.rglob("*.pt")} for out in (whole, part))
+    assert next(left) == next(left)
     assert_same_tree(tmp_path / "s1", tmp_path / "s2")
     assert "15 done already" in search(*flags, *outputs)
 

@@ -1,7 +1,7 @@
 """A stage that was killed or whose disk was full ends, run again, as if nothing had happened.
 
 Checkpoints have equal tensors, all other files equal bytes, and no process is left running. The
-quick tests kill 01 and 05 once, the slow ones each stage ten times, at random moments, by
+quick tests kill 01 and 05 once, the slow ones each stage three times, at random moments, by
 SIGKILL, SIGTERM and Ctrl-C.
 """
 
@@ -22,6 +22,7 @@ from conftest import (
     SMALL_EXTRACTOR,
     assert_none_left,
     assert_same_tree,
+    call,
     changes_below,
     command,
     run,
@@ -31,6 +32,7 @@ from conftest import (
 from running import folder
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+QUIET = dict(stdout=subprocess.DEVNULL, text=True)
 
 
 def stage_params(*rows, marks=()):
@@ -41,56 +43,33 @@ def stage_params(*rows, marks=()):
     ]
 
 
-# fmt: off
 @pytest.fixture(scope="module")
 def stages(small, extractor, features):
-    """{stage: (script, arguments, the flags of its output folders)}"""
-    frames, phone, clips = (small / "faces" / name for name in ("frames", "phone", "clips"))
-    return {
-        "00": (
-            "00_make_demo_videos.py",
-            ("--identities", 6, "--frames", 6, "--methods", "Deepfakes"),
-            ("--out",),
-        ),
-        "01": (
-            "01_extract_faces.py",
-            ("--layout", "ffpp", "--videos", small / "videos/studio", "--num-frames", 5),
-            ("--out",),
-        ),
-        "02": (
-            "tests/often.py 02_pretrain_extractor.py",
-            ("--faces", frames, "--epochs", 2, *SMALL_EXTRACTOR, "--workers", 1),
-            ("--out",),
-        ),
-        "03": (
-            "03_extract_features.py",
-            ("--checkpoint", extractor, "--faces", frames, phone, "--batch", 2, "--device", "cpu"),
-            ("--out", "--scores"),
-        ),
-        "04": (
-            "04_train_bpdann.py",
-            (
-                "--source", features / "frames", "--target", features / "phone", "--epochs", 60,
-                "--device", "cpu", "--batch", 4,
-            ),
-            ("--out", "--scores"),
-        ),
-        "05": (
-            "tests/often.py 05_train_clrnet.py",
-            (
-                "--strategy", "single", "--source", clips, "--epochs", 4, *SMALL_CLRNET,
-                "--workers", 1, "--test", small / "faces/clips-FS",
-            ),
-            ("--out", "--scores"),
-        ),
-        "06": ("06_evaluate.py", ("--scores", small / "scores"), ("--out",)),
+    """{stage: its command, the names of its output folders}"""
+    faces = small / "faces"
+    lines = {
+        "00": "00_make_demo_videos.py --identities 6 --frames 6 --methods Deepfakes",
+        "01": f"01_extract_faces.py --layout ffpp --videos {small}/videos/studio --num-frames 5",
+        "02": f"tests/often.py 02_pretrain_extractor.py --faces {faces}/frames --epochs 2 "
+        f"{SMALL_EXTRACTOR} --workers 1",
+        "03": f"03_extract_features.py --checkpoint {extractor} --faces {faces}/frames "
+        f"{faces}/phone --batch 2 --device cpu",
+        "04": f"04_train_bpdann.py --source {features}/frames --target {features}/phone "
+        "--epochs 60 --device cpu --batch 4",
+        "05": f"tests/often.py 05_train_clrnet.py --strategy single --source {faces}/clips "
+        f"--epochs 4 {SMALL_CLRNET} --workers 1 --test {faces}/clips-FS",
+        "06": f"06_evaluate.py --scores {small}/scores",
     }
-# fmt: on
+    scored = ("03", "04", "05")
+    return {k: (line, ("out", "scores")[: 1 + (k in scored)]) for k, line in lines.items()}
 
 
-def output_flags(folder, flags):
-    """The flags of a stage's output folders with their values, below one folder."""
-    return [value for flag in flags for value in (flag, folder / flag.strip("-"))]
+def into(folder, stage):
+    """The words of a stage's command with its output folders below one folder."""
+    line, outputs = stage
+    script, flags = line.split(" --", 1)
+    flags = [f"--{flags}", *(f"--{name} {folder / name}" for name in outputs)]
+    return script, *" ".join(flags).split()
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +79,8 @@ def whole(stages, tmp_path_factory):
 
     def get(name):
         if name not in done:
-            script, args, flags = stages[name]
             folder, start = tmp_path_factory.mktemp("whole"), time.time()
-            run(script, *args, *output_flags(folder, flags), fresh=True)
+            run(*into(folder, stages[name]), fresh=True)
             done[name] = folder, time.time() - start
         return done[name]
 
@@ -121,11 +99,10 @@ def whole(stages, tmp_path_factory):
     ),
 )
 def test_killed_once(stages, whole, name, pattern, count, tmp_path):
-    script, args, flags = stages[name]
     part = tmp_path / "part"
-    outputs = output_flags(part, flags)
-    run_and_kill(lambda: len(list(part.glob(pattern))) >= count, script, *args, *outputs)
-    run(script, *args, *outputs)
+    line = into(part, stages[name])
+    run_and_kill(lambda: len(list(part.glob(pattern))) >= count, *line)
+    run(*line)
     assert_same_tree(whole(name)[0], part)
 
 
@@ -133,23 +110,18 @@ def test_killed_once(stages, whole, name, pattern, count, tmp_path):
     "name",
     stage_params(*((f"0{number}",) for number in range(7)), marks=[pytest.mark.slow]),
 )
-def test_killed_ten_times(stages, whole, name, tmp_path):
-    script, args, flags = stages[name]
+def test_killed_at_random(stages, whole, name, tmp_path):
+    """Once by each of three signals."""
     part = tmp_path / "part"
-    outputs = output_flags(part, flags)
+    line = into(part, stages[name])
     undisturbed, seconds = whole(name)
-    rng, killed = random.Random(name), 0
-    while killed < 10:
-        kind = SIGNALS[killed % 3]
-        process = subprocess.Popen(
-            command(script, *args, *outputs),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    rng, left = random.Random(name), list(SIGNALS)
+    while left:
+        kind = left[-1]
+        process = subprocess.Popen(command(*line), stderr=subprocess.PIPE, **QUIET)
         # Most of a short run is the import of torch; what comes after it is where it matters.
         try:
-            process.wait(seconds * rng.uniform(0.15, 0.9))
+            process.wait(seconds * rng.uniform(0.4, 0.9))
         except subprocess.TimeoutExpired:
             process.send_signal(kind)
         _, errors = process.communicate(timeout=300)
@@ -159,13 +131,13 @@ def test_killed_ten_times(stages, whole, name, tmp_path):
             seconds *= 0.8
             shutil.rmtree(part)
             continue
-        killed += 1
+        left.pop()
         # Ctrl-C while torch is being imported is Python's own to report.
         assert process.returncode in (-kind, 130, 1), errors
         if process.returncode == 130:
             assert "interrupted: run the same command again" in errors, errors
             assert "Traceback" not in errors, errors
-    run(script, *args, *outputs)
+    run(*line)
     assert_same_tree(undisturbed, part)
 
 
@@ -174,16 +146,9 @@ def test_ctrl_c_begins_no_other_video_and_says_how_to_resume(small, tmp_path):
 
     Ctrl-C goes to the whole group, as from a terminal, so to workers and ffmpeg too.
     """
-    process = subprocess.Popen(
-        command(
-            *("01_extract_faces.py", "--layout", "ffpp", "--videos", small / "videos/studio"),
-            *("--num-frames", 10, "--out", tmp_path / "f"),
-        ),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    line = f"01_extract_faces.py --layout ffpp --videos {small}/videos/studio --num-frames 10"
+    words = command(f"{line} --out {tmp_path / 'f'}")
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, start_new_session=True, **QUIET)
     while not list(tmp_path.glob("f/*/faces.json")):
         assert process.poll() is None
         time.sleep(0.01)
@@ -226,10 +191,8 @@ def small_disk(tmp_path):
     folder.mkdir()
 
     def mount(kilobytes):
-        if subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder],
-            capture_output=True,
-        ).returncode:
+        mount = f"mount -t tmpfs -o size={kilobytes}k tmpfs".split()
+        if subprocess.run([*mount, folder], capture_output=True).returncode:
             pytest.skip("no file system of a given size can be mounted here")
         return folder
 
@@ -244,10 +207,9 @@ def small_disk(tmp_path):
 )
 def test_a_full_disk_is_one_line_and_no_half_file(stages, whole, name, kilobytes, small_disk):
     """And when there is room again, the same command ends with the undisturbed result."""
-    script, args, flags = stages[name]
     disk = small_disk(kilobytes)
-    outputs = output_flags(disk, flags)
-    output = run(script, *args, *outputs, fails=True)
+    line = into(disk, stages[name])
+    output = run(*line, fails=True)
     assert "cannot write" in output or "cannot make" in output, output
     assert "No space left" in output or "is the disk full?" in output, output
     assert_none_left(disk)
@@ -256,15 +218,14 @@ def test_a_full_disk_is_one_line_and_no_half_file(stages, whole, name, kilobytes
     # 03 resumes after the batches that it has finished.
     assert all(name == "03" and re.fullmatch(r"\.part-\d+\.npy", path.name) for path in left)
     subprocess.run(["mount", "-o", "remount,size=1g", disk], check=True)
-    run(script, *args, *outputs)
+    run(*line)
     assert_same_tree(whole(name)[0], disk)
 
 
 def test_a_checkpoint_that_the_disk_has_no_room_for(stages, tmp_path):
     """A limit on the size of a file, which every system has: the checkpoints of before stay."""
-    script, args, _ = stages["05"]
-    args = args[: args.index("--test")]
-    run(script, *args, "--epochs", 1, "--out", tmp_path / "r")
+    line = f"{stages['05'][0].split(' --test')[0]} --out {tmp_path / 'r'}"
+    run(f"{line} --epochs 1")
     before = {name: (tmp_path / "r" / name).read_bytes() for name in ("model.pt", "last.pt")}
     limit = len(before["model.pt"]) // 2
     code = (
@@ -275,15 +236,9 @@ def test_a_checkpoint_that_the_disk_has_no_room_for(stages, tmp_path):
     )
     # The number of epochs differs, so it has to be told to go on. Without workers, because the
     # limit also holds for the shared memory in which they hand over a batch.
-    args = (*args, "--workers", 0, "--epochs", 2, "--allow-changes")
-    python, path, *flags = command(script, *args, "--out", tmp_path / "r")
-    done = subprocess.run(
-        [python, "-c", code, path, *flags],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        cwd=os.path.dirname(path),
-    )
+    python, *words = command(f"{line} --workers 0 --epochs 2 --allow-changes")
+    words = [python, "-c", code, *words]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600, cwd=ROOT / "tests")
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "cannot write" in done.stderr, done.stderr
     assert {name: (tmp_path / "r" / name).read_bytes() for name in before} == before
@@ -303,27 +258,26 @@ def test_a_flag_that_is_new_counts_as_one_that_was_not_given():
 
 def test_other_flags_are_refused_unless_allowed(small, tmp_path):
     """The message names what differs; if allowed the run resumes, and args.json keeps both."""
-    faces, out = small / "faces/frames", tmp_path / "r"
-    args = ("--faces", faces, *SMALL_EXTRACTOR, "--workers", 0, "--out", out)
-    run("02_pretrain_extractor.py", *args, "--epochs", 1)
-    others = (*args, "--epochs", 2, "--lr", "1e-3")
-    output = run("02_pretrain_extractor.py", *others, fails=True)
+    out = tmp_path / "r"
+    line = f"02_pretrain_extractor.py --faces {small / 'faces/frames'} {SMALL_EXTRACTOR}"
+    line += f" --workers 0 --out {out}"
+    call(f"{line} --epochs 1")
+    others = f"{line} --epochs 2 --lr 1e-3"
+    output = call(others, fails=True)
     assert "epochs was 1, is 2; lr was 0.002, is 0.001" in output and "--allow-changes" in output
     before = json.loads((out / "args.json").read_text())
     # The name that this flag had in release 2.0.
-    output = run("02_pretrain_extractor.py", *others, "--go-on")
-    assert "epochs was 1, is 2; lr was 0.002, is 0.001" in output
+    assert "epochs was 1, is 2; lr was 0.002, is 0.001" in call(f"{others} --go-on")
     after = json.loads((out / "args.json").read_text())
     assert after["flags"]["epochs"] == 2
     assert after["before"] == [{key: before[key] for key in ("flags", "inputs")}]
     # A header and two epochs.
     assert len((out / "log.csv").read_text().splitlines()) == 3
     # Now these are the run's own flags.
-    run("02_pretrain_extractor.py", *others)
+    call(others)
     assert json.loads((out / "args.json").read_text()) == after
     # It is finished, and its result was made with the flags before.
-    changed = (*others, "--lr", "2e-3", "--allow-changes")
-    assert "finished result" in run("02_pretrain_extractor.py", *changed, fails=True)
+    assert "finished result" in call(f"{others} --lr 2e-3 --allow-changes", fails=True)
     assert json.loads((out / "args.json").read_text()) == after
 
 
@@ -334,27 +288,15 @@ def test_a_finished_result_is_refused_under_other_settings(
     """Another index or, in 04, another extractor: --allow-changes would keep the old result."""
     faces = copy(small / ("faces/clips" if number == "05" else "faces/frames"))
     data = copy(features)
-    extractor_flags, clrnet_flags = (
-        " ".join(map(str, flags)) for flags in (SMALL_EXTRACTOR, SMALL_CLRNET)
-    )
-    script, args = {
-        "02": ("02_pretrain_extractor.py", f"--faces {faces} --epochs 1 {extractor_flags}"),
-        "03": (
-            "03_extract_features.py",
-            f"--checkpoint {extractor} --faces {faces} --device cpu",
-        ),
-        "04": (
-            "04_train_bpdann.py",
-            f"--source {data}/frames --target {data}/phone --epochs 1 --device cpu --batch 4 "
-            f"--scores {tmp_path}/scores",
-        ),
-        "05": (
-            "05_train_clrnet.py",
-            f"--strategy single --source {faces} --epochs 1 {clrnet_flags}",
-        ),
+    line = {
+        "02": f"02_pretrain_extractor.py --faces {faces} --epochs 1 {SMALL_EXTRACTOR}",
+        "03": f"03_extract_features.py --checkpoint {extractor} --faces {faces} --device cpu",
+        "04": f"04_train_bpdann.py --source {data}/frames --target {data}/phone --epochs 1 "
+        f"--device cpu --batch 4 --scores {tmp_path}/scores",
+        "05": f"05_train_clrnet.py --strategy single --source {faces} --epochs 1 {SMALL_CLRNET}",
     }[number]
-    args = (*args.split(), "--out", tmp_path / "out")
-    run(script, *args)
+    line += f" --out {tmp_path / 'out'}" + ("" if number == "04" else " --workers 0")
+    call(line)
     before = changes_below(tmp_path / "out")
     file = faces / "index.csv"
     if number == "04":
@@ -366,35 +308,22 @@ def test_a_finished_result_is_refused_under_other_settings(
     else:
         header, first, *rows = file.read_text().splitlines(keepends=True)
         file.write_text("".join([header, *rows, first]))
-    for flags in ((), ("--allow-changes",)):
-        output = run(script, *args, *flags, fails=True)
+    for flags in ("", "--allow-changes"):
+        output = call(f"{line} {flags}", fails=True)
         assert "the finished result of another run" in output and "has changed" in output
         assert changes_below(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize("fresh", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_two_processes_on_one_folder(small, tmp_path, fresh):
-    """The second ends with an error, in a new folder and in a resumed one; the first goes on."""
-    faces, out = small / "faces/frames", tmp_path / "r"
-    args = ("--faces", faces, *SMALL_EXTRACTOR, "--epochs", 9999, "--workers", 0, "--out", out)
-
-    def epochs():
-        return len((out / "log.csv").read_text().splitlines()) if (out / "log.csv").exists() else 0
-
-    for _ in range(1 if fresh else 2):
-        before = epochs()
-        first = subprocess.Popen(
-            command("02_pretrain_extractor.py", *args),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while epochs() <= before:
-            assert first.poll() is None
-            time.sleep(0.05)
-        if not fresh and not before:
-            first.kill()
-            first.wait()
-    output = run("02_pretrain_extractor.py", *args, fails=True)
+def test_two_processes_on_one_folder(small, tmp_path):
+    """The second ends with an error; the first continues."""
+    out = tmp_path / "r"
+    line = f"02_pretrain_extractor.py --faces {small / 'faces/frames'} {SMALL_EXTRACTOR}"
+    line += f" --epochs 9999 --workers 0 --out {out}"
+    first = subprocess.Popen(command(line), stderr=subprocess.DEVNULL, **QUIET)
+    while not (out / "log.csv").exists():
+        assert first.poll() is None
+        time.sleep(0.05)
+    output = run(line, fails=True)
     assert "another process is using" in output and first.poll() is None
     first.kill()
     first.wait()

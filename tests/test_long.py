@@ -3,6 +3,7 @@
 Open files are counted in test_numbers.py.
 """
 
+import contextlib
 import shutil
 import subprocess
 import time
@@ -16,18 +17,11 @@ def workers_of(parent):
     """{process number: resident memory in MB} of the worker processes of a process."""
     found = {}
     for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            lines = dict(
-                line.split(":", 1) for line in status.read_text().splitlines() if ":" in line
-            )
-            if (
-                int(lines["PPid"]) == parent
-                and "VmRSS" in lines
-                and b"spawn_main" in (status.parent / "cmdline").read_bytes()
-            ):
+        with contextlib.suppress(OSError, ValueError, KeyError):  # the process has ended
+            lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+            is_worker = b"spawn_main" in (status.parent / "cmdline").read_bytes()
+            if int(lines["PPid"]) == parent and is_worker:
                 found[int(lines["Pid"])] = int(lines["VmRSS"].split()[0]) / 1024
-        except (OSError, ValueError, KeyError):
-            pass  # the process has ended
     return found
 
 
@@ -39,24 +33,10 @@ def test_nothing_grows(small, tmp_path):
     for k in range(200):
         (tmp_path / "v/real").mkdir(parents=True, exist_ok=True)
         shutil.copyfile(videos[k % len(videos)], tmp_path / f"v/real/{k:03d}.mp4")
-    process = subprocess.Popen(
-        command(
-            "01_extract_faces.py",
-            "--layout",
-            "folders",
-            "--videos",
-            tmp_path / "v",
-            "--num-frames",
-            10,
-            "--workers",
-            4,
-            "--out",
-            tmp_path / "f",
-        ),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    line = f"01_extract_faces.py --layout folders --videos {tmp_path / 'v'} --num-frames 10"
+    words = command(f"{line} --workers 4 --out {tmp_path / 'f'}")
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, **pipes)
     seen = []  # (videos done, {worker: memory})
     while process.poll() is None:
         done = len(list(tmp_path.glob("f/*/faces.json")))
