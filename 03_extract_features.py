@@ -46,7 +46,7 @@ from common import (
     write_whole,
 )
 from networks.extractor import Extractor, fold_batch_norm
-from networks.maps import draw_maps
+from reporting.figures import draw_maps
 from reporting.metrics import auc, percent
 from running.devices import (
     autocast,

@@ -78,8 +78,8 @@ from common import (
 )
 from networks.baselines import NETWORKS
 from networks.clrnet import CLRNet, initialize  # noqa: F401
-from networks.maps import draw_maps
 from networks.weights import load_keras_weights, load_published, load_weights  # noqa: F401
+from reporting.figures import draw_maps
 from reporting.metrics import auc, percent, validate
 from running.devices import (
     autocast,

@@ -40,10 +40,10 @@ several, tables, report and bars show their mean and sample standard deviation i
 in the place of a folder with just this name; results.csv, ROC curves and distributions have each
 training.
 
-Below each table stands what it rests on: videos and images that were scored of each data set, and
-how many the paper has, where it says so; detectors that scored fewer or other videos or images; how
-many trainings are behind a number, with their seeds, from the names of folders and the args.json of
-the run below --runs that has the detector's name; and with --faces how the faces were taken.
+Below each table stands what it rests on: the numbers of videos and images that each training scored
+of each data set, how many videos all of them have in common, and how many the paper has, where it
+says so; the seed of each training, from the name of its folder or the args.json of the run below
+--runs that has its name; and with --faces the flags by which the faces were taken.
 
 Levels: image (one row of the score file, an image or a clip) and video (the mean of its rows'
 scores, FeatureTransfer 4.5). Metrics: AUC, EER, average precision; and at the threshold 0.5
@@ -69,6 +69,7 @@ from pathlib import Path
 import numpy as np
 
 from common import (
+    EXTRACTION,
     Parser,
     add_system_flags,
     fail,
@@ -174,21 +175,25 @@ def with_intervals(labels, scores, ranks, groups, weights):
     return result
 
 
-def contradictions(labeled):
+def contradictions(labels):
     """Warnings of videos that are real in one score file of a data set and fake in another.
 
-    labeled: {data set: ({video: a detector in whose file it is real}, the same of fakes)}.
+    labels: {(detector, data set): {video: label}}.
     """
-    for name, (real, fake) in labeled.items():
-        videos = sorted(real.keys() & fake.keys())
-        if videos:
-            video = videos[0]
-            yield (
-                f"{name}: {len(videos)} videos are real in one score file and fake in another, "
-                f"such as {printable(video)} (real in {real[video]}, fake in {fake[video]}). "
-                "Either the labels of one file are turned round (0 is real, 1 is fake), or the "
-                "name stands for different videos."
-            )
+    first, different = {}, {}
+    for (detector, name), of_file in labels.items():
+        for video, label in of_file.items():
+            other, of_other = first.setdefault((name, video), (detector, label))
+            if label != of_other:
+                different.setdefault(name, {})[video] = (other, detector)
+    for name, of_set in different.items():
+        video = min(of_set)
+        yield (
+            f"{name}: {len(of_set)} videos are real in one score file and fake in another, such as "
+            f"{printable(video)}, in those of {' and '.join(of_set[video])}. Either the labels of "
+            "one file are turned round (0 is real, 1 is fake), or the name stands for different "
+            "videos."
+        )
 
 
 def below_chance(results):
@@ -211,114 +216,64 @@ def below_chance(results):
         )
 
 
-def describe_basis(places, videos, results, faces, seeds, paper=""):
-    """What the numbers of a table rest on, as lines. The unknown is left out, or said to be so.
+def describe_basis(places, videos, results, faces, seeds, papers=tables.EXPECTED):
+    """What the numbers of a table rest on, as lines of text: counts, seeds and faces.
 
     Args:
         places: (detector, data set) of the table's cells, where a detector may be the mean of its
             repeated trainings.
-        videos: {(detector, data set): names of the videos}, of each training, as `results`.
+        videos: {(detector, data set): the videos by their names}, of each training, as `results`.
         faces: {data set: folder of stage 01}, {} without --faces.
-        seeds: {name of a run: the seed in its args.json}.
-        paper: whose table it is, at image level; "" for all results.
+        seeds: {name of a run: the seed in its args.json as text}.
+        papers: those whose numbers of videos and images stand below ours.
     """
-    of_set, trainings = {}, {}
+    trainings = metrics.trainings_of(training for training, _ in videos)
+    counts = {}
     for detector, name in places:
-        repeats = metrics.trainings_of(detector, {one for one, _ in videos})
-        if of_place := [one for one in repeats if (one, name) in videos]:
-            of_set.setdefault(name, {})[detector] = of_place
-            numbers = ", ".join(seed_of(one, seeds) for one in repeats)
-            seed = "seeds" if len(repeats) > 1 else "seed"
-            trainings[detector] = f"{len(repeats)} ({seed} {numbers})"
-    texts = {}
-    for name, of_detectors in of_set.items():
-        texts[name] = compare_videos(name, of_detectors, videos, results)
-        for title, counts in tables.EXPECTED.items():
-            if name in counts and paper in ("", title):
-                texts[name] += f"; expected from {title}: {counts[name]}"
-    lines = [f"{names}: {text}" for names, text in grouped(texts)]
-    lines += describe_faces(of_set, faces) if faces else []
-    of_each = "; ".join(f"{text} of {names}" for names, text in grouped(trainings))
-    lines.append(f"trainings behind each number: {of_each}")
-    level = "image level" if paper else "image and video level"
-    return list_of(f"What this rests on ({level}; real + fake; an image may be a clip):", lines)
-
-
-def list_of(head, lines):
-    """Lines of text as a list, in Markdown too."""
-    return [head, "", *(f"- {line}" for line in lines)]
-
-
-def grouped(texts):
-    """{name: text} as [(names that have the same text, joined by commas; this text)]."""
-    names = {}
-    for name, text in texts.items():
-        names.setdefault(text, []).append(name)
-    return [(", ".join(of_text), text) for text, of_text in names.items()]
-
-
-def compare_videos(name, of_detectors, videos, results):
-    """How many videos and images of a data set the detectors scored; those that differ are named.
-
-    They are compared with a training that scored most videos, then most images. of_detectors:
-    {detector: its trainings}.
-    """
-    trainings, sizes, texts = sum(of_detectors.values(), []), {}, {}
-    for one in trainings:
-        alike = sum(videos[one, name] == videos[other, name] for other in trainings)
-        of_videos, of_images = (results[one, name, level] for level in ("video", "image"))
-        sizes[one] = of_videos["rows"], of_images["rows"], alike
-        texts[one] = f"{of_videos['real']} + {of_videos['fake']} videos, "
-        texts[one] += f"{of_images['real']} + {of_images['fake']} images"
-    fullest = max(sizes, key=sizes.get)
-    for one in trainings:
-        if others := len(videos[one, name] - videos[fullest, name]):
-            texts[one] += f" (videos that {fullest} does not have: {others})"
-    differing = {}
-    for detector, repeats in of_detectors.items():
-        alike = len({texts[one] for one in repeats}) == 1
-        of_names = {detector: texts[repeats[0]]} if alike else {one: texts[one] for one in repeats}
-        differing |= {one: text for one, text in of_names.items() if text != texts[fullest]}
-    parts = [f"but {names}: {text}" for names, text in grouped(differing)]
-    return "; ".join([texts[fullest], *parts])
+        for training in trainings.get(detector, ()):
+            if (training, name) in videos:
+                levels = [results[training, name, level] for level in ("video", "image")]
+                texts = [f"{of_level['real']} + {of_level['fake']}" for of_level in levels]
+                counts[training, name] = " / ".join(texts)
+    names = sorted({name for _, name in counts})
+    rows = [["", "seed", *names]]
+    for training in sum(trainings.values(), []):
+        cells = [counts.get((training, name), "") for name in names]
+        if any(cells):
+            rows.append([training, seed_of(training, seeds), *cells])
+    of_sets = [[set(videos[key]) for key in counts if key[1] == name] for name in names]
+    in_all = [str(len(set.intersection(*of_set))) for of_set in of_sets]
+    rows.append(["videos that all have", "", *in_all])
+    for paper in papers:
+        expected = [tables.EXPECTED[paper].get(name, "-") for name in names]
+        rows.append([f"expected, {paper}", "", *expected])
+    title = "What this rests on: videos / images, real + fake (an image may be a clip)"
+    return [title, "", *tables.aligned(rows), "", *(describe_faces(names, faces) if faces else [])]
 
 
 def seed_of(training, seeds):
     """The seed of a training as text: that of the runs of its name, or the SEED of its name."""
     of_runs = {seed for run, seed in seeds.items() if training in Path(run).parts}
     if len(of_runs) == 1:
-        return str(*of_runs)
+        return of_runs.pop()
     of_name = re.fullmatch(".+@([0-9]+)", training)
     return of_name[1] if of_name else "unknown"
 
 
 def describe_faces(names, folders):
-    """How the faces of data sets were taken, as lines. folders: {name: folder of stage 01}."""
-    texts = dict.fromkeys(names, "unknown, not among --faces")
-    texts |= {name: how_taken(read_flags(folders[name])) for name in names if name in folders}
-    return [f"faces of {of_text}: {text}" for of_text, text in grouped(texts)]
+    """The flags by which stage 01 took the faces of data sets, a line for each of the `names`.
 
-
-def how_taken(flags):
-    """How stage 01 took faces, by the flags in its args.json. What they do not say is left out."""
-    is_clips, layout = flags.get("sampling") == "clips", flags.get("layout")
-    texts = dict(detector="detector {}", align="centered on {}", scale="crop {} times the box")
-    if flags.get("detector") == "none":
-        del texts["scale"]
-    # Release 2.0 had a flag of its own for the size of single frames.
-    size = "frame_size" if "frame_size" in flags and not is_clips else "size"
-    texts |= {size: "{0} x {0} pixels", "format": "saved as {}", "masks": "forged faces by masks"}
-    texts |= dict(compression="videos {}") if layout in ("ffpp", "dfd") else {}
-    texts |= dict(quality="videos {}") if layout == "dftimit" else {}
-    if is_clips:
-        texts |= dict(num_clips="{} clips a video", clip_length="{} frames a clip")
-    else:
-        texts |= dict(num_frames="{} frames a video", num_frames_real="{} of a real one")
-    values = {text: printable(flags[name]) for name, text in texts.items() if flags.get(name)}
-    parts = [text.format(value) for text, value in values.items()]
-    if flags.get(size, "unknown") is None:
-        parts.append("crops of their own size")
-    return ", ".join(parts) or "unknown, no args.json"
+    folders: {name: folder of stage 01}.
+    """
+    # frame_size is release 2.0's name of the size of single frames.
+    shown = ("layout", "compression", "quality", *EXTRACTION, "frame_size", "masks")
+    lines = []
+    for name in names:
+        flags = read_flags(folders[name]) if name in folders else {}
+        texts = [f"--{flag.replace('_', '-')} {flags[flag]}" for flag in shown if flags.get(flag)]
+        texts = [text.removesuffix(" True") for text in texts]
+        lines.append(printable(f"faces of {name}: {' '.join(texts) or 'unknown'}"))
+    return lines
 
 
 def write_results(path, results):
@@ -331,10 +286,7 @@ def write_results(path, results):
         counts = [result[name] for name in ("rows", "real", "fake")]
         values = [f"{value:.6f}" for name in metrics.METRICS for value in result[name]]
         rows.append([*map(no_formula, key), *counts, *values])
-    try:
-        write_table(path, header, rows)
-    except OSError as error:
-        fail(f"cannot write {path} ({error.strerror}): give another --out")
+    write_table(path, header, rows)
 
 
 def draw_figures(out, curves, histograms, results, pooled, sets, runs):
@@ -372,11 +324,11 @@ def main():
     faces = {printable(name): folder for name, folder in folder_names(args.faces).items()}
     paper_tables = []
     if faces:
-        title, rows, lines = tables.table_2(faces)
-        basis = list_of("What this rests on (real + fake):", lines + describe_faces(faces, faces))
-        tables.print_and_write(args.out / "table2.md", title, rows, basis)
-        if "Table 2" in title:
-            paper_tables.append((title, rows, basis))
+        title, rows = "Number of face images", tables.table_2(faces)
+        if any(paper != "-" for _, _, _, paper, *_ in rows[1:]):
+            title += ", FeatureTransfer, Table 2"
+        paper_tables.append((title, rows, describe_faces(faces, faces)))
+        tables.print_and_write(args.out / "table2.md", *paper_tables[0])
     if not args.scores:
         return
     paths = find_score_files(args.scores)
@@ -384,7 +336,7 @@ def main():
 
     settings = f"{args.resamples} resamples each; {describe_processor()}"
     print(f"{len(paths)} score files, {settings}", flush=True)
-    results, curves, histograms, labeled, scored_videos = {}, {}, {}, {}, {}
+    results, curves, histograms, labels_of = {}, {}, {}, {}
     for (detector, name), path in progress(paths.items(), unit="file"):
         videos, labels, scores, ranks = read_scores(path)
         if not len(labels):
@@ -394,25 +346,21 @@ def main():
             results[detector, name, level] = result
         curves[detector, name] = metrics.roc(labels, ranks)
         histograms[detector, name] = figures.histograms(scores, labels)
-        scored_videos[detector, name] = set(videos)
-        of_set = labeled.setdefault(name, ({}, {}))
-        for video, label in zip(videos, labels.tolist()):
-            of_set[label].setdefault(video, detector)
+        labels_of[detector, name] = dict(zip(videos, labels.tolist()))
     sets = sorted({name for _, name in paths})
-    warnings = [*contradictions(labeled), *below_chance(results)]
+    warnings = [*contradictions(labels_of), *below_chance(results)]
 
     pooled = metrics.pool_repeats(results)
-    detectors = sorted({detector for detector, *_ in pooled})
-    trained = {detector for detector, _ in paths}
-    repeated = {detector.rpartition("@")[0] for detector in trained - set(detectors)}
-    for name in sorted(repeated & trained):
-        print(f"{name} is in results.csv; tables and bars have the repeated trainings {name}@SEED")
+    trainings = metrics.trainings_of(detector for detector, _ in paths)
+    detectors = sorted(trainings)
+    for name in detectors:
+        if name not in trainings[name] and any(name == detector for detector, _ in paths):
+            print(f"{name} is in results.csv; tables and bars have its repeated trainings")
 
     write_results(args.out / "results.csv", results)
-    seeds = {name: read_flags(folder).get("seed") for name, folder in runs.items()}
-    known = dict(videos=scored_videos, results=results, faces=faces)
-    known["seeds"] = {name: seed for name, seed in seeds.items() if isinstance(seed, int)}
-    basis = describe_basis([(d, name) for name in sets for d in detectors], **known)
+    seeds = {run: printable(read_flags(path).get("seed", "")) for run, path in runs.items()}
+    known = dict(videos=labels_of, results=results, faces=faces, seeds=seeds)
+    basis = describe_basis([(d, name) for d in detectors for name in sets], **known)
     tables.write_tables(args.out / "tables.md", pooled, detectors, sets, warnings, basis)
     svgs = draw_figures(args.out, curves, histograms, results, pooled, sets, runs)
     tables.print_auc_and_eer(pooled, detectors, sets)
@@ -421,8 +369,8 @@ def main():
         rows = tables.paper_table(pooled, table)
         if rows:
             title, note = table["title"], table.get("note", "")
-            paper = title.split(",")[0]
-            of_table = describe_basis(tables.places_of(table), **known, paper=paper)
+            papers = [title.split(",")[0]]
+            of_table = describe_basis(tables.places_of(table), **known, papers=papers)
             tables.print_and_write(args.out / table["file"], title, rows, of_table, note)
             paper_tables.append((title, rows, of_table))
 

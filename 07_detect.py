@@ -19,8 +19,8 @@ HEIC if pillow-heif is installed. Prints one line per person, and writes to OUT:
                     mean
     verdicts.json   the same with every single score and logit, and what the checkpoints were
                     trained on
-    index.html      a page with a row per person, to be sorted and filtered by verdict, and the
-                    files without a verdict; only its links to the pictures need other files
+    index.html      a page with a row per person, the highest scores first, to be filtered by
+                    verdict; only its links to the pictures need other files
     NAME.verdict.png
                     for each video with a face: scores over time, and the faces with the highest and
                     lowest scores of the first checkpoint, with activation maps
@@ -81,21 +81,32 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from common import CLIP_SIZE, EXTRACTION, Parser, add_system_flags, fail, margin, progress, sigmoid
+from common import (
+    CLIP_SIZE,
+    EXTRACTION,
+    Parser,
+    add_system_flags,
+    fail,
+    margin,
+    printable,
+    progress,
+    sigmoid,
+)
 from media import layouts, splits
 from media.detectors import all_faces, check_mtcnn, detect_mtcnn, face_near, find_turn, turn_frame
-from media.photos import Unreadable, image_numbers, is_photo
+from media.photos import Unreadable, image_numbers
 from media.video import count_frames, read_frames
 from reporting.metrics import VERDICTS, thresholds, verdict_of
-from reporting.pages import verdict_rows, write_verdict_page
 from reporting.verdict import (
     check_outputs,
     count_verdicts,
     describe,
     draw_verdict,
     is_picture,
+    page_rows,
     picture_name,
     verdict_lines,
+    write_verdict_page,
     write_verdicts,
 )
 from running.folder import find_extractor, read_record
@@ -286,8 +297,8 @@ def follow(path, extractions):
 
     Returns a dict: frames and seconds of the video; turned, by how many degrees clockwise, if only
     so it shows a face; people, the most frequent one first, each a list of samples; left_out, how
-    many samples belong to people who hardly appear; too_short, the numbers of the extractions whose
-    clips are longer than the video. Or {"verdict", "reason"} if there is nobody to judge.
+    many samples belong to people who hardly appear. Or {"verdict", "reason"} if there is nobody to
+    judge.
     """
     try:
         frames, seconds = count_frames(path, True)
@@ -334,7 +345,6 @@ def follow(path, extractions):
         turned=turned,
         people=[[(k, numbers[first], *rest) for k, first, *rest in own] for own in people],
         left_out=len(samples) - sum(map(len, people)),
-        too_short=set(range(len(extractions))) - {k for _, _, k in planned},
     )
 
 
@@ -404,7 +414,7 @@ class Detector:
         return self.net(self.inputs(clips))
 
     def maps(self, clips, head=None):
-        """uint8 clips (N, T, 3, S, S) -> activation maps (N, T, h, w), see `networks.maps`."""
+        """uint8 clips (N, T, 3, S, S) -> activation maps (N, T, h, w), see `networks.extractor`."""
         if self.stage == "04":
             return self.below.maps(clips, self.net)
         maps = self.net.activation_maps(self.inputs(clips), head)
@@ -429,7 +439,7 @@ class Detector:
         """Activation maps at the size of the faces: uint8 (N, T, S, S, 3) -> (N, T, S, S)."""
         import torch
 
-        from networks.maps import full_size_maps
+        from networks.extractor import full_size_maps
 
         return full_size_maps(
             self.maps, torch.from_numpy(crops).permute(0, 1, 4, 2, 3).to(self.device)
@@ -473,7 +483,7 @@ def judge(detectors, extractions, samples):
     for detector in detectors:
         own = [rest for k, *rest in samples if extractions[k] == detector.extraction]
         if not own:
-            # The network takes clips, and this person was seen in single frames only.
+            # The network takes clips, and this is a photo, or the person was never seen for one.
             without.append(str(detector.path))
             continue
         logits = detector.score(np.stack([crops for _, _, crops in own]))
@@ -520,8 +530,6 @@ def judge_video(video, people, detectors, extractions, out):
     verdicts = [person["verdict"] for person in result["people"]]
     result["verdict"] = max(verdicts, key=VERDICTS.index)
     result["left_out"], result["turned"] = people["left_out"], people["turned"]
-    too_short = [extractions[k] for k in people["too_short"]]
-    result["needs_video"] = [str(d.path) for d in detectors if d.extraction in too_short]
     result["picture"] = picture_name(video)
     draw_verdict(out / result["picture"], result, people["people"], detectors, extractions)
     return result
@@ -567,21 +575,13 @@ def main():
             detector.extraction["detector"] = "none"
         if detector.extraction not in extractions:
             extractions.append(detector.extraction)
+        print(describe(detector), file=log)
     if any(extraction["detector"] == "mtcnn" for extraction in extractions):
         check_mtcnn("cpu")
-    for detector in detectors:
-        print(describe(detector), file=log)
     if pictures:
         print(f"left out, as pictures of earlier verdicts: {pictures}", file=log)
-    descriptions = set()
-    for extraction in extractions:
-        count, length = extraction["count"], extraction["length"]
-        descriptions.add(f"{count} frames" if length == 1 else f"{count} clips of {length} frames")
-    what = "file" if any(map(is_photo, paths)) else "video"
-    number = f"1 {what}" if len(paths) == 1 else f"{len(paths)} {what}s"
     print(
-        f"{number}, {' and '.join(sorted(descriptions))} of each; "
-        f"{describe_device(device, 'fp32')}, {args.workers} "
+        f"videos and photos: {len(paths)}; {describe_device(device, 'fp32')}, {args.workers} "
         "worker processes. Fakes of other kinds than those of the training may pass as real.\n",
         file=log,
         flush=True,
@@ -597,7 +597,7 @@ def main():
         with contextlib.closing(followed):
             for video, people in bar:
                 results.append(judge_video(video, people, detectors, extractions, args.out))
-                rows.append(verdict_rows(results[-1], (people or {}).get("people", [])))
+                rows += page_rows(results[-1], (people or {}).get("people", []))
                 bar.write("\n".join(verdict_lines(results[-1])), file=log)
     finally:
         # However the loop ends, what is done is kept.
@@ -606,7 +606,8 @@ def main():
             write_verdict_page(args.out / "index.html", rows, results, detectors)
     if args.json:
         print((args.out / "verdicts.json").read_text(encoding="utf-8"), end="")
-    print(f"\n{number}: {count_verdicts(results, args.out)}", file=log)
+    counts = count_verdicts(results)
+    print("\n" + printable(f"{counts}; page, pictures and tables in {args.out}"), file=log)
 
 
 if __name__ == "__main__":

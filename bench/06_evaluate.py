@@ -8,7 +8,6 @@
     ours                    the script: reading, grouping, metrics, tables and figures, with one
                             resample
     ours, 1,000 resamples   the same with the intervals of the default
-    index                   common.read_index on an index.csv of 6 million rows
 
 Each of ours runs in a process of its own, whose peak memory is in the table. The process that runs
 scikit-learn holds only the arrays.
@@ -49,22 +48,15 @@ def measure_by_sklearn(labels, scores):
     )
 
 
-def write(folder, groups, labels, scores):
-    """Write the scores as a score file, and an index of as many face images."""
-    (folder / "scores/A").mkdir(parents=True)
-    (folder / "faces").mkdir()
-    with (
-        open(folder / "scores/A/DFDC.csv", "w") as file,
-        open(folder / "faces/index.csv", "w") as index,
-    ):
+def write(path, groups, labels, scores):
+    """Write the scores as a score file."""
+    path.parent.mkdir(parents=True)
+    # Where the video of each image begins.
+    starts = np.searchsorted(groups, groups)
+    with open(path, "w") as file:
         file.write("video,frame,label,score\n")
-        index.write("path,video,frame,clip,label,method,split,left,top,right,bottom\n")
-        # Where the video of each image begins.
-        starts = np.searchsorted(groups, groups)
         for k, (v, s) in enumerate(zip(groups.tolist(), scores.tolist())):
-            name, frame, y = f"dfdc_{v:06d}abcd", int(3 * (k - starts[k])), labels[v]
-            file.write(f"{name},{frame},{y},{s:.8f}\n")
-            index.write(f"{name}/{frame:06d}.png,{name},{frame},,{y},dfdc,train,100,120,340,360\n")
+            file.write(f"dfdc_{v:06d}abcd,{int(3 * (k - starts[k]))},{labels[v]},{s:.8f}\n")
 
 
 def seconds_and_peak(*command):
@@ -88,9 +80,10 @@ def main():
     args = parser.parse_args()
     folder, peaks = Path(tempfile.mkdtemp()), {}
     try:
-        print("writing the files", flush=True)
+        print("writing the file", flush=True)
         groups, labels, scores = make(args.videos, args.images)
-        write(folder, groups, labels, scores)
+        path = folder / "scores/A/DFDC.csv"
+        write(path, groups, labels, scores)
         per_video = np.bincount(groups, minlength=args.videos)
         there = per_video > 0
         video_scores = np.bincount(groups, scores, minlength=args.videos)[there] / per_video[there]
@@ -108,24 +101,21 @@ def main():
             return measure
 
         evaluate = (ROOT / "06_evaluate.py", "--scores", folder / "scores", "--out", folder / "out")
-        read_index = f"from common import read_index; read_index({str(folder / 'faces')!r})"
-        read_index = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {read_index}"
         alternatives = {
             "scikit-learn": by_sklearn,
             "ours": process("ours", *evaluate, "--resamples", 1),
             "ours, 1,000 resamples": process("ours, 1,000 resamples", *evaluate),
-            "index": process("index", "-c", read_index),
         }
         times = in_turn(alternatives, args.rounds)
-        size = sum(path.stat().st_size for path in folder.rglob("*.csv")) / 1e6
+        size = path.stat().st_size / 1e6
     finally:
         shutil.rmtree(folder)
     rows = [["", "seconds", "peak memory, GB", "ratio to scikit-learn"]]
     for name, values in times.items():
         peak = f"{peaks[name]:.2f}" if name in peaks else ""
         rows.append([name, show(values), peak, ratio(values, times["scikit-learn"])])
-    counts = f"{args.images} scores of {args.videos} videos; score file and index together "
-    record(args, [f"{counts}{size:.0f} MB.", "", *markdown_table(rows)])
+    counts = f"{args.images} scores of {args.videos} videos, {size:.0f} MB."
+    record(args, [counts, "", *markdown_table(rows)])
 
 
 if __name__ == "__main__":

@@ -37,8 +37,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from networks.clrnet import CLRNet
-from networks.extractor import Extractor
-from networks.maps import gradient_maps
+from networks.extractor import Extractor, gradient_maps
 
 
 class Baseline(nn.Module):
@@ -64,7 +63,7 @@ class Baseline(nn.Module):
         return self.combine(self.feature_maps(x))
 
     def activation_maps(self, x, head=None):
-        """(N, T, 3, S, S) in 0..1 -> (N, T, h, w), see `networks.maps`."""
+        """(N, T, 3, S, S) in 0..1 -> (N, T, h, w), see `networks.extractor`."""
         head = head or self.head
         return gradient_maps(self.feature_maps(x), lambda maps: head(self.combine(maps)))
 

@@ -7,7 +7,7 @@ Every network that 05_train_clrnet.py trains, this one and those of baselines.py
     image_size, frames   side of the input in pixels, and frames of a sample
     forward(x)           (N, T, 3, S, S) in 0..1 -> (N, 2) logits: real, fake
     features(x)          (N, T, 3, S, S) in 0..1 -> (N, D)
-    activation_maps(x)   (N, T, 3, S, S) in 0..1 -> (N, T, h, w), see networks/maps.py
+    activation_maps(x)   (N, T, 3, S, S) in 0..1 -> (N, T, h, w), see networks/extractor.py
     kernels()            the weights that --l2 acts on
     layers()             its layers in the order in which they act, for 05's freezing
 """
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from networks.maps import gradient_maps
+from networks.extractor import gradient_maps
 
 # ---------------------------------------------------------------- the ConvLSTM cell
 
@@ -321,7 +321,7 @@ class CLRNet(nn.Module):
 
         The evidence for fake (above 0) or real (below 0) at each place of each frame. Their mean
         over T, h and w plus the difference of the head's biases is the logit of fake minus that of
-        real. `head`: see networks/maps.py.
+        real. `head`: see networks/extractor.py.
         """
         head = head or self.head
         return gradient_maps(self.feature_maps(x), lambda maps: head(maps.mean((1, 3, 4))))

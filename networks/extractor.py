@@ -1,4 +1,11 @@
-"""The feature extractor: any network of pretrainedmodels; folding of its batch norm."""
+"""The feature extractor: any network of pretrainedmodels; its folded batch norm; activation maps.
+
+Activation maps are evidence for fake (above 0) or real (below 0) at each place of an image. Every
+network has `activation_maps(x, head=None)`: clips (N, T, 3, S, S) -> maps (N, T, h, w), or images
+(N, 3, S, S) -> maps (N, h, w), with h and w of the network's last feature maps. `head` takes the
+place of its last layer: a network of stage 04 is that of its extractor, so that
+`extractor.activation_maps(x, bpdann)` are BP-DANN's maps.
+"""
 
 import copy
 import warnings
@@ -6,8 +13,6 @@ import warnings
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-from networks.maps import gradient_maps
 
 
 def import_pretrainedmodels():
@@ -96,7 +101,7 @@ class Extractor(nn.Module):
         return self.head(self.features(images))
 
     def activation_maps(self, images, head=None):
-        """(N, 3, S, S) uint8 RGB -> (N, h, w), see `networks.maps`; not after `fold_batch_norm`."""
+        """(N, 3, S, S) uint8 RGB -> (N, h, w), see `gradient_maps`; not after `fold_batch_norm`."""
         head = head or self.head
         if not hasattr(self.backbone, "_features"):
             return gradient_maps(self.feature_maps(images), lambda maps: head(maps.mean((2, 3))))
@@ -144,3 +149,48 @@ def fold_batch_norm(model):
     model.backbone.features = features
     model.backbone.to(memory_format=model.memory_format).requires_grad_(False)
     return model
+
+
+# ---------------------------------------------------------------- activation maps
+
+
+def gradient_maps(maps, classify):
+    """Gradient-weighted class activation maps (Grad-CAM, Selvaraju et al., ICCV 2017), with signs.
+
+    Each channel of the feature maps is weighted by the mean, over the places of its frame, of the
+    gradient of the logit of fake minus that of real. Grad-CAM's last ReLU is left out, so that
+    evidence for real stays visible.
+
+    Where pooling and a linear layer follow (stage 02, CLRNet, Xception), these are the exact class
+    activation maps of Zhou et al. (CVPR 2016): maps are multiplied by the number of places, so that
+    their mean plus the difference of the biases is the difference of the logits. Where pooling and
+    other layers follow (BP-DANN, DANN, CNN+LSTM, DBiRNN), the mean is the first order of that
+    difference. Where no pooling follows (MesoInception4, ShallowNet, alexnet, vgg), maps only rank.
+    CNN+LSTM's compare places within a frame; between frames its recurrent layer can mislead them.
+
+    Args:
+        maps: feature maps (N, D, h, w) or (N, T, D, h, w), with or without a graph.
+        classify: the rest of the network, a function of them that returns (N, 2) logits.
+
+    Returns (N, h, w) or (N, T, h, w), without a graph.
+    """
+    # cuDNN computes no gradient of a recurrent layer in evaluation mode.
+    without_cudnn = torch.backends.cudnn.flags(enabled=False)
+    with torch.inference_mode(False), torch.enable_grad(), without_cudnn:
+        maps = maps.detach().clone().requires_grad_()
+        logits = classify(maps)
+        (gradient,) = torch.autograd.grad((logits[:, 1] - logits[:, 0]).sum(), maps)
+    places = maps[0].numel() // maps.shape[-3]
+    weights = gradient.mean((-2, -1), keepdim=True)
+    return places * (weights * maps.detach()).sum(-3)
+
+
+@torch.no_grad()
+def full_size_maps(function, clips):
+    """A function's maps of each of the clips, one by one, at the size of their frames.
+
+    (N, T, 3, S, S) on its device -> (N, T, S, S) float32 array.
+    """
+    maps = torch.cat([function(clip[None]) for clip in clips]).float()
+    size = clips.shape[-2:]
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False).cpu().numpy()

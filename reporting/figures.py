@@ -8,7 +8,6 @@ Each function writes path.png and path.pdf; with `svgs`, the report's {name: SVG
 figure to them. `results` is {(detector, set, level): metrics of stage 06 for the level}.
 """
 
-import contextlib
 import io
 import re
 import warnings
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import fail, printable, read_table, write_table, write_whole
+from common import fail, printable, read_table, sigmoid, write_table, write_whole
 from reporting.metrics import percent
 
 COLUMN, PAGE = 3.4, 7.0
@@ -74,7 +73,8 @@ def legend_below(figure, axes, width=PAGE):
 
 def save_figure(figure, path, svgs=None, layouts=1):
     """Lay a figure out, write it as path.png and path.pdf, add it to `svgs`, and close it."""
-    with one_line_for_missing_glyphs():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         # Not left to the engine, with which each format would compute the layout, and draw twice.
         for _ in range(layouts):
             figure.get_layout_engine().execute(figure)
@@ -86,6 +86,12 @@ def save_figure(figure, path, svgs=None, layouts=1):
         if svgs is not None:
             svgs[path.name] = svg_text(figure, path.name)
     pyplot().close(figure)
+    # One line in place of matplotlib's many.
+    for warning in caught:
+        if "missing from font" in str(warning.message):
+            warn_of_missing_glyphs()
+        else:
+            warnings.warn(warning.message, stacklevel=2)
 
 
 def svg_text(figure, name):
@@ -100,19 +106,6 @@ def svg_text(figure, name):
     prefix = re.sub(r"\W", "-", name)
     text = re.sub(r'(\bid="|url\(#|href="#)', lambda m: f"{m[1]}{prefix}-", text)
     return re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.S)
-
-
-@contextlib.contextmanager
-def one_line_for_missing_glyphs():
-    """Print one line instead of matplotlib's many warnings of characters that no font has."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for warning in caught:
-        if "missing from font" in str(warning.message):
-            warn_of_missing_glyphs()
-        else:
-            warnings.warn(warning.message, stacklevel=3)
 
 
 @cache
@@ -352,12 +345,8 @@ def read_embedding(path):
     for name, title in TITLES.items():
         rows = np.flatnonzero(network == name)
         if len(rows):
-            networks[title] = (
-                table["variance"][rows[0]],
-                domain[rows],
-                table["label"][rows],
-                xy[rows],
-            )
+            variance = table["variance"][rows[0]]
+            networks[title] = (variance, domain[rows], table["label"][rows], xy[rows])
     return networks
 
 
@@ -399,3 +388,46 @@ def draw_activation_maps(path, title, captions, frames, maps):
     bar.set_label("evidence for real  |  for fake", fontsize=7)
     figure.suptitle(title)
     save_figure(figure, path)
+
+
+def draw_maps(path, name, clips, logits, faces, maps, count, seed, device):
+    """Draw activation maps of `count` videos of the set `name`, half of them real where possible.
+
+    clips, faces: the set's samples as `running.loading.Clips` and as `Faces`; logits: of fake
+    minus real of each sample; maps: a function of clips (1, T, 3, S, S) in 0..1 that returns maps
+    (1, T, h, w). The videos are drawn by seed, and of each the sample in its middle is taken.
+    """
+    from networks.extractor import full_size_maps
+    from running.loading import as_clips, load_batches
+
+    samples = choose_samples(clips, count, seed)
+    (images,) = load_batches(faces, [samples], workers=0)
+    images = as_clips(images)
+    length = images.shape[1]
+    # At most five frames of a sample.
+    shown = np.linspace(0, length - 1, min(length, 5)).round().astype(int)
+    heat = full_size_maps(maps, images.to(device))[:, shown]
+    captions = []
+    for k, p_fake in zip(samples, sigmoid(np.asarray(logits)[samples])):
+        kind = ("real", "fake")[clips.labels[k]]
+        # Maximum number of characters in a caption: three samples of one frame share a row.
+        video = clips.index["video"][clips.first[k]][-24 if length == 1 else -90 :]
+        captions.append(f"{video}: {kind}, P(fake) {p_fake:.3f}")
+    frames = images[:, shown].movedim(2, -1).numpy()
+    draw_activation_maps(path, f"Activation maps, {name}", captions, frames, heat)
+    print(f"{path}.png, .pdf: {len(samples)} videos", flush=True)
+
+
+def choose_samples(clips, count, seed):
+    """Numbers of the samples of `count` videos: reals, then fakes; more of one if few are there."""
+    samples = {}
+    for k, row in enumerate(clips.first):
+        samples.setdefault(clips.index["video"][row], []).append(k)
+    by_label = []
+    for label in (0, 1):
+        videos = sorted(v for v in samples if clips.labels[samples[v][0]] == label)
+        by_label.append(np.random.default_rng((seed, label)).permutation(videos).tolist())
+    real, fake = by_label
+    reals = min(len(real), max(count // 2, count - len(fake)))
+    videos = real[:reals] + fake[: count - reals]
+    return [samples[video][len(samples[video]) // 2] for video in videos]

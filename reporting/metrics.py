@@ -5,7 +5,6 @@ a video's scores (FeatureTransfer 4.5). Metrics are in 0..1, and nan where they 
 """
 
 import re
-from collections import Counter
 
 import numpy as np
 
@@ -185,16 +184,10 @@ def validate(videos, labels, logits):
         outer, inner = len(fakes) // 20, len(reals) - len(reals) // 20
         real_below = float(fakes[outer - 1 : outer + 1].mean())
         fake_from = float(reals[inner - 1 : inner + 1].mean())
-    values = dict(
-        videos=len(labels),
-        reals=len(reals),
-        fakes=len(fakes),
-        auc=metrics["auc"],
-        eer=metrics["eer"],
-        threshold=eer_threshold(labels, scores),
-        real_below=real_below,
-        fake_from=fake_from,
-    )
+    values = dict(videos=len(labels), reals=len(reals), fakes=len(fakes))
+    values |= {name: metrics[name] for name in ("auc", "eer")}
+    values["threshold"] = eer_threshold(labels, scores)
+    values |= dict(real_below=real_below, fake_from=fake_from)
     limits = thresholds(values)
     with np.errstate(invalid="ignore"):
         missed = np.divide(np.sum(fakes < limits["real_below"]), len(fakes))
@@ -281,42 +274,49 @@ def measure_resampled(labels, scores, ranks, groups, weights, bins=65536):
 # ---------------------------------------------------------------- repeated trainings
 
 
+def trainings_of(names):
+    """{detector: its trainings} of the names of trainings.
+
+    Repeated ones are DETECTOR@SEED, and replace one that is called DETECTOR itself. A single
+    DETECTOR@SEED is a detector of its own.
+    """
+    names = dict.fromkeys(names)
+    repeats = {}
+    for name in names:
+        detector, _, seed = name.rpartition("@")
+        if detector and re.fullmatch("[0-9]+", seed):
+            repeats.setdefault(detector, []).append(name)
+    repeats = {detector: of for detector, of in repeats.items() if len(of) > 1}
+    for detector, of in repeats.items():
+        of.sort(key=lambda name: int(name.rpartition("@")[2]))
+        for name in (detector, *of):
+            names.pop(name, None)
+    return {name: [name] for name in names} | repeats
+
+
 def pool_repeats(results):
     """Results in which the repeated trainings DETECTOR@SEED of a detector are one, DETECTOR.
 
     results: {(detector, set, level): {metric: (value, low, high), ...}}. A metric that several
     trainings have is (mean, mean - s, mean + s, number of trainings), where s is the sample
-    standard deviation, which the paper's ± is taken for (CLRNet, Tables 3 to 6). They replace a
-    detector that is called DETECTOR itself. A single DETECTOR@SEED stays as it is.
+    standard deviation, which the paper's ± is taken for (CLRNet, Tables 3 to 6).
     """
-    name_of = {d: d.rpartition("@")[0] for d, *_ in results if re.fullmatch(".+@[0-9]+", d)}
-    trainings = Counter(name_of.values())
-    repeated = {d: name for d, name in name_of.items() if trainings[name] > 1}
-    pooled, members = {}, {}
-    for (detector, *place), result in results.items():
-        if detector in repeated:
-            members.setdefault((repeated[detector], *place), []).append(result)
-        elif detector not in repeated.values():
-            pooled[detector, *place] = result
-    for key, repeats in members.items():
-        pooled[key] = dict(repeats[0])
-        if len(repeats) == 1:
-            continue
-        for name in METRICS:
-            values = [result[name][0] for result in repeats]
-            mean, deviation = np.mean(values), np.std(values, ddof=1)
-            pooled[key][name] = (mean, mean - deviation, mean + deviation, len(values))
+    pooled = {}
+    for detector, trainings in trainings_of(detector for detector, *_ in results).items():
+        for place in dict.fromkeys((name, level) for _, name, level in results):
+            repeats = [results[name, *place] for name in trainings if (name, *place) in results]
+            if repeats:
+                pooled[detector, *place] = repeats[0]
+            if len(repeats) > 1:
+                spreads = {name: spread([of[name][0] for of in repeats]) for name in METRICS}
+                pooled[detector, *place] = repeats[0] | spreads
     return pooled
 
 
-def trainings_of(detector, detectors):
-    """The trainings of a detector: the repeated ones DETECTOR@SEED, or if there are none, itself.
-
-    detectors: the names of all trainings. As in `pool_repeats`, a single DETECTOR@SEED is none.
-    """
-    repeats = [d for d in detectors if re.fullmatch(f"{re.escape(detector)}@[0-9]+", d)]
-    repeats.sort(key=lambda d: int(d.rpartition("@")[2]))
-    return repeats if len(repeats) > 1 else [detector]
+def spread(values):
+    """(mean, mean - s, mean + s, how many) of a metric's values, where s is their deviation."""
+    mean, deviation = np.mean(values), np.std(values, ddof=1)
+    return mean, mean - deviation, mean + deviation, len(values)
 
 
 def percent(rate):

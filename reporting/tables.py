@@ -3,11 +3,9 @@
 `results` is {(detector, set, level): metrics of stage 06 for the level} everywhere.
 """
 
-from collections import Counter
-
 import numpy as np
 
-from common import read_index, read_table, write_whole
+from common import read_index, write_whole
 from reporting.metrics import LEVELS, METRICS
 from running.folder import read_flags
 
@@ -33,15 +31,16 @@ TABLE_2 = {
     ("DFDC-P", None): (33897, 123412),
     ("DFDC-F", "train"): (2839521, 2885045),
 }
-# What the papers test on, real + fake. CLRNet (5) counts no reals of DFW, and nothing of DFDC.
+# What the papers test on, videos / images, real + fake. CLRNet (5) counts no reals of DFW, and
+# nothing of DFDC.
 EXPECTED = {
     "FeatureTransfer": {
-        name: f"{real} + {fake} images"
+        name: f"- / {real} + {fake}"
         for (name, split), (real, fake) in TABLE_2.items()
         if split in ("test", None)
     },
-    "CLRNet": dict.fromkeys(("DF", "FS", "F2F", "NT"), "125 + 125 videos")
-    | {"DFD": "25 + 25 videos", "DFW": "200 fake videos"},
+    "CLRNet": dict.fromkeys(("DF", "FS", "F2F", "NT"), "125 + 125 / -")
+    | {"DFD": "25 + 25 / -", "DFW": "? + 200 / -"},
 }
 SETS = ("DF-TIMIT", "FF-FS", "DFD", "DFDC-P", "Celeb-DF")
 # FeatureTransfer, Figure 3: the two training strategies, 20 epochs each. The paper shows bars
@@ -178,9 +177,9 @@ def rows_of(table):
 
 
 def places_of(table):
-    """The (detector, data set) of each cell of one of the TABLES, column by column."""
+    """The (detector, data set) of each cell of one of the TABLES, row by row."""
     rows = [label for label, _ in rows_of(table)]
-    return [table["place"](label, column) for column in table["columns"] for label in rows]
+    return [table["place"](label, column) for label in rows for column in table["columns"]]
 
 
 def columns_averaged(table, label):
@@ -204,13 +203,14 @@ def write_markdown(path, title, lines):
         part.write_text("\n".join([f"# {title}", "", *lines]) + "\n", encoding="utf-8")
 
 
-def print_table(title, rows, align="<"):
-    """Print rows of text with aligned columns; `align` (< or >) is that of all but the first."""
+def aligned(rows, align="<"):
+    """Rows of text as lines with aligned columns; `align` (< or >) is that of all but the first."""
     first, *others = [max(map(len, column)) for column in zip(*rows)]
-    print(f"\n{title}\n")
+    lines = []
     for row in rows:
         cells = [f"{cell:{align}{width}}" for cell, width in zip(row[1:], others)]
-        print("  ".join([f"{row[0]:<{first}}", *cells]).rstrip())
+        lines.append("  ".join([f"{row[0]:<{first}}", *cells]).rstrip())
+    return lines
 
 
 def print_and_write(path, title, rows, basis, note=""):
@@ -218,15 +218,14 @@ def print_and_write(path, title, rows, basis, note=""):
 
     basis: lines of text that say what the table rests on.
     """
-    print_table(title, rows)
-    lines = ["", *([note, ""] if note else []), *basis]
-    print("\n".join(lines))
-    write_markdown(path, title, [*markdown_table(rows), *map(markdown_text, lines)])
+    notes = [note, ""] if note else []
+    print("\n".join(["", title, "", *aligned(rows), "", *notes, *basis]))
+    write_markdown(path, title, [*markdown_table(rows), "", *notes, *map(code, basis)])
 
 
-def markdown_text(line):
-    """A line of text as Markdown that no table is made of."""
-    return line.replace("|", "\\|")
+def code(line):
+    """A line of text as Markdown shows it unchanged."""
+    return f"    {line}".rstrip()
 
 
 def percent_with_interval(value, low=None, high=None, trainings=None):
@@ -246,11 +245,11 @@ def percent_with_interval(value, low=None, high=None, trainings=None):
 # ---------------------------------------------------------------- all metrics
 
 
-def metric_table(results, detectors, sets, metric, level, show):
+def metric_table(results, detectors, sets, metric, level, bold):
     """Rows of text of one metric at one level: one row per detector, one column per data set.
 
-    show(interval, bold): the text of a cell. The best value of each column is bold, where at least
-    two detectors have one; values that agree in the two decimals shown are equally good.
+    bold: format of the best value of a column, "**{}**", where at least two detectors have one;
+    values that agree in the two decimals shown are equally good.
     """
     best = min if metric == "eer" else max
     rows = [["", *sets], *([detector] for detector in detectors)]
@@ -259,27 +258,21 @@ def metric_table(results, detectors, sets, metric, level, show):
         values = [round(100 * result[metric][0], 2) if result else np.nan for result in scored]
         defined = [value for value in values if not np.isnan(value)]
         for row, result, value in zip(rows[1:], scored, values):
-            bold = len(defined) > 1 and value == best(defined)
-            row.append(show(result[metric], bold) if result else "")
+            text = percent_with_interval(*result[metric]) if result else ""
+            row.append(bold.format(text) if len(defined) > 1 and value == best(defined) else text)
     return rows
 
 
 def write_tables(path, results, detectors, sets, warnings, basis):
     """Write tables.md: warnings, one table per metric and level, and what they rest on."""
-
-    def show(interval, bold):
-        text = percent_with_interval(*interval)
-        return f"**{text}**" if bold else text
-
     lines = [NOTE]
     for warning in warnings:
         lines += ["", f"**Warning:** {warning}"]
     for metric, title in METRICS.items():
         for level, level_title in LEVELS.items():
-            rows = metric_table(results, detectors, sets, metric, level, show)
+            rows = metric_table(results, detectors, sets, metric, level, "**{}**")
             lines += ["", f"## {title}, {level_title}", "", *markdown_table(rows)]
-    lines += ["", *map(markdown_text, basis)]
-    write_markdown(path, "Results", lines)
+    write_markdown(path, "Results", [*lines, "", *map(code, basis)])
 
 
 def print_auc_and_eer(results, detectors, sets):
@@ -288,9 +281,8 @@ def print_auc_and_eer(results, detectors, sets):
         rows = [["", *sets]]
         for detector in detectors:
             scored = [results.get((detector, name, level)) for name in sets]
-            cells = [paper_cell(result, ("auc", "eer")) if result else "" for result in scored]
-            rows.append([detector, *(cell.replace("- / -", "undefined") for cell in cells)])
-        print_table(f"AUC / EER in percent, {title}", rows, align=">")
+            rows.append([detector, *(paper_cell(result, ("auc", "eer")) for result in scored)])
+        print("\n".join(["", f"AUC / EER in percent, {title}", "", *aligned(rows, ">")]))
 
 
 # ---------------------------------------------------------------- beside the papers
@@ -337,9 +329,9 @@ def paper_cell(result, metrics):
     if result is None:
         return "-"
     intervals = [result[metric] for metric in metrics]
-    if len(metrics) == 1 or len(intervals[0]) > 3:
-        return " / ".join(percent_with_interval(*interval) for interval in intervals)
-    return " / ".join("-" if np.isnan(v) else f"{100 * v:.2f}" for v, *_ in intervals)
+    if len(metrics) > 1 and len(intervals[0]) == 3:
+        intervals = [interval[:1] for interval in intervals]
+    return " / ".join(percent_with_interval(*interval) for interval in intervals)
 
 
 def difference(result, metrics, cell):
@@ -355,38 +347,23 @@ def difference(result, metrics, cell):
 
 
 def table_2(folders):
-    """Numbers of face images beside FeatureTransfer's Table 2: (title, rows of text, lines).
+    """Numbers of face images beside FeatureTransfer's Table 2, as rows of text.
 
     folders: {name: folder of stage 01}. One row per split that the paper counts, or one for all
-    images of a folder, in the paper's order; the title names the paper's table only if it has one
-    of the data sets. Clips are not compared with it.
-    lines: how many videos the images are from.
+    images of a folder, in the paper's order. Clips are not compared with it.
     """
-    rows = [["", "split", "real / fake", "paper", "difference"]]
-    title, lines = "Number of face images", []
-    order = {name: place for place, (name, _) in enumerate(TABLE_2)}
-    for name, folder in sorted(folders.items(), key=lambda item: order.get(item[0], len(TABLE_2))):
-        paper_counts = {} if read_flags(folder).get("sampling") == "clips" else TABLE_2
-        index = read_index(folder)
-        labels = index["label"]
-        videos = Counter(dict(zip(index["video"], labels.tolist())).values())
-        of_all = f"of {count} " if (count := count_videos(folder)) else ""
-        lines.append(f"{name}: {videos[0]} + {videos[1]} {of_all}videos with faces")
-        splits = [split for known, split in paper_counts if known == name] or [None]
-        for split in splits:
-            of_split = labels[np.array(index["split"]) == split] if split else labels
-            real, fake = int((of_split == 0).sum()), int((of_split == 1).sum())
-            paper, difference = "-", "-"
-            if (name, split) in paper_counts:
-                paper_real, paper_fake = paper_counts[name, split]
-                paper = f"{paper_real} / {paper_fake}"
-                difference = f"{real - paper_real:+d} / {fake - paper_fake:+d}"
-                title = "Number of face images, FeatureTransfer, Table 2"
-            rows.append([name, split or "all", f"{real} / {fake}", paper, difference])
-    return title, rows, lines
-
-
-def count_videos(folder):
-    """Videos of a folder of stage 01, with and without faces; 0 if it has no videos.csv."""
-    path = folder / "videos.csv"
-    return len(read_table(path, ("video",))["video"]) if path.exists() else 0
+    rows = [["", "split", "images, real / fake", "paper", "difference", "videos"]]
+    order = [name for name, _ in TABLE_2]
+    for name in sorted(folders, key=lambda name: [*order, name].index(name)):
+        index = read_index(folders[name])
+        is_clips = read_flags(folders[name]).get("sampling") == "clips"
+        of_paper = {} if is_clips else {key[1]: TABLE_2[key] for key in TABLE_2 if key[0] == name}
+        for split in of_paper or [None]:
+            is_counted = np.array(index["split"]) == split if split else slice(None)
+            counts = np.bincount(index["label"][is_counted], minlength=2).tolist()
+            paper = of_paper.get(split, ())
+            differences = [f"{ours - theirs:+d}" for ours, theirs in zip(counts, paper)]
+            numbers = [" / ".join(map(str, pair)) or "-" for pair in (counts, paper, differences)]
+            videos = len(set(np.array(index["video"])[is_counted]))
+            rows.append([name, split or "all", *numbers, str(videos)])
+    return rows

@@ -16,7 +16,7 @@ from collections import deque
 
 from common import RANK, WORLD_SIZE, fail
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 # What gloo and NCCL say, among many addresses, when another process has gone.
 PEER_ERRORS = ("losed by peer", "reset by peer", "Broken pipe", "Socket", "ncclRemoteError")
 

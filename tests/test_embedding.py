@@ -1,17 +1,11 @@
 """The picture of what adaptation does: what 04 writes of Gf's output, and what 06 draws of it."""
 
-import csv
-
 import numpy as np
 import pytest
 import torch
-from conftest import call, run, stage
+from conftest import call, rows_of, run, stage
 
 from reporting import figures
-
-
-def read(path):
-    return list(csv.DictReader(open(path)))
 
 
 def points(rows, network):
@@ -39,20 +33,19 @@ def runs(features, tmp_path_factory):
     folder = tmp_path_factory.mktemp("embedding")
     for method in ("source-only", "bp-dann"):
         run(
-            *("04_train_bpdann.py", "--method", method, "--source", features / "frames"),
-            *("--target", features / "phone", "--epochs", 3, "--batch", 4, "--device", "cpu"),
-            *("--out", folder / "runs" / method, "--scores", folder / "scores" / method),
+            f"04_train_bpdann.py --method {method} --source {features}/frames --target "
+            f"{features}/phone --epochs 3 --batch 4 --device cpu --out {folder}/runs/{method} "
+            f"--scores {folder}/scores/{method}"
         )
     return folder
 
 
 def test_the_picture_is_of_the_network_and_of_the_same_images(features, runs):
     bpdann = stage("04_train_bpdann")
-    index = read(features / "phone/index.csv")
     tables = {}
     for method in ("source-only", "bp-dann"):
         out = runs / "runs" / method / "phone"
-        rows = tables[method] = read(out / "embedding.csv")
+        rows = tables[method] = rows_of(out / "embedding.csv")
         assert {r["network"] for r in rows} == {"features", method}
         assert (out / "embedding.png").read_bytes()[:4] == b"\x89PNG"
         assert (out / "embedding.pdf").read_bytes()[:4] == b"%PDF"
@@ -63,21 +56,18 @@ def test_the_picture_is_of_the_network_and_of_the_same_images(features, runs):
         inputs = []
         for row in (r for r in rows if r["network"] == method):
             folder = features / {"source": "frames", "target": "phone"}[row["domain"]]
-            index = read(folder / "index.csv")
+            index = rows_of(folder / "index.csv")
             place = [(r["video"], r["frame"]) for r in index].index((row["video"], row["frame"]))
             inputs.append(np.load(folder / "features.npy", mmap_mode="r")[place])
             assert row["label"] == index[place]["label"]
         with torch.no_grad():
             xy, _ = figures.project(network.extract(torch.from_numpy(np.stack(inputs))).numpy())
         assert np.allclose(points(rows, method), xy, atol=1e-4)
-        assert np.allclose(
-            points(rows, "features"), figures.project(np.stack(inputs))[0], atol=1e-3
-        )
+        xy, _ = figures.project(np.stack(inputs))
+        assert np.allclose(points(rows, "features"), xy, atol=1e-3)
     a, b = ([r for r in rows if r["network"] == "features"] for rows in tables.values())
     assert a == b and {r["domain"] for r in a} == {"source", "target"}
-    assert not np.allclose(
-        points(tables["source-only"], "source-only"), points(tables["bp-dann"], "bp-dann")
-    )
+    assert not np.allclose(*(points(rows, method) for method, rows in tables.items()))
 
 
 def test_06_draws_a_row_per_run(runs):
@@ -114,15 +104,11 @@ def test_a_picture_has_a_row_per_run_and_a_panel_per_network(tmp_path, monkeypat
         xy, variance = figures.project(rows)
         assert axes.get_xlabel() == f"{100 * variance:.0f} % of the variance"
         for domain, label, *_ in figures.GROUPS:
-            (points,) = [
-                c
-                for c in axes.collections
-                if c.get_label().split() == [domain, ("real", "fake")[label]]
-            ]
-            of_group = [
-                k for k, (of, _, _, y) in enumerate(images[::order]) if (of, y) == (domain, label)
-            ]
-            assert np.allclose(points.get_offsets(), xy[of_group], atol=1e-4)
+            name = f"{domain} {('real', 'fake')[label]}"
+            (drawn,) = [group for group in axes.collections if group.get_label() == name]
+            groups = [image[::3] for image in images[::order]]
+            rows_of_group = [k for k, group in enumerate(groups) if group == (domain, label)]
+            assert np.allclose(drawn.get_offsets(), xy[rows_of_group], atol=1e-4)
     figures.pyplot().close(figure)
 
 

@@ -491,7 +491,7 @@ def test_scores_of_ready_crops_are_those_of_their_video(small, extractor, clrnet
         one, other = (v["people"][0]["by"][0]["samples"] for v in (of_video, of_crops))
         assert [s["frame"] for s in one] == [s["frame"] for s in other] and len(one) > 1
         assert np.allclose([s["logit"] for s in one], [s["logit"] for s in other], atol=1e-5)
-        assert "1 video: " in said and (tmp_path / "v" / of_crops["picture"]).is_file()
+        assert "photos: 1;" in said and (tmp_path / "v" / of_crops["picture"]).is_file()
 
 
 def test_photos_in_stage_07(small, face, extractor, clrnet, tmp_path):
@@ -509,7 +509,7 @@ def test_photos_in_stage_07(small, face, extractor, clrnet, tmp_path):
     shutil.copy(small / ORIGINAL, folder / "video.mp4")
     result, said = judge(f"{folder} --checkpoint {extractor} {clrnet} --out {tmp_path}/v")
     verdicts = {os.path.basename(video["path"]): video for video in result["videos"]}
-    assert len(verdicts) == 7 and "7 files: " in said and "needs_video" not in said
+    assert len(verdicts) == 7 and "photos: 7;" in said
     assert verdicts["gray.bmp"]["verdict"] == verdicts["one.jpg"]["verdict"] == "no face found"
     assert verdicts["text.jpg"]["verdict"] == "unreadable"
     people = verdicts["two people.webp"]["people"]
@@ -517,12 +517,12 @@ def test_photos_in_stage_07(small, face, extractor, clrnet, tmp_path):
     needs = [str(clrnet)]
     for name in ("face.png", "turned.png", "two people.webp"):
         result = verdicts[name]
-        assert result["frames"] == 1 and result["needs_video"] == needs
+        assert result["frames"] == 1
         for person in result["people"]:
             assert [one["checkpoint"] for one in person["by"]] == [str(extractor)]
             assert person["without"] == needs and person["verdict"] in ("real", "fake")
         assert (tmp_path / "v" / result["picture"]).read_bytes().startswith(b"\x89PNG")
-    assert said.count(f"    needs a video: {clrnet}") == 4
+    assert said.count(f"    needs a video, as no complete clip shows this face: {clrnet}") == 4
     # The video's first sample is the photo, and it is the same turned.
     first = verdicts["video.mp4"]["people"][0]["by"][0]["samples"][0]
     for name in ("face.png", "turned.png"):
@@ -537,6 +537,6 @@ def test_photos_in_stage_07(small, face, extractor, clrnet, tmp_path):
     result, said = judge(f"{folder}/face.png --checkpoint {clrnet} --out {tmp_path}/w")
     (result,) = result["videos"]
     assert result["verdict"] == "needs a video" and result["people"] == []
-    assert "face.png: NEEDS A VIDEO (" in said and "1 file: 1 needs a video" in said
+    assert "face.png: NEEDS A VIDEO (" in said and "\n1 needs a video; " in said
     (row,) = rows_of(tmp_path / "w/verdicts.csv")
     assert row["verdict"] == "needs a video" and row["score"] == "" and row["reason"]
