@@ -39,6 +39,12 @@ adapt() {   # adapt FOLDER SEED DETECTOR FLAGS...: 04 from FOLDER/source; its sc
         --seed $2 --device cpu --out "$OUT/runs/$3@$2" --scores "$SCORES/$3@$2"
 }
 
+adapt_both() {   # adapt_both FOLDER SEED DROPOUT: without adaptation, and to each target
+    adapt "$1" $2 source-only-$3 --method source-only --dropout $3 --epochs 340 --batch 32 \
+        --target "$1/phone-FaceSwap" --test "$1"/phone-*
+    adapt "$1" $2 BP-DANN-$3 --dropout $3 --epochs 340 --batch 32 --target "$1"/phone-*
+}
+
 for seed in $SEEDS; do
     folder=$OUT/seed-$seed features=$OUT/features/$seed
     run python 00_make_demo_videos.py --seed $((1000 + seed)) --identities 20 --frames 6 \
@@ -60,12 +66,7 @@ for seed in $SEEDS; do
     run python 03_extract_features.py --checkpoint "$OUT/runs/extractor@$seed/model.pt" \
         --faces "$folder/faces/source" "$folder"/faces/phone-* --split all --device cpu \
         --out "$features" --scores "$SCORES/extractor@$seed"
-    for dropout in 0.5 0; do
-        adapt "$features" $seed source-only-$dropout --method source-only --dropout $dropout \
-            --epochs 340 --batch 32 --target "$features/phone-FaceSwap" --test "$features"/phone-*
-        adapt "$features" $seed BP-DANN-$dropout --dropout $dropout --epochs 340 --batch 32 \
-            --target "$features"/phone-*
-    done
+    adapt_both "$features" $seed 0.5
 
     moons=$OUT/moons/$seed
     run python recipes/make_moons.py --seed $seed --out "$moons"
@@ -73,6 +74,9 @@ for seed in $SEEDS; do
         adapt "$moons" $seed moons-$method --method $method --dropout 0 --epochs 500 --lr 1e-3 \
             --target "$moons/target"
     done
+done
+for seed in $SEEDS; do
+    adapt_both "$OUT/features/$seed" $seed 0
 done
 
 first=${SEEDS%% *}
