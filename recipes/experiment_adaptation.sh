@@ -7,21 +7,22 @@
 # The plan, written before the runs:
 #
 # Question   FeatureTransfer's Table 3 and Figure 3, in small: is the AUC on an unlabeled target
-#            higher after BP-DANN than (a) of the extractor applied directly, (b) of the same network
-#            without adaptation?
+#            higher after BP-DANN than (a) of the extractor applied directly, (b) of the same
+#            network without adaptation?
 # Data       Generated videos (00). Source: Deepfakes recorded by the camera `studio`. Targets: each
-#            of four manipulations recorded by the camera `phone`, all images. A third set, which the
-#            extractor learns from: other people, both cameras, all four manipulations.
-# Seeds      10 to 19. Each draws its own people and videos of all three, initial weights, orders and
-#            dropout, and so its own extractor: intervals include the extractor's variance.
+#            of four manipulations recorded by the camera `phone`, all images. A third set, which
+#            the extractor learns from: other people, both cameras, all four manipulations.
+# Seeds      10 to 19. Each draws its own people and videos of all three, initial weights, orders
+#            and dropout, and so its own extractor: intervals include the extractor's variance.
 # Settings   None is chosen by a result. Widths, learning rate, lambda and dropout 0.5 are the
 #            paper's; dropout 0 beside it. Batch 32 and 340 epochs of 6 steps, in the place of the
 #            paper's 128 and 50 of 337: a set has 192 images. (First planned as batch 128 and 1000
 #            epochs, and changed for its cost before any result.) resnet18 at 64 pixels, 6 epochs,
 #            Adam 1e-3, in the place of se_resnext101 at 224.
 # Decides    The mean paired difference of the image-level AUC of BP-DANN (dropout 0.5) and the
-#            other two on phone-FaceSwap, -Face2Face and -NeuralTextures, with its 95 % interval over
-#            ten seeds. phone-Deepfakes, where only the camera changes, and dropout 0 stand beside it.
+#            other two on phone-FaceSwap, -Face2Face and -NeuralTextures, with its 95 % interval
+#            over ten seeds. phone-Deepfakes, where only the camera changes, and dropout 0 stand
+#            beside it.
 # Trainings  Of each seed: 1 extractor, 2 source-only, 8 BP-DANN: 110 in all.
 # Check      The two moons of Ganin et al. (2016), ten seeds: does the method work where it should?
 #            Without dropout, 500 epochs of 2 steps, Adam 1e-3; of 100 and 500 epochs, which had the
@@ -34,9 +35,9 @@ OUT=${OUT:-experiment-adaptation} SEEDS=${SEEDS:-10 11 12 13 14 15 16 17 18 19}
 SCORES=$OUT/scores METHODS="Deepfakes FaceSwap Face2Face NeuralTextures"
 export OMP_NUM_THREADS=1
 
-adapt() {   # adapt FOLDER SEED DETECTOR FLAGS...: 04 from FOLDER/source; its scores are DETECTOR@SEED
-    run python 04_train_bpdann.py --source "$1/source" "${@:4}" --target-split all --test-split all \
-        --seed $2 --device cpu --out "$OUT/runs/$3@$2" --scores "$SCORES/$3@$2"
+adapt() {   # adapt FOLDER SEED DETECTOR FLAGS...: from FOLDER/source; the scores are DETECTOR@SEED
+    run python 04_train_bpdann.py --source "$1/source" "${@:4}" --target-split all \
+        --test-split all --seed $2 --device cpu --out "$OUT/runs/$3@$2" --scores "$SCORES/$3@$2"
 }
 
 adapt_both() {   # adapt_both FOLDER SEED DROPOUT: without adaptation, and to each target
@@ -81,8 +82,8 @@ done
 
 first=${SEEDS%% *}
 features=$OUT/features/$first
-OMP_NUM_THREADS=2 run python 04_train_bpdann.py --source "$features/source" --epochs 340 --batch 32 \
-    --target "$features/phone-FaceSwap" --target-split all --seed $first --device cpu \
+OMP_NUM_THREADS=2 run python 04_train_bpdann.py --source "$features/source" --epochs 340 \
+    --batch 32 --target "$features/phone-FaceSwap" --target-split all --seed $first --device cpu \
     --out "$OUT/runs/two-threads" --scores "$OUT/two-threads"
 
 run python 06_evaluate.py --scores "$SCORES" --resamples 200 --out "$OUT/results"

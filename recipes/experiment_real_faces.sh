@@ -4,8 +4,8 @@
 #   DATA=real WEIGHTS=weights recipes/experiment_real_faces.sh   # an hour or two on one CPU core
 #
 # DATA holds FF-DF and Celeb-DF, crops in [train|val|test]/[real|fake]/METHOD/VIDEO/FRAME.png, and
-# c23, videos in [train|val|test]/[real|fake]/METHOD/VIDEO.mp4. WEIGHTS holds MesoInception_DF.h5 and
-# MesoInception_F2F.h5 of MesoNet's authors (docs/data.md says where they are).
+# c23, videos in [train|val|test]/[real|fake]/METHOD/VIDEO.mp4. WEIGHTS holds MesoInception_DF.h5
+# and MesoInception_F2F.h5 of MesoNet's authors (docs/data.md says where they are).
 #
 # The plan, written before the runs:
 #
@@ -28,8 +28,8 @@
 #            the paper's 50 of 337; the epochs of Meso-c23 and resnet18-c23 by c23's val split.
 # Decides    For each extractor the mean paired difference of BP-DANN and the other two on
 #            Celeb-DF's test split, at image level, with its 95 % interval over the seeds. Video
-#            level and the source's own test split stand beside it, and for seed 10 the interval over
-#            test videos.
+#            level and the source's own test split stand beside it, and for seed 10 the interval
+#            over test videos.
 # Trainings  2 extractors, 40 source-only, 40 BP-DANN.
 # Rounding   Seed 10 of Meso-c23 is adapted with one thread and with two.
 set -euo pipefail
