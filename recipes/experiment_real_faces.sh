@@ -18,14 +18,15 @@
 #            overlap with FF-DF. Splits are the official ones; Celeb-DF's validation videos are a
 #            tenth of its official training videos.
 # Features   What is adapted decides, so four extractors are reported, whichever is best:
-#            Meso-DF, Meso-F2F    MesoInception4, weights published by its authors, 1,024 features
+#            Meso-DF, Meso-F2F    MesoInception4, weights published by its authors; 16 features, the
+#                                 last hidden layer (first planned as 1,024, a mistake)
 #            Meso-c23             the first trained further on c23, all methods, 3 epochs
 #            resnet18-c23         from random weights at 96 pixels on c23, 4 epochs, 512 features
 #            One training of each of the last two: intervals leave out their variance. (First
 #            planned as 10 epochs each and 128 pixels; changed for the time, before any result on
 #            Celeb-DF after adaptation.)
 # Seeds      10 to 19, of Gf, Gy and Gd: initial weights, orders, dropout. Nothing is chosen by a
-#            result. Settings of 04 are the defaults but for 100 epochs of 10 steps, in the place of
+#            result. Settings of 04 are the defaults but for 100 epochs of 8 steps, in the place of
 #            the paper's 50 of 337; the epochs of Meso-c23 and resnet18-c23 by c23's val split.
 # Decides    For each extractor the mean paired difference of BP-DANN and the other two on
 #            Celeb-DF's test split, at image level, with its 95 % interval over the seeds. Video
