@@ -268,8 +268,9 @@ def test_dfw_is_your_fakes_and_pristine_test_videos(all_tables):
     assert sorted(row["label"] for row in videos) == ["0", "0", "1", "1"]
     reals = [row["source"] for row in videos if row["label"] == "0"]
     assert sorted(Path(path).name for path in reals) == ["004.mp4", "005.mp4"]
+    # There they are below the folder of FaceForensics++, here below that of all data.
     splits = {row["source"]: row["split"] for row in rows_of(out / "faces/F2F/videos.csv")}
-    assert {splits[path] for path in reals} == {"test"}
+    assert {splits[path.removeprefix("FaceForensics++/")] for path in reals} == {"test"}
     frames = [row["video"] for row in rows_of(out / "faces/DFW/index.csv")]
     assert {frames.count(video) for video in frames} == {20}
     assert len(rows_of(out / "scores/CLRNet-F2F/DFW.csv")) == 4 * 4
