@@ -270,8 +270,13 @@ def describe_faces(names, folders):
     lines = []
     for name in names:
         flags = read_flags(folders[name]) if name in folders else {}
-        texts = [f"--{flag.replace('_', '-')} {flags[flag]}" for flag in shown if flags.get(flag)]
-        texts = [text.removesuffix(" True") for text in texts]
+        # args.json also has the defaults of flags that this layout or sampling does not read.
+        is_clips, layout = flags.get("sampling") == "clips", flags.get("layout")
+        unused = ("num_frames", "num_frames_real") if is_clips else ("num_clips", "clip_length")
+        unused += () if layout in ("ffpp", "dfd") else ("compression",)
+        unused += () if layout == "dftimit" else ("quality",)
+        used = [flag for flag in shown if flags.get(flag) and flag not in unused]
+        texts = [f"--{k.replace('_', '-')} {flags[k]}".removesuffix(" True") for k in used]
         lines.append(printable(f"faces of {name}: {' '.join(texts) or 'unknown'}"))
     return lines
 

@@ -276,7 +276,8 @@ def draw_scores(axes, person, step):
     for threshold in (low, high):
         axes.axhline(threshold, color="0.3", linewidth=1, linestyle="--")
     axes.axhspan(high, 1.03, color="#D55E00", alpha=0.08, linewidth=0, label="fake")
-    axes.axhspan(low, high, color="0.5", alpha=0.25, linewidth=0, label="uncertain")
+    if low < high:
+        axes.axhspan(low, high, color="0.5", alpha=0.25, linewidth=0, label="uncertain")
     axes.set(ylim=(-0.03, 1.03), ylabel="P(fake)")
     axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(0, -0.2))
 
@@ -304,9 +305,8 @@ def draw_faces(figure, detector, samples, crops, times):
         lower.set_anchor("N")
     for axes in grid.flat:
         axes.set_axis_off()
-    name = plain(detector.path)[-50:]
-    title = f"highest and lowest scores of {name}\nmaps: red is evidence for fake, blue for real"
-    figure.suptitle(title, fontsize=7)
+    title = f"highest and lowest scores of\n{plain(detector.path)[-50:]}"
+    figure.suptitle(f"{title}\nmaps: red is evidence for fake, blue for real", fontsize=7)
 
 
 # ---------------------------------------------------------------- index.html

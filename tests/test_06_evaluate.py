@@ -383,11 +383,11 @@ def test_each_table_says_what_it_rests_on(tmp_path, without_figures):
     for name in ("Celeb-DF", "DFW"):
         write_index(tmp_path / "faces" / name, [("", 0)])
     how = dict(detector="mtcnn", align="landmarks", layout="ffpp", compression="c40")
-    settings(
-        "faces/DFW", **how, sampling="clips", num_clips=16, clip_length=5, size=240, masks=True
-    )
-    how = dict(detector="dlib", scale=1.3, layout="crops", format="png")
-    settings("faces/Celeb-DF", **how, sampling="frames", num_frames=30, size=None)
+    # args.json has all flags, also those that a layout or a sampling does not read.
+    defaults = dict(num_frames=30, num_clips=16, clip_length=5, quality="lq")
+    settings("faces/DFW", **how, **defaults, sampling="clips", size=240, masks=True)
+    how = dict(detector="dlib", scale=1.3, layout="crops", format="png", compression="c23")
+    settings("faces/Celeb-DF", **how, **defaults, sampling="frames", size=None)
     faces = f"--faces {tmp_path}/faces/Celeb-DF {tmp_path}/faces/DFW"
     printed = run_06(tmp_path, f"--runs {tmp_path}/runs {faces}")
 
