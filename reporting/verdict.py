@@ -83,7 +83,7 @@ def score_text(value):
 def limits_text(scored):
     """What a score is compared with."""
     low, high = score_text(scored["real_below"]), score_text(scored["fake_from"])
-    return f"real below {low}, fake from {high}"
+    return f"threshold {low}" if low == high else f"real below {low}, fake from {high}"
 
 
 def score_line(scored):
@@ -140,7 +140,7 @@ def describe(detector):
     parts = [
         trained or "its training data are not recorded",
         f"takes {count} x {length} frames of a video",
-        f"verdicts are {limits_text(limits)}",
+        f"verdicts: {limits_text(limits)}",
     ]
     if not detector.calibrated:
         parts.append("not calibrated: no validation videos of both classes")
@@ -246,7 +246,8 @@ def draw_verdict(path, result, people, detectors, extractions):
         of_shown = [one["samples"] for one in person["by"] if one["checkpoint"] == str(shown.path)]
         if of_shown:
             crops = [c for k, _, _, c in samples if extractions[k] == shown.extraction]
-            times = [f"{unit} {sample['frame'] * step:.4g}" for sample in of_shown[0]]
+            times = [sample["frame"] * step for sample in of_shown[0]]
+            times = [f"{t:.4g} s" if unit == "second" else f"frame {t}" for t in times]
             draw_faces(right, shown, of_shown[0], crops, times)
 
     name = plain(os.path.basename(result["path"]))[:70]

@@ -303,7 +303,7 @@ def test_a_checkpoint_that_was_never_trained(video, tmp_path):
     assert about["threshold"] == 0.5 and not about["calibrated"]
     assert about["validation"] is None and not about["demonstration"] and WARNING not in said
     assert "its training data are not recorded; takes 16 x 5 frames of a video; " in said
-    assert "real below 0.500, fake from 0.500; not calibrated: no validation videos" in said
+    assert "threshold 0.500; not calibrated: no validation videos" in said
 
 
 BAND = dict(videos=61, reals=41, fakes=20, auc=0.9, eer=0.125, threshold=0.5)
