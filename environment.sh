@@ -1,6 +1,6 @@
 # Sourced by demo.sh and test.sh: makes .venv, installs a requirements file if it has changed, and
-# puts .venv first in PATH. PYTHON=/path/to/python chooses the interpreter; without it, the newest
-# of python3 and python3.11 to 3.14 that has venv.
+# puts .venv first in PATH. PYTHON=/path/to/python chooses the interpreter of a new .venv; without
+# it, the first of python3, python3.13, 3.12, 3.11 and 3.14 that is 3.11 or newer and has venv.
 
 make_environment() {
     local requirements=$1 stamp=.venv/.installed-$1 python file
