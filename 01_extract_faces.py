@@ -15,14 +15,14 @@ What it writes to OUT:
     skipped.csv       video, frame, reason: frames without a face, or whole videos (frame is empty)
     videos.csv        one row per video: its source, the size of its frames, how many faces were
                       found and asked for, how many warnings ffmpeg gave, the first of them, by how
-                      many degrees it was turned clockwise because no face was found upright, and
-                      which of several faces was taken (boxes)
+                      many degrees it was turned clockwise to show its faces, and which of several
+                      faces was taken (boxes)
 
 Layouts (media/layouts.py has a function for each; counts are printed next to the published ones):
 
     folders       [train|val|test/]real/**, [train|val|test/]fake/**; folders in fake/ name methods.
-                  valid/, validation/, 0_real/ and 1_fake/ are read too, and names in any case. A
-                  photo counts as a video of one frame
+                  valid/, validation/, 0_real/ and 1_fake/ are also accepted, in upper or lower
+                  case. A photo counts as a video of one frame
     crops         [train|val|test/]{real,fake}/METHOD/VIDEO/FRAME.png: crops that others have made,
                   taken as they are. A clip has frames of consecutive numbers. fr001_subj0.jpg and
                   10_0.png are read as a frame and a person, one person per folder
@@ -109,7 +109,7 @@ def parse_args():
     add("--videos", type=Path, metavar="DIR", help="the data set's folder")
     text = "instead of both: a CSV of videos, see below"
     add("--list", type=Path, metavar="CSV", help=text)
-    text = "ffpp: manipulations to take beside the originals (default: all; originals: none)"
+    text = "ffpp: manipulations to extract besides the originals (default: all; originals: none)"
     add("--method", nargs="+", metavar="NAME", help=text)
     text = "ffpp, dfd: compression (default %(default)s)"
     add("--compression", choices=("raw", "c23", "c40"), default="c23", help=text)
@@ -227,6 +227,8 @@ def main():
     # Kept in args.json: what is trained on these faces says that it is a demonstration.
     args.generated = splits.generated(videos)
     each = f"{args.num_frames} frames"
+    if args.num_frames_real:
+        each += f" ({args.num_frames_real} of real ones)"
     if args.sampling == "clips":
         each = f"{args.num_clips} clips of {args.clip_length} frames"
     for video in videos:
@@ -298,9 +300,8 @@ def find_videos(args):
 
 
 def equal_intervals(frames, count):
-    """Numbers of `count` frames at equal intervals: the middles of `count` equal parts of a video.
-
-    All frames of a video that has no more than `count` (FeatureTransfer 4.1: 30 per video).
+    """Indices of `count` frames at equal intervals (FeatureTransfer 4.1): the middles of `count`
+    equal parts of a video. All frames if there are no more than `count`.
     """
     if frames <= count:
         return list(range(frames))
@@ -371,8 +372,8 @@ def square_box(box, scale, width, height):
 def group_clips(clips, detector):
     """Yield groups of clips that are searched together.
 
-    dlib gets one clip at a time, to look where the last face was. MTCNN gets as many as have 16
-    million pixels in one frame each.
+    dlib gets one clip at a time, to look where the last face was. MTCNN gets several, up to 16
+    million pixels with one frame of each.
     """
     group = []
     for clip in clips:
@@ -440,7 +441,7 @@ def save_crop(image, file, format):
 def save_crops(video, starts, length, numbers, folder, settings, turned, warnings):
     """Find and save the faces of a video in the clips of `length` frames that begin at `starts`.
 
-    numbers: those of the frames, by position. Returns the fields of a record (`extract_video`).
+    numbers: the frame number at each position. Returns the fields of a record (`extract_video`).
     """
     is_clip = settings["sampling"] == "clips"
     lost = "its clip could not be decoded completely" if is_clip else "could not be decoded"
@@ -475,8 +476,7 @@ def save_crops(video, starts, length, numbers, folder, settings, turned, warning
                 save_crop(image, folder / name, settings["format"])
                 clip_number = number_of_clip[clip[0][0]] if is_clip else ""
                 rows.append([f"{video['name']}/{name}", number, clip_number, *box])
-    places = dict(size=size, turned=turned, boxes=choice)
-    return dict(rows=rows, skipped=sorted(skipped.items()), **places)
+    return dict(rows=rows, skipped=sorted(skipped.items()), size=size, turned=turned, boxes=choice)
 
 
 def extract_faces(video, folder, settings, warnings):
@@ -492,23 +492,24 @@ def extract_faces(video, folder, settings, warnings):
     if frames == 1 and is_photo(path):
         asked = 1
     numbers = image_numbers(path) if is_ready and path.is_dir() else range(frames)
-    # A single frame is treated as a clip of length 1.
-    length = 1
-    starts = equal_intervals(frames, asked)
     if settings["sampling"] == "clips":
         length = settings["clip_length"]
-        starts = clip_starts_in_runs(numbers, asked // length, length)
+        starts = clip_starts_in_runs(numbers, settings["num_clips"], length)
         if not starts:
             raise Unreadable(f"no {length} consecutive frames in it for a clip")
-    places = (starts, length, numbers, folder, settings)
-    record = save_crops(video, *places, 0, warnings)
-    shown = len(record["rows"]), len(starts) * length
-    turned = 0
+    else:
+        # A single frame is treated as a clip of length 1.
+        length = 1
+        starts = equal_intervals(frames, asked)
+    save = partial(save_crops, video, starts, length, numbers, folder, settings)
+    record = save(turned=0, warnings=warnings)
     if not is_ready:
-        turned = detectors.find_turn(path, frames, *shown, settings["detector"], settings["device"])
-    if turned:
-        delete_files(folder)
-        record = save_crops(video, *places, turned, [])
+        shown, searched = len(record["rows"]), len(starts) * length
+        detector, device = settings["detector"], settings["device"]
+        turned = detectors.find_turn(path, frames, shown, searched, detector, device)
+        if turned:
+            delete_files(folder)
+            record = save(turned=turned, warnings=[])
     return record | dict(asked=asked)
 
 
@@ -516,10 +517,11 @@ def extract_faces(video, folder, settings, warnings):
 
 
 def extract_video(video, out, settings):
-    """Save the crops of a video in OUT/NAME, and its record in faces.json; runs in a worker: True.
+    """Save the crops of a video in OUT/NAME, and its record in faces.json. Returns True.
 
-    The folder appears when it is finished. If the video cannot be read, it holds no crops, and the
-    reason is in the record. `settings`: the flags of common.EXTRACTION, and the device.
+    Runs in a worker process. The folder appears when it is finished. If the video cannot be read,
+    it holds no crops, and the reason is in the record. `settings`: the flags of common.EXTRACTION,
+    and the device.
     """
     folder = out / f".part-{video['name']}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -582,7 +584,7 @@ def read_record(out, video):
 def is_done(out, video):
     """Whether an earlier run has found faces in a video, and it is still the same file.
 
-    What gave no face is tried again: it may have been missing or unreadable for a while.
+    A video without a face is tried again: its file may have been unreadable for a while.
     """
     record = read_record(out, video) or {}
     return bool(record.get("rows")) and record.get("file") == file_state(video)
@@ -615,11 +617,9 @@ def write_tables(videos, out):
         counts["damaged"] += record["warnings"] > 0
         names = [video[key] for key in ("name", "source", "label", "method", "split")]
         result = [record[key] for key in ("asked", "warnings", "first_warning", "turned")]
-        boxes = record.get("boxes", "largest")  # release 2.0 recorded none
-        counts["unmasked"] += boxes.startswith("largest,")
-        video_rows.append(
-            (*names, no_formula(video["original"]), *record["size"], faces, *result, boxes)
-        )
+        result.append(record["boxes"])
+        counts["unmasked"] += record["boxes"].startswith("largest,")
+        video_rows.append((*names, no_formula(video["original"]), *record["size"], faces, *result))
         skipped += [(video["name"], *row) for row in record["skipped"]]
     write_table(out / "videos.csv", VIDEO_COLUMNS, video_rows)
     write_table(out / "skipped.csv", ("video", "frame", "reason"), skipped)

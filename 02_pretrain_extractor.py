@@ -88,6 +88,8 @@ def parse_args():
     numbers = (args.epochs, args.batch, args.max_steps, args.image_size)
     if any(n is not None and n < 1 for n in numbers):
         fail("--epochs, --batch, --image-size and --max-steps must be 1 or more")
+    if not (args.lr > 0 and args.weight_decay >= 0):
+        fail("--lr must be above 0, --weight-decay 0 or more")
     return args
 
 
@@ -105,7 +107,7 @@ def main():
     # Data. Images are read again in every epoch, so their number is not bounded by memory.
     index = read_index(args.faces)
     train_rows = rows_of_split(index, "train", args.faces)
-    val_rows = rows_of_split(index, "val", args.faces)
+    val_rows = rows_of_split(index, "val", args.faces, required=False)
     labels = torch.from_numpy(index["label"][train_rows])
     val_labels = index["label"][val_rows]
     val_videos = [index["video"][row] for row in val_rows]
@@ -136,7 +138,7 @@ def main():
         args=flags_of(args, RUNTIME_FLAGS),
         data=[describe_data(args.faces, "trained on")],
     )
-    run = Run(args.out, "02", args, model, optimizer, len(train), content)
+    run = Run(args.out, "02", args, model, optimizer, len(train), content, keep="best")
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     print(
         f"{args.arch} at {model.image_size} pixels: {parameters:.1f} million parameters, "
@@ -149,9 +151,6 @@ def main():
     )
     if not len(val):
         print(f"{args.faces} has no val split: model.pt will be the last epoch")
-    if run.finished:
-        print(f"this run is finished: {args.out / 'model.pt'}")
-        return
 
     example = torch.zeros(1, 3, model.image_size, model.image_size, dtype=torch.uint8)
     net = distribute(model, device, example)
@@ -160,7 +159,7 @@ def main():
         # An incomplete last batch is left out: batch norm would weigh its few images too much.
         order = np.random.default_rng((args.seed, epoch)).permutation(len(train))
         order = order[: run.per_epoch * run.size].reshape(-1, run.size)
-        for images, y, draws in run.batches(train, labels, order, 1, device, args.workers):
+        for images, y, draws in run.batches(train, labels, order, device, args.workers, draws=1):
             # Dropout, which some networks have, draws from this seed.
             torch.manual_seed(seed_of(args.seed, run.step, 1 + RANK))
             images = flip(images, draws)
@@ -173,7 +172,9 @@ def main():
         model.eval()
         logits = margin(predict(model, val, args.batch, args.workers, device, "validation"))
         validation = validate(val_videos, val_labels, logits)
+        # model.pt becomes this epoch if its AUC is the highest so far.
         run.end_epoch(validation, val_auc=auc(val_labels, logits))
+    run.finish()
     print(f"done: {args.out / 'model.pt'}")
 
 

@@ -20,8 +20,8 @@ The first takes minutes on a CPU. It writes for each target NAME:
     SCORES/NAME.csv          scores of the target's images, or of each folder of --test
 
 Target labels enter no loss, and choose no epoch or setting. --target-balance, the paper's protocol,
-reads them to draw images, and the printed AUC reads them after training. `--method source-only`
-trains the same network on the same batches with lambda = 0.
+reads them to draw images. After training they stand in the scores, the AUC that is printed and the
+embedding. `--method source-only` trains the same network on the same batches with lambda = 0.
 
 The defaults are the paper's.
 
@@ -34,8 +34,8 @@ Deviations and choices (paper -> this script):
                       -> Gd minimizes its own loss, as the text of 3.4 says
     lambda in eq. 1   on the domain loss -> in the gradient reversal layer, so on Gf's part of the
                       gradient alone; Gd always learns at the full rate (Figure 1)
-    p of equation 4   "linearly from 0 to 1" -> step / (steps - 1): 0 at the first step, 1 at the
-                      last
+    p of equation 4   "linearly changing from 0 to 1" -> step / (steps - 1): 0 at the first step, 1
+                      at the last
     an epoch          not given -> once through the source, without its last incomplete batch; the
                       target is shuffled and repeated
     batch             128 -> 128 of each domain
@@ -89,7 +89,7 @@ COLUMNS = ("lambda", *LOSSES, "source_val_auc", "source_val_loss")
 SHOWN = 500
 
 # The labeled source: its `FeatureSet`, the rows for training and validation, and on the device the
-# features (N, D) and labels (N,) of the former.
+# features (N, D) and labels (N,) of the training rows.
 Source = namedtuple("Source", "data train_rows val_rows x labels")
 
 
@@ -149,6 +149,8 @@ def parse_args():
     args.dropout = args.dropout or ([0.0, 0.3, 0.5, 0.7] if args.grid else [0.5])
     if min(args.epochs, args.batch, *args.n1, *args.n2) < 1:
         fail("--epochs, --batch, --n1 and --n2 must be 1 or more")
+    if not args.lr > 0:
+        fail("--lr must be above 0")
     if not 0 < args.target_fraction <= 1:
         fail("--target-fraction must be above 0 and at most 1")
     if min(args.dropout) < 0 or max(args.dropout) >= 1:
@@ -169,10 +171,7 @@ def lambda_at(p):
 
 
 class GradientReversal(torch.autograd.Function):
-    """Forward the identity; backward the gradient times -weight (FeatureTransfer, Figure 1).
-
-    weight: lambda, a float or a tensor of one number.
-    """
+    """Forward the identity; backward the gradient times -weight, lambda (Figure 1)."""
 
     @staticmethod
     def forward(ctx, x, weight):
@@ -204,7 +203,7 @@ class BPDANN(nn.Module):
 
 
 def draw_orders(sizes, seed, epoch, steps, batch):
-    """Numbers of the images of source and target in each step of an epoch: two (steps, batch).
+    """The indices of the images of source and target in each step of an epoch: two (steps, batch).
 
     Both orders depend on the seed and the epoch alone. The source's incomplete last batch is left
     out. The target is shuffled anew each time that it is used up.
@@ -220,21 +219,19 @@ def draw_orders(sizes, seed, epoch, steps, batch):
     return [order[: steps * batch].reshape(steps, batch) for order in orders]
 
 
-def train(out, args, kwargs, source, target_x, device, content):
+def train(out, args, source, target_x, device, content):
     """Train a network in OUT, or resume it; write model.pt, last.pt and log.csv.
 
     Args:
-        kwargs: arguments of BPDANN.
         source: `Source`. target_x: (N, D) features to adapt to; their labels are not passed.
-        content: what else the checkpoints store.
+        content: what else the checkpoints store; `kwargs` are the arguments of BPDANN.
 
     Returns the network in evaluation mode and the last row of its log as a dict.
     """
     torch.manual_seed(args.seed)
-    model = BPDANN(**kwargs).to(device)
+    model = BPDANN(**content["kwargs"]).to(device)
     # Fused was faster on a CPU too (bench/04_bpdann.py).
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, fused=True)
-    content = content | dict(kwargs=kwargs)
     run = Run(out, "04", args, model, optimizer, len(source.x), content, "last", LOSSES, COLUMNS)
     first, steps, start = run.epoch, run.per_epoch, time.perf_counter()
     if not run.finished:
@@ -245,13 +242,8 @@ def train(out, args, kwargs, source, target_x, device, content):
             flush=True,
         )
 
-    # p refers to the current --epochs and --batch, even after --allow-changes. All values of lambda
-    # are on the device from the start, so that no step waits for one.
+    # p refers to the current --epochs and --batch, even after --allow-changes.
     last_step = max(1, args.epochs * steps - 1)
-    lambdas = [lambda_at(step / last_step) for step in range(args.epochs * steps)]
-    if args.method == "source-only":
-        lambdas = [0.0] * len(lambdas)
-    lambda_tensor = torch.tensor(lambdas, device=device)
     # Source 0, target 1 (3.2).
     domains = torch.arange(2, device=device).repeat_interleave(run.size)
     bar = progress(run.epochs(), total=args.epochs, initial=first, desc=out.name, unit="epoch")
@@ -263,12 +255,13 @@ def train(out, args, kwargs, source, target_x, device, content):
         torch.manual_seed(seed_of(args.seed, epoch, 1))
         model.train()
         for k in range(steps):
+            p = (epoch * steps + k) / last_step
+            weight = 0.0 if args.method == "source-only" else lambda_at(p)
             # Features of the source, then as many of the target: (2B, D).
             x = torch.cat([source.x[source_rows[k]], target_x[target_rows[k]]])
             with autocast(device, args.precision):
                 embedding = model.extract(x)
                 label_logits = model.classify(embedding[: run.size])
-                weight = lambda_tensor[epoch * steps + k]
                 domain_logits = model.discriminate(GradientReversal.apply(embedding, weight))
             # The two means of equation 1. They are added, as -lambda is in GradientReversal.
             label_loss = F.cross_entropy(label_logits.float(), labels[k])
@@ -278,11 +271,11 @@ def train(out, args, kwargs, source, target_x, device, content):
             optimizer.step()
             accuracy = (domain_logits.argmax(1) == domains).float().mean()
             run.record(label_loss, domain_loss, accuracy)
-        # Before validation, in which a nan would be an error of its own.
+        # Before validation, which would fail on nan with another message.
         run.check_losses()
         model.eval()
         measured, validation = measure(model, source, device)
-        measured["lambda"] = lambdas[(epoch + 1) * steps - 1]
+        measured["lambda"] = weight
         run.end_epoch(validation, **measured)
     run.finish()
     if first < args.epochs:
@@ -327,7 +320,7 @@ def draw_target(folder, labels, count, balance, rng):
 
 
 def adapt(name, source, target, rows, args, device):
-    """Adapt to rows of a target's `FeatureSet`, with --grid by every combination; the network."""
+    """Adapt to rows of a target's `FeatureSet`, with --grid once per combination; the network."""
     out, folders = args.out / name, (source.data.folder, target.folder)
     inputs = [folder / "index.csv" for folder in folders]
     # The hashes of a folder's own inputs are in its args.json, which is quick to hash.
@@ -351,13 +344,14 @@ def adapt(name, source, target, rows, args, device):
         folder = out / f"{n1}-{n2}-{dropout:g}" if args.grid else out
         point = dict(n1=n1, n2=n2, dropout=dropout)
         flags = start(folder, **point)
-        kwargs = dict(dimensions=target_x.shape[1], **point)
-        stored = content | dict(args=flags_of(flags, RUNTIME_FLAGS))
-        model, row = train(folder, flags, kwargs, source, target_x, device, stored)
+        content["kwargs"] = dict(dimensions=target_x.shape[1], **point)
+        content["args"] = flags_of(flags, RUNTIME_FLAGS)
+        model, row = train(folder, flags, source, target_x, device, content)
         results.append((folder, point, row, model))
-    *_, row, model = choose(results, out) if args.grid else results[0]
+    best = choose(results, out) if args.grid else results[0]
+    *_, row, model = best
     values = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in row.items())
-    print(f"last epoch: {values} (domain loss {math.log(2):.4f}: the domains look alike)")
+    print(f"last epoch: {values} (a domain loss of {math.log(2):.4f} is chance)")
     return model
 
 
@@ -412,7 +406,7 @@ def main():
     args.precision = choose_precision(args.precision, device)
     data = read_features(args.source, one_label=True)
     train_rows = rows_of_split(data.index, "train", args.source)
-    val_rows = rows_of_split(data.index, "val", args.source)
+    val_rows = rows_of_split(data.index, "val", args.source, required=False)
     train_labels = torch.from_numpy(data.index["label"][train_rows]).to(device)
     if train_labels.min() == train_labels.max():
         fail(f"the train split of {args.source} has only one class: real and fake are needed")

@@ -2,10 +2,10 @@
 """Stage 05: train CLRNet, or a network its paper compares with, on clips of consecutive frames.
 
     python 05_train_clrnet.py --strategy single --source faces/FS --test faces/FS faces/DF \\
-        --out runs/clrnet/FS --scores scores/CLRNet-FS
-    python 05_train_clrnet.py --strategy merge --source faces/FS faces/DF --out runs/clrnet/merge
-    python 05_train_clrnet.py --strategy transfer --checkpoint runs/clrnet/FS/model.pt \\
-        --target faces/DF faces/NT --out runs/clrnet/FS-to-DF-NT
+        --out runs/CLRNet-FS --scores scores/CLRNet-FS
+    python 05_train_clrnet.py --strategy merge --source faces/FS faces/DF --out runs/CLRNet-merge
+    python 05_train_clrnet.py --strategy transfer --checkpoint runs/CLRNet-FS/model.pt \\
+        --target faces/DF faces/NT --out runs/CLRNet-FS-to-DF-NT
     python 05_train_clrnet.py --strategy single --source faces/X --filters 8 \\
         --repetitions 1 1 1 1 --image-size 64 --batch 8 --epochs 5 --out runs/small
 
@@ -23,7 +23,7 @@ are. The script writes to OUT:
 SCORES/NAME.csv holds P(fake) of each sample of the test split of each --test. With --save-features,
 DIR/NAME/features.npy and index.csv hold one feature vector per sample, which stage 04 reads.
 
-The network is that of Figure 6, layer by layer as in the authors' code.
+The network is that of Figure 6, layer by layer as in the authors' code: networks/clrnet.py.
 
 Deviations and choices (paper, or where named the authors' code -> this script; those of the
 baselines are in networks/baselines.py):
@@ -96,17 +96,14 @@ from running.run import Run, is_complete, load_checkpoint, load_state, seed_of
 
 # Not compared when a run is resumed; kwargs only repeats flags that are compared.
 RUNTIME_FLAGS = ("out", "workers", "device", "test", "test_split")
-RUNTIME_FLAGS += ("scores", "save_features", "cam", "allow_changes", "kwargs")
+RUNTIME_FLAGS += ("scores", "save_features", "cam", "kwargs")
 
 # What a strategy trains on. `val_videos`: (set, video) of each validation sample; `few_shot`: the
-# names of the videos that transfer learning drew, {set: [name, ...]}; `counts`: of merge learning,
-# {set: (samples that are used, samples that it has)}.
-TrainingData = namedtuple(
-    "TrainingData", "items labels val_items val_labels val_videos few_shot counts"
-)
+# names of the videos that transfer learning drew, {set: [name, ...]}.
+TrainingData = namedtuple("TrainingData", "items labels val_items val_labels val_videos few_shot")
 
-# The values of flags that are not given. They are the authors' code's, where there is any: single
-# learning, and in a pair single, and merge or transfer. `frames`: consecutive frames of a sample.
+# Defaults of each network, from the authors' code where there is any. A pair is that of single, and
+# of merge or transfer. `frames`: consecutive frames of a sample.
 DEFAULTS = {
     "CLRNet": dict(frames=5, image_size=240, epochs=(300, 150), batch=(16, 40), lr=5e-5, l2=1e-4),
     "CNN+LSTM": dict(frames=20, image_size=299, epochs=50, batch=4, lr=5e-5, l2=0.0),
@@ -120,13 +117,6 @@ DEFAULTS = {
 # ---------------------------------------------------------------- the flags
 
 
-def strategy_name(name):
-    """The value of --strategy. Exits with an error for one that was removed."""
-    if name == "search":
-        fail("--strategy search is now recipes/grid_search.py, with the same flags")
-    return name
-
-
 def parse_args():
     usage = "%(prog)s --strategy {single,merge,transfer} --out DIR [options]"
     parser = Parser(__doc__, usage)
@@ -135,8 +125,7 @@ def parse_args():
         "single: train on one set (4.2.1); merge: on several together (4.2.2); transfer: adapt a "
         "checkpoint with a few videos of each target (4.2.3)"
     )
-    choices = ("single", "merge", "transfer")
-    add("--strategy", type=strategy_name, choices=choices, required=True, help=text)
+    add("--strategy", choices=("single", "merge", "transfer"), required=True, help=text)
     text = (
         "sets to train on; transfer: sets of which a few videos are added to those of the targets "
         "(default none, as in the paper; the authors' code adds the source)"
@@ -154,7 +143,7 @@ def parse_args():
     add("--test", type=Path, nargs="+", default=[], metavar="DIR", help=text)
     text = "split of --test that is scored (default test)"
     add("--test-split", choices=("test", "val"), default="test", help=text)
-    text = "folder of the run, e.g. runs/clrnet/FS"
+    text = "folder of the run, e.g. runs/CLRNet-FS"
     add("--out", type=Path, required=True, metavar="DIR", help=text)
     text = "folder for the scores, e.g. scores/CLRNet-FS"
     add("--scores", type=Path, metavar="DIR", help=text)
@@ -163,7 +152,7 @@ def parse_args():
     text = "draw activation maps of N videos of each --test"
     add("--cam", type=int, metavar="N", help=text)
     add = parser.add_argument_group("model (transfer takes the checkpoint's)").add_argument
-    add("--model", choices=list(NETWORKS), default="CLRNet", help="network (default CLRNet)")
+    add("--model", choices=list(NETWORKS), help="network (default CLRNet)")
     text = "side of the input (default: CLRNet 240)"
     add("--image-size", type=int, metavar="PIXELS", help=text)
     text = "CLRNet: filters of the stem and the first stage (default 64)"
@@ -172,9 +161,9 @@ def parse_args():
     add("--repetitions", type=int, nargs="+", metavar="N", help=text)
     text = "CLRNet, MesoInception4: start from published Keras weights, .hdf5, .h5 or .npz"
     add("--init", type=Path, metavar="FILE", help=text)
-    text = "MesoInception4: what --init's network takes for black and white, if the file is unknown"
+    text = "MesoInception4: the input that --init expects for black and white, of an unknown file"
     add("--init-range", nargs=2, type=float, metavar=("BLACK", "WHITE"), help=text)
-    text = "MesoInception4: the class whose probability --init's network gives, likewise"
+    text = "MesoInception4: the class whose probability is the output, of an unknown file"
     add("--init-output", choices=("real", "fake"), help=text)
     text = "CNN+LSTM, DBiRNN, Xception: initial weights of the CNN (default none)"
     add("--weights", default="none", metavar="none|imagenet|FILE", help=text)
@@ -214,17 +203,19 @@ def parse_args():
     needed = {"single": 1, "merge": 2}.get(strategy, 0)
     if len(args.source) < needed and args.epochs != 0:
         fail(f"--strategy {strategy} needs {('one', 'two or more')[needed - 1]} --source")
-    if bool(args.test) != bool(args.scores):
-        fail("--test and --scores go together: the sets to score, and the folder for the scores")
+    if bool(args.test) != bool(args.scores) or args.cam and not args.test:
+        fail("--test and --scores go together, and --cam with them: the sets, and their scores")
     if args.checkpoint:
         if args.init:
             fail("--checkpoint and --init both say where to start: give one")
-        if args.filters or args.repetitions or args.image_size:
-            flags = "--filters, --repetitions and --image-size"
+        own = (args.model, args.filters, args.repetitions, args.image_size)
+        if any(own) or args.weights != "none":
+            flags = "--model, --weights, --filters, --repetitions and --image-size"
             fail(f"the network is the checkpoint's: leave out {flags}")
         args.model = load_checkpoint(args.checkpoint, "05").get("network", "CLRNet")
         if args.model not in NETWORKS:
             fail(f"{args.checkpoint} holds a network {args.model!r}, which is not known here")
+    args.model = args.model or "CLRNet"
     if args.model != "CLRNet":
         if args.filters or args.repetitions:
             fail("--filters and --repetitions are for CLRNet")
@@ -246,8 +237,8 @@ def parse_args():
     numbers += [args.cam, args.filters, *(args.repetitions or ())]
     if any(n is not None and n < 1 for n in numbers):
         fail("numbers of samples, pixels, videos, steps, filters and blocks must be 1 or more")
-    if args.epochs < 0 or args.workers < 0 or args.l2 < 0:
-        fail("--epochs, --workers and --l2 must be 0 or more")
+    if not (args.epochs >= 0 and args.l2 >= 0 and args.lr > 0):
+        fail("--epochs and --l2 must be 0 or more, --lr above 0")
     if not 0 <= args.freeze < 1 or not 0 <= args.brightness[0] <= args.brightness[1]:
         fail("--freeze must be from 0 to below 1, --brightness 0 or more and rising")
     return args
@@ -261,7 +252,7 @@ def read_training_data(args, frames):
 
     Exits with an error if a set has too few videos or a class is missing.
     """
-    parts, val_parts, val_videos, few_shot, counts = [], [], [], {}, {}
+    parts, val_parts, val_videos, few_shot = [], [], [], {}
     sets = folder_names([*args.source, *args.target])
     for name, folder in sets.items():
         clips = read_clips(folder, "train", frames)
@@ -273,18 +264,19 @@ def read_training_data(args, frames):
             continue
         # 4.2.1 and 4.2.2: all of one set, or of several.
         parts.append((clips.items, clips.labels))
-        val = read_clips(folder, "val", frames)
+        val = read_clips(folder, "val", frames, required=False)
         val_parts.append((val.items, val.labels))
         val_videos += [(name, val.index["video"][row]) for row in val.first]
     if args.strategy == "merge":
         whole = parts
         if args.merge_balance == "smallest":
             parts = equal_parts(parts, args.seed)
-        counts = {n: (len(a[0]), len(b[0])) for n, a, b in zip(sets, parts, whole)}
+        for name, (items, _), (of_set, _) in zip(sets, parts, whole):
+            print(f"{printable(name)}: {len(items)} of {len(of_set)} training clips")
     items, labels = join_sets(parts)
     if parts and len(np.unique(labels)) < 2:
         fail("the training clips have only one class: real and fake ones are needed")
-    return TrainingData(items, labels, *join_sets(val_parts), val_videos, few_shot, counts)
+    return TrainingData(items, labels, *join_sets(val_parts), val_videos, few_shot)
 
 
 def draw_few_shot(clips, count, seed, folder):
@@ -322,8 +314,8 @@ def join_sets(parts):
 def augment(clips, draws, brightness=(0.7, 1.3)):
     """Augment clips (N, T, 3, H, W) in 0..1 (5.1.3), all frames of a clip alike.
 
-    Brightness 0.7..1.3, channel shift -50..50 of 255, zoom of both axes -20..20 %, rotation -30..30
-    degrees, and a horizontal flip of every second clip.
+    Brightness by a factor in `brightness`, channel shift -50..50 of 255, zoom of both axes -20..20
+    %, rotation -30..30 degrees, and a horizontal flip with probability 0.5.
 
     Args:
         draws: uniform numbers in 0..1, (N, 5): brightness, channel shift, zoom, rotation, flip;
@@ -407,7 +399,7 @@ def make_optimizer(model, lr, l2):
         dict(params=[p for p in kernels if p.requires_grad], weight_decay=2 * l2),
         dict(params=[p for p in others if p.requires_grad]),
     ]
-    # Fused was faster on a CPU too (bench/05_clrnet.py).
+    # eps is Keras' own. Fused was faster on a CPU too (bench/05_clrnet.py).
     return torch.optim.Adam(groups, lr=lr, eps=1e-7, fused=True)
 
 
@@ -428,8 +420,6 @@ def print_settings(args, model, sets, data, run, device):
     parameters = list(model.parameters())
     total = sum(p.numel() for p in parameters) / 1e6
     trained = sum(p.numel() for p in parameters if p.requires_grad) / 1e6
-    for name, (count, size) in data.counts.items():
-        print(f"{printable(name)}: {count} of {size} training clips")
     print(
         f"{args.model}: {total:.2f} million parameters, {trained:.2f} of them trained; samples of "
         f"{model.frames} x {model.image_size} x {model.image_size}\n"
@@ -445,8 +435,8 @@ def print_settings(args, model, sets, data, run, device):
 def score(model, faces, args, device, what):
     """The logit of fake minus real of each sample: a float64 array."""
     model.eval()
-    forward = lambda clips: model(as_clips(clips))  # noqa: E731
-    return margin(predict(forward, faces, args.batch, args.workers, device, what))
+    rest = (faces, args.batch, args.workers, device, what)
+    return margin(predict(lambda clips: model(as_clips(clips)), *rest))
 
 
 def score_sets(model, sets, args, device):
@@ -473,9 +463,9 @@ def save_features(model, folder, out, args, device):
     if not (out / "index.csv").exists():
         clips = read_clips(folder, "all", model.frames)
         faces = Faces(clips.items, model.image_size)
-        forward = lambda images: model.eval().features(as_clips(images))  # noqa: E731
-        what = f"features of {folder.name}"
-        features = predict(forward, faces, args.batch, args.workers, device, what)
+        model.eval()
+        rest = (faces, args.batch, args.workers, device, f"features of {folder.name}")
+        features = predict(lambda clips: model.features(as_clips(clips)), *rest)
         if RANK == 0:
             with write_whole(out / "features.npy") as part, open(part, "wb") as file:
                 np.save(file, features)
@@ -524,11 +514,11 @@ def main():
     flags = flags_of(settings, RUNTIME_FLAGS)
     content = dict(network=args.model, kwargs=kwargs, args=flags, data=sources)
     origin = None  # frees its memory
-    run = Run(args.out, "05", args, model, optimizer, len(data.items), content)
+    run = Run(args.out, "05", args, model, optimizer, len(data.items), content, keep="best")
     print_settings(args, model, sets, data, run, device)
 
-    train_faces = Faces(data.items, model.image_size)
-    val_faces = Faces(data.val_items, model.image_size)
+    train = Faces(data.items, model.image_size)
+    val = Faces(data.val_items, model.image_size)
     labels = torch.from_numpy(data.labels)
     counts = torch.bincount(labels, minlength=2).clamp(min=1)
     class_weights = (len(labels) / (2 * counts)).to(device)
@@ -543,14 +533,14 @@ def main():
         for layer in frozen:
             layer.eval()
         # An incomplete last batch is left out: batch norm would weigh its few samples too much.
-        order = np.random.default_rng((args.seed, epoch)).permutation(len(train_faces))
+        order = np.random.default_rng((args.seed, epoch)).permutation(len(train))
         order = order[: run.per_epoch * run.size].reshape(-1, run.size)
-        for clips, y, draws in run.batches(train_faces, labels, order, 5, device, args.workers):
+        for clips, y, draws in run.batches(train, labels, order, device, args.workers, draws=5):
             torch.manual_seed(seed_of(args.seed, run.step, 1 + RANK))  # dropout draws from it
-            clips = as_clips(clips)
+            clips = as_clips(clips)  # float (N, T, 3, S, S) in 0..1
             if not args.no_augment:
                 clips = augment(clips, draws, args.brightness)
-            # Before the forward pass: the gradients freed take as much memory as the weights.
+            # Before the forward pass: this frees as much memory as the weights take.
             optimizer.zero_grad()
             with autocast(device, args.precision):
                 logits = net(clips)
@@ -558,8 +548,9 @@ def main():
             loss.backward()
             optimizer.step()
             run.record(loss)
-        logits = score(model, val_faces, args, device, "validation")
+        logits = score(model, val, args, device, "validation")
         validation = validate(data.val_videos, data.val_labels, logits)
+        # model.pt becomes this epoch if its AUC is the highest so far, or there is none.
         run.end_epoch(validation, val_auc=auc(data.val_labels, logits))
     run.finish()
 

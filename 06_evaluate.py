@@ -40,15 +40,19 @@ several, tables, report and bars show their mean and sample standard deviation i
 in the place of a folder with just this name; results.csv, ROC curves and distributions have each
 training.
 
-Below each table stands what it rests on: the numbers of videos and images that each training scored
-of each data set, how many videos all of them have in common, and how many the paper has, where it
-says so; the seed of each training, from the name of its folder or the args.json of the run below
---runs that has its name; and with --faces the flags by which the faces were taken.
+Each table is followed by the data behind it: the numbers of videos and images that each training
+scored of each data set, how many videos all of them have in common, and how many the paper has,
+where it says so; the seed of each training, from the name of its folder or the args.json of the run
+below --runs that has its name; and with --faces the flags by which the faces were taken.
 
 Levels: image (one row of the score file, an image or a clip) and video (the mean of its rows'
 scores, FeatureTransfer 4.5). Metrics: AUC, EER, average precision; and at the threshold 0.5
 accuracy, and precision, recall and F1 of the fake class and as means over both classes (macro). A
-metric that is not defined, as with one class only, is shown as "undefined".
+metric that is not defined, as with one class only, is shown as "undefined" (nan in results.csv).
+
+EER: the rate at which false positives and false negatives are equally frequent, interpolated
+linearly on the ROC curve. Average precision: the sum of precision times the step in recall over all
+thresholds, which is not interpolated.
 
 Choices that the papers do not describe:
 
@@ -102,8 +106,8 @@ def parse_args():
     args = parser.parse_args()
     if args.resamples < 1:
         fail("--resamples must be 1 or more")
-    if not args.scores and not args.faces:
-        fail("give --scores, --faces or both")
+    if not args.scores and (args.runs or not args.faces):
+        fail("give --scores, --faces or both; --runs goes together with --scores")
     for flag, folder in (("scores", args.scores), ("runs", args.runs)):
         if folder and not folder.is_dir():
             fail(f"--{flag} {folder} is not a folder")
@@ -111,7 +115,7 @@ def parse_args():
 
 
 def find_score_files(folder):
-    """{(detector, data set): path} of FOLDER/DETECTOR/NAME.csv, in order; .CSV is as good."""
+    """{(detector, data set): path} of FOLDER/DETECTOR/NAME.csv or .CSV, in order."""
     files = {}
     for path in sorted(folder.glob("*/*")):
         if path.suffix.lower() != ".csv" or path.name.startswith("."):
@@ -128,15 +132,15 @@ def find_score_files(folder):
 def find_runs(folder):
     """{name: folder} of the runs of 02, 04 and 05 below a folder: those with log.csv and args.json.
 
-    Those in subfolders, such as the runs of a search, come last. A log.csv of another program is
-    left out, and named.
+    Those in subfolders, such as the runs of a grid, come last. A log.csv of another program is
+    skipped, and named.
     """
     runs = {}
     for path in sorted(folder.rglob("log.csv"), key=lambda path: (len(path.parts), path)):
         if read_flags(path.parent):
             runs[printable(path.parent.relative_to(folder))] = path.parent
         else:
-            print(f"{printable(path)} is left out: beside it is no args.json of stage 02, 04 or 05")
+            print(f"{printable(path)} is skipped: its folder has no args.json of 02, 04 or 05")
     return runs
 
 
@@ -191,15 +195,14 @@ def contradictions(labels):
         yield (
             f"{name}: {len(of_set)} videos are real in one score file and fake in another, such as "
             f"{printable(video)}, in those of {' and '.join(of_set[video])}. Either the labels of "
-            "one file are turned round (0 is real, 1 is fake), or the name stands for different "
-            "videos."
+            "one file are swapped (0 is real, 1 is fake), or the name stands for different videos."
         )
 
 
 def below_chance(results):
     """A warning of the score files whose AUC is below 50 % by its whole interval.
 
-    Of fewer than five videos of a class, chance alone can put all into the wrong order.
+    With fewer than five videos of a class, an AUC of 0 can be chance.
     """
     worse = []
     for (detector, name, level), result in results.items():
@@ -211,8 +214,8 @@ def below_chance(results):
     if worse:
         yield (
             f"The AUC is below 50 %, by its 95 % interval, of {'; '.join(worse)}. Likely causes: "
-            "the scores are P(real) instead of P(fake), or the labels are turned round (0 is real, "
-            "1 is fake). It can also be so: a detector may be wrong about fakes unknown to it."
+            "the scores are P(real) instead of P(fake), or the labels are swapped (0 is real, 1 is "
+            "fake). The result can also be correct: a detector may fail on unknown fakes."
         )
 
 
@@ -265,8 +268,7 @@ def describe_faces(names, folders):
 
     folders: {name: folder of stage 01}.
     """
-    # frame_size is release 2.0's name of the size of single frames.
-    shown = ("layout", "compression", "quality", *EXTRACTION, "frame_size", "masks")
+    shown = ("layout", "compression", "quality", *EXTRACTION, "masks")
     lines = []
     for name in names:
         flags = read_flags(folders[name]) if name in folders else {}
@@ -275,6 +277,7 @@ def describe_faces(names, folders):
         unused = ("num_frames", "num_frames_real") if is_clips else ("num_clips", "clip_length")
         unused += () if layout in ("ffpp", "dfd") else ("compression",)
         unused += () if layout == "dftimit" else ("quality",)
+        unused += ("scale",) if flags.get("detector") == "none" else ()
         used = [flag for flag in shown if flags.get(flag) and flag not in unused]
         texts = [f"--{k.replace('_', '-')} {flags[k]}".removesuffix(" True") for k in used]
         lines.append(printable(f"faces of {name}: {' '.join(texts) or 'unknown'}"))

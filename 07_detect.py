@@ -2,7 +2,7 @@
 """Stage 07: is this video or photo fake? A verdict for every person in it, by trained checkpoints.
 
     python 07_detect.py clip.mp4 --checkpoint MesoInception_DF.h5 --out verdicts   # docs/data.md
-    python 07_detect.py clip.mp4 --checkpoint runs/clrnet/merge/model.pt --out verdicts
+    python 07_detect.py clip.mp4 --checkpoint runs/CLRNet-merge/model.pt --out verdicts
     python 07_detect.py photo.jpg --checkpoint runs/extractor/model.pt --out verdicts
     python 07_detect.py downloads/ clip.mov --checkpoint A/model.pt B/model.pt --out verdicts --json
 
@@ -17,8 +17,8 @@ HEIC if pillow-heif is installed. Prints one line per person, and writes to OUT:
     verdicts.csv    one row per video, person and checkpoint: verdict, score, thresholds and their
                     error rates, number of faces; with several checkpoints, also a row for their
                     mean
-    verdicts.json   the same with every single score and logit, and what the checkpoints were
-                    trained on
+    verdicts.json   the same with the score of every frame or clip, its logit (but of the clips of a
+                    network of single frames), and what the checkpoints were trained on
     index.html      a page with a row per person, the highest scores first, to be filtered by
                     verdict; only its links to the pictures need other files
     NAME.verdict.png
@@ -30,10 +30,11 @@ No output replaces an input, and folders are searched without the pictures of ea
 A verdict is one of:
 
     fake, real      the score is at or above the upper threshold, or below the lower one. Of the
-                    checkpoint's validation videos, 5 % of the reals are at or above the upper one,
-                    and 5 % of the fakes are below the lower one
+                    checkpoint's validation videos (for stage 04, those of its source, not of the
+                    target), at most 5 % of the reals are at or above the upper one, and at most 5 %
+                    of the fakes are below the lower one
     uncertain       the score is between the two thresholds. If they cross, or with fewer than 20
-                    real or 20 fake validation videos, from which 5 % cannot be known, there is one
+                    real or 20 fake validation videos, too few to estimate 5 %, there is one
                     threshold, at which the error rates are equal, and no verdict is uncertain.
                     Without validation videos of both classes it is 0.5. The output mentions both
     no face found   nothing was scored, which says nothing about the video
@@ -51,19 +52,20 @@ compression or camera, fakes pass as real and real videos as fakes.
 
 Choices that the papers do not describe:
 
-    same person     a face belongs to the person whose last face was less than its side away and
-                    had half to twice its size, so a cut can turn one person into two, or two into
-                    one. Whoever appears less than a tenth as often as the most frequent person is
-                    left out; verdicts.json counts these faces
+    same person     a face belongs to the person whose last face was nearer than the side of the
+                    larger of the two and had half to twice its size, so a cut can turn one person
+                    into two, or two into one. Left out are those who appear less than a tenth as
+                    often as the most frequent person, or only once if that person appears more than
+                    three times; verdicts.json counts these faces
     crowds          the twenty largest faces of a frame
     small faces     stage 01 stops at the first scale with a face; here larger scales are searched
                     too, for other people
     frames          as many as in training, at most 1,000 of a video; where training took more of
                     real videos (--num-frames-real), that many
     precision       float32, whatever the training used
-    no face         the video or photo is turned by 90, 180 and 270 degrees; if the detector is
-                    sure of a face in half of three turned frames, it is judged turned, which the
-                    output mentions
+    few faces       if fewer than half of the frames show a face, three frames are searched turned
+                    by 90, 180 and 270 degrees. If the detector is sure of a face in half of them,
+                    and of more than upright, the video is judged turned, which the output mentions
     ready crops     a checkpoint that was trained on crops of others does not know how they were
                     cut: other videos are cropped by stage 01's defaults
 """
@@ -73,7 +75,7 @@ import io
 import math
 import os
 import sys
-from collections import Counter, deque
+from collections import Counter, deque, namedtuple
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -95,7 +97,7 @@ from common import (
 from media import layouts, splits
 from media.detectors import all_faces, check_mtcnn, detect_mtcnn, face_near, find_turn, turn_frame
 from media.photos import Unreadable, image_numbers
-from media.video import count_frames, read_frames
+from media.video import count_frames, find_crops, find_videos, read_frames
 from reporting.metrics import VERDICTS, thresholds, verdict_of
 from reporting.verdict import (
     check_outputs,
@@ -113,7 +115,7 @@ from running.folder import find_extractor, read_record
 from running.processes import map_in_workers, run_script
 
 # How stage 01 takes faces: its sampling, box and crop.
-faces = import_module("01_extract_faces")
+stage_01 = import_module("01_extract_faces")
 # The most frames of a video that are scored: their crops are held in memory.
 MAX_FRAMES = 1000
 # Of the faces in a frame, only the largest are followed.
@@ -157,8 +159,10 @@ def parse_args():
 
 # ---------------------------------------------------------------- the people in a video
 
-# `extractions` says how the faces of each checkpoint are taken, see `find_extraction`. A sample is
-# a single frame or a clip: (number of the extraction, first frame, box, crops of its T frames).
+# `extractions` is a list of how the faces of each checkpoint are taken, see `find_extraction`. A
+# sample is a single frame or a clip of T frames: the person's number, the number of the extraction,
+# the first frame, the box of the face, and the crops, uint8 (T, S, S, 3).
+Sample = namedtuple("Sample", "person extraction first box crops")
 
 
 def plan_samples(numbers, extractions):
@@ -170,9 +174,12 @@ def plan_samples(numbers, extractions):
     for k, extraction in enumerate(extractions):
         count, length = extraction["count"], extraction["length"]
         if extraction["sampling"] == "frames":
-            starts = faces.equal_intervals(len(numbers), count)
+            starts = stage_01.equal_intervals(len(numbers), count)
         else:
-            starts = faces.clip_starts_in_runs(numbers, count, length)
+            starts = stage_01.clip_starts_in_runs(numbers, count, length)
+        if not starts and extraction["frames"] == 1:
+            # A network of single frames that was trained on those of clips.
+            starts, length = stage_01.equal_intervals(len(numbers), count), 1
         planned += [(start + length - 1, start, k) for start in starts]
     return sorted(planned)
 
@@ -221,10 +228,10 @@ def crop(images, box, extraction):
     """
     crops = []
     for image in images:
-        face = faces.crop_face(image, box or (0, 0, *image.shape[1::-1]), extraction["size"])
+        face = stage_01.crop_face(image, box or (0, 0, *image.shape[1::-1]), extraction["size"])
         if extraction["format"] == "jpg":
             file = io.BytesIO()
-            faces.save_crop(face, file, "jpg")
+            stage_01.save_crop(face, file, "jpg")
             face = Image.open(file).convert("RGB")
         input_size = 2 * (extraction["image_size"],)
         if face.size != input_size:
@@ -237,10 +244,10 @@ def find_people(path, planned, extractions, turned=0):
     """Detect, tell apart and crop the faces of the planned samples.
 
     `turned`: by how many degrees clockwise each frame is turned first. Where the detector is "none"
-    (ready crops), each whole frame is a face, of any size, and of one person.
+    (ready crops), each whole frame is a face of one person.
 
-    Returns how many samples were searched, and a list of (person, *sample). A sample is skipped if
-    one of its frames cannot be decoded or differs in size.
+    Returns how many frames and clips were searched, and the `Sample`s. One is skipped if a frame of
+    it cannot be decoded.
     """
     due = deque(planned)
     needed = sorted({n for last, first, _ in planned for n in range(first, last + 1)})
@@ -264,13 +271,10 @@ def find_people(path, planned, extractions, turned=0):
             if not images.keys() >= set(numbers):
                 continue
             clip = [images[n] for n in numbers]
-            is_ready = extraction["detector"] == "none"
-            if not is_ready and len({image.shape for image in clip}) > 1:
-                continue
-            searched += 1
             size = clip[0].shape[1::-1]
-            if is_ready:
-                samples.append((0, k, first, (0, 0, *size), crop(clip, None, extraction)))
+            searched += 1
+            if extraction["detector"] == "none":
+                samples.append(Sample(0, k, first, (0, 0, *size), crop(clip, None, extraction)))
                 continue
             # The frame in the middle of a clip is searched first, then those around it.
             middle = first + len(clip) // 2
@@ -286,8 +290,8 @@ def find_people(path, planned, extractions, turned=0):
                     if near and box_distance(near, box) < 0.5:
                         box = near
                 last_boxes[k, person] = box
-                square = faces.square_box(box, extraction["scale"], *size)
-                samples.append((person, k, first, square, crop(clip, square, extraction)))
+                square = stage_01.square_box(box, extraction["scale"], *size)
+                samples.append(Sample(person, k, first, square, crop(clip, square, extraction)))
         images = {n: image for n, image in images.items() if n > number - longest}
     return searched, samples
 
@@ -295,10 +299,12 @@ def find_people(path, planned, extractions, turned=0):
 def follow(path, extractions):
     """Find and follow the people in a video; runs in a worker process.
 
-    Returns a dict: frames and seconds of the video; turned, by how many degrees clockwise, if only
-    so it shows a face; people, the most frequent one first, each a list of samples; left_out, how
-    many samples belong to people who hardly appear. Or {"verdict", "reason"} if there is nobody to
-    judge.
+    Returns a dict, or {"verdict", "reason"} if there is nobody to judge:
+
+        frames, seconds: the length of the video.
+        turned: by how many degrees it was turned clockwise, or 0.
+        people: a list of `Sample`s for each person, the most frequent person first.
+        left_out: how many samples belong to people who hardly appear.
     """
     try:
         frames, seconds = count_frames(path, True)
@@ -310,9 +316,8 @@ def follow(path, extractions):
             length = min(extraction["length"] for extraction in extractions)
             reason = f"no {length} consecutive frames in it, which the network takes"
             return dict(verdict="needs a video", reason=reason)
-        turned = 0
         searched, samples = find_people(path, planned, extractions)
-        shown = len({sample[1:3] for sample in samples})
+        shown = len({(sample.extraction, sample.first) for sample in samples})
         detectors = sorted({extraction["detector"] for extraction in extractions} - {"none"})
         turns = (find_turn(path, frames, shown, searched, detector) for detector in detectors)
         turned = next(filter(None, turns), 0)
@@ -326,7 +331,7 @@ def follow(path, extractions):
         return dict(verdict="unreadable", reason=reason)
     if not searched:
         return dict(verdict="unreadable", reason="no clip of it could be decoded whole")
-    times = Counter(person for person, *_ in samples)
+    times = Counter(sample.person for sample in samples)
     most = max(times.values(), default=0)
     if most < searched / 10:
         # A detector also finds faces where there are none.
@@ -335,7 +340,7 @@ def follow(path, extractions):
     # Whoever appears less than a tenth as often as the most frequent person may be no person.
     fewest = max(most / 10, 2 if most > 3 else 1)
     people = [
-        [sample for owner, *sample in samples if owner == person]
+        [s._replace(first=numbers[s.first]) for s in samples if s.person == person]
         for person, count in times.most_common()
         if count >= fewest
     ]
@@ -343,7 +348,7 @@ def follow(path, extractions):
         frames=numbers[-1] + 1,
         seconds=seconds,
         turned=turned,
-        people=[[(k, numbers[first], *rest) for k, first, *rest in own] for own in people],
+        people=people,
         left_out=len(samples) - sum(map(len, people)),
     )
 
@@ -354,16 +359,20 @@ def follow(path, extractions):
 class Detector:
     """A checkpoint of stage 02, 04 or 05, or a published file of weights, ready to score faces.
 
-    Args: path of the checkpoint; extractor, for a checkpoint of stage 04, the checkpoint that made
-    its features, or None if it is where it was in training; device; stages whose checkpoints are
-    taken. Exits with an error if a file does not fit.
+    Exits with an error if a file does not fit.
 
-    Attributes: data, what it was trained on, as `running.folder.describe_data` returns it;
-    validation, as `metrics.validate` returns it, or None; demonstration, whether there were
-    generated videos among its data; thresholds, as `metrics.thresholds` returns them, and whether
-    they are calibrated; frames, how many the network takes at a time, and image_size, their side in
-    pixels; extraction, how its faces are taken, see `find_extraction`, of which recorded is what
-    the checkpoint says.
+    Args:
+        extractor: for a checkpoint of stage 04, the checkpoint that made its features; None if it
+            is where it was in training.
+        stages: those whose checkpoints are accepted.
+
+    Attributes:
+        data: what it was trained on, as `running.folder.describe_data` returns it.
+        demonstration: whether there were generated videos among these.
+        validation: as `metrics.validate` returned it, or None.
+        thresholds: as `metrics.thresholds` returns them. calibrated: whether they come from data.
+        frames: how many the network takes at a time. image_size: their side in pixels.
+        recorded: the flags of stage 01 in the checkpoint. extraction: see `find_extraction`.
     """
 
     def __init__(self, path, extractor, device, stages=("02", "04", "05")):
@@ -441,20 +450,22 @@ class Detector:
 
         from networks.extractor import full_size_maps
 
-        return full_size_maps(
-            self.maps, torch.from_numpy(crops).permute(0, 1, 4, 2, 3).to(self.device)
-        )
+        clips = torch.from_numpy(crops).permute(0, 1, 4, 2, 3).to(self.device)
+        return full_size_maps(self.maps, clips)
 
 
 def find_extraction(recorded, frames, image_size):
     """How the faces for a network are taken: as stage 01 took those of its training data.
 
-    Args: recorded flags of common.EXTRACTION, {} if there are none; how many frames the network
-    takes at a time, and their side in pixels. Returns a dict of these flags, and how many samples
-    (count) of how many frames (length) are taken, and of what size (image_size).
-
     A network of several frames whose data are not recorded gets clips of as many frames, about 80
     frames of a video in all.
+
+    Args:
+        recorded: flags of common.EXTRACTION, {} if there are none.
+        frames, image_size: how many frames the network takes at a time, and their side in pixels.
+
+    Returns a dict of these flags, frames, image_size, and how many samples (count) of how many
+    frames (length) are taken.
     """
     how = EXTRACTION | recorded
     if not recorded and frames > 1:
@@ -467,36 +478,41 @@ def find_extraction(recorded, frames, image_size):
         how.update(count=how["num_clips"], length=how["clip_length"])
     if how["length"] % frames:
         fail(
-            f"a network of {frames} frames was trained on {how['length']} at a time, by its record"
+            f"a network of {frames} frames was trained on {how['length']} at a time, according to "
+            "its checkpoint"
         )
-    return how | dict(count=min(how["count"], MAX_FRAMES // how["length"]), image_size=image_size)
+    count = min(how["count"], MAX_FRAMES // how["length"])
+    return how | dict(count=count, frames=frames, image_size=image_size)
 
 
 def judge(detectors, extractions, samples):
     """Score one person, whose samples are as `follow` returns them.
 
-    Returns {"score", "threshold", "real_below", "fake_from", "by": [{"checkpoint", "samples",
-    "verdict", and these four}], "without": checkpoints without a score, "verdict", "faces": number
-    of frames}.
+    Returns a dict:
+
+        verdict, score, threshold, real_below, fake_from: the last four are means of those in `by`.
+        by: a dict of checkpoint, samples, and these five, for each checkpoint with a score.
+        without: checkpoints without a score.
+        faces: number of frames.
     """
     by, without = [], []
     for detector in detectors:
-        own = [rest for k, *rest in samples if extractions[k] == detector.extraction]
+        own = [s for s in samples if extractions[s.extraction] == detector.extraction]
         if not own:
             # The network takes clips, and this is a photo, or the person was never seen for one.
             without.append(str(detector.path))
             continue
-        logits = detector.score(np.stack([crops for _, _, crops in own]))
+        logits = detector.score(np.stack([sample.crops for sample in own]))
         if not np.isfinite(logits).all():
-            fail(
-                f"the output of {detector.path} is not a finite number: the checkpoint may be "
-                "damaged; train it again"
-            )
-        scores, logits = sigmoid(logits).mean(1), logits.mean(1)
+            fail(f"the output of {detector.path} is not a finite number: train it again")
+        scores = sigmoid(logits).mean(1)
         scored = [
-            dict(frame=first, box=list(map(int, box)), score=float(score), logit=float(logit))
-            for (first, box, _), score, logit in zip(own, scores, logits)
+            dict(frame=sample.first, box=list(map(int, sample.box)), score=float(score))
+            for sample, score in zip(own, scores)
         ]
+        # A network of single frames scores each frame of a clip: several logits.
+        if logits.shape[1] == 1:
+            scored = [a | dict(logit=float(logit)) for a, (logit,) in zip(scored, logits)]
         # A person's score is the mean, as that of a video is (FeatureTransfer 4.5).
         result = dict(score=float(scores.mean()), **detector.thresholds, samples=scored)
         by.append(dict(checkpoint=str(detector.path), **result))
@@ -504,7 +520,7 @@ def judge(detectors, extractions, samples):
     person = {key: float(np.mean([result[key] for result in by])) for key in numbers}
     for result in (person, *by):
         result["verdict"] = verdict_of(result)
-    frames = {first + n for k, first, *_ in samples for n in range(extractions[k]["length"])}
+    frames = {s.first + n for s in samples for n in range(len(s.crops))}
     return person | dict(by=by, without=without, faces=len(frames))
 
 
@@ -538,7 +554,7 @@ def judge_video(video, people, detectors, extractions, out):
 # ---------------------------------------------------------------- the command
 
 
-def find_videos(arguments, crops):
+def find_files(arguments, crops):
     """Videos and photos among files and folders of the command line, each once, in their order.
 
     With `crops`, folders that hold images are taken instead of the single images. Returns them, and
@@ -550,8 +566,8 @@ def find_videos(arguments, crops):
         if not os.path.isdir(argument):
             paths.append(argument)
             continue
-        inside = layouts.find_crops(argument) if crops else []
-        inside += layouts.find_videos(argument, photos=not crops)
+        inside = find_crops(argument) if crops else []
+        inside += find_videos(argument, photos=not crops)
         taken = [path for path in inside if not is_picture(path)]
         if not taken:
             fail(f"{argument} holds no videos or photos, by the endings of their names")
@@ -566,8 +582,8 @@ def main():
 
     log = sys.stderr if args.json else sys.stdout
     device = choose_device(args.device)
-    paths, pictures = find_videos(args.videos, args.ready_crops)
-    choose_precision("fp32", device)
+    paths, pictures = find_files(args.videos, args.ready_crops)
+    choose_precision("fp32", device)  # switches TF32 off
     detectors = [Detector(path, args.extractor, device) for path in dict.fromkeys(args.checkpoint)]
     extractions = []
     for detector in detectors:
@@ -600,7 +616,7 @@ def main():
                 rows += page_rows(results[-1], (people or {}).get("people", []))
                 bar.write("\n".join(verdict_lines(results[-1])), file=log)
     finally:
-        # However the loop ends, what is done is kept.
+        # Finished results are written even if the loop is interrupted.
         if results:
             write_verdicts(args.out, results, detectors)
             write_verdict_page(args.out / "index.html", rows, results, detectors)

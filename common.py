@@ -133,7 +133,7 @@ def add_system_flags(
     if allow_changes:
         text = "resume in an output folder that was made with other flags or inputs"
         add("--allow-changes", action="store_true", help=text)
-        # The name that it had before.
+        # Old name of the flag.
         add("--go-on", action="store_true", dest="allow_changes", help=argparse.SUPPRESS)
 
 
@@ -292,16 +292,16 @@ def read_index(folder, one_label=True, also=()):
     return index
 
 
-def rows_of_split(index, split, folder):
-    """Row numbers of a split, int64: "train", "val", "test" or "all".
+def rows_of_split(index, split, folder, required=True):
+    """Row indices of a split, int64: "train", "val", "test" or "all".
 
-    All rows of an index without splits are its test split. Exits with an error if a split is empty,
-    unless it is "val".
+    All rows of an index without splits are its test split. Exits with an error if a `required`
+    split is empty.
     """
     if split == "all" or (split == "test" and not any(index["split"])):
         return np.arange(len(index["split"]))
     rows = np.flatnonzero(np.array(index["split"]) == split)
-    if not len(rows) and split != "val":
+    if not len(rows) and required:
         found = ", ".join(sorted(set(index["split"]) - {""})) or "none at all"
         fail(
             f"{folder} has no {split} split (it has: {found}): give 01_extract_faces.py the data "

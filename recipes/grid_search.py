@@ -3,7 +3,7 @@
 
     python recipes/grid_search.py --reenactment faces/F2F faces/NT \\
         --swap faces/DF faces/FS faces/DFD --validation faces/DFW --test faces/DFW \\
-        --out runs/clrnet/search --scores scores/CLRNet-search
+        --out runs/CLRNet-search --scores scores/CLRNet-search
 
 For every non-empty subset i of --reenactment and j of --swap (21 pairs of {F2F, NT} and
 {DF, FS, DFD}) 05 trains
@@ -78,7 +78,7 @@ def parse_args():
     add("--validation", help=text, **folders)
     text = "sets whose test split the best training scores"
     add("--test", type=Path, nargs="+", default=[], metavar="DIR", help=text)
-    add("--out", help="folder of all runs, e.g. runs/clrnet/search", **folders)
+    add("--out", help="folder of all runs, e.g. runs/CLRNet-search", **folders)
     text = "folder for the scores, e.g. scores/CLRNet-search"
     add("--scores", type=Path, metavar="DIR", help=text)
     add = parser.add_argument_group("network").add_argument

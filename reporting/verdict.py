@@ -245,7 +245,8 @@ def draw_verdict(path, result, people, detectors, extractions):
         axes.set_title(title, fontsize=8, loc="left", fontweight="bold")
         of_shown = [one["samples"] for one in person["by"] if one["checkpoint"] == str(shown.path)]
         if of_shown:
-            crops = [c for k, _, _, c in samples if extractions[k] == shown.extraction]
+            own = [s for s in samples if extractions[s.extraction] == shown.extraction]
+            crops = [sample.crops for sample in own]
             times = [sample["frame"] * step for sample in of_shown[0]]
             times = [f"{t:.4g} s" if unit == "second" else f"frame {t}" for t in times]
             draw_faces(right, shown, of_shown[0], crops, times)
@@ -320,7 +321,7 @@ def draw_faces(figure, detector, samples, crops, times):
 def page_rows(result, people):
     """The table rows of a video, (score, HTML): one for each person, or one that says why none.
 
-    people: the samples of each person, of which `follow` of 07_detect.py returns the crops last.
+    people: the samples of each person, as `follow` of 07_detect.py returns them.
     """
     folder, name = os.path.split(result["path"])
     demonstration = "demonstration" if result["demonstration"] else ""
@@ -351,7 +352,7 @@ def page_row(kind, link, meter, file, verdict, scores):
 
 def face_image(samples):
     """The face in the middle of a person's samples as an image within the page."""
-    crops = samples[len(samples) // 2][-1]
+    crops = samples[len(samples) // 2].crops
     image = Image.fromarray(crops[len(crops) // 2]).resize((FACE, FACE), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)

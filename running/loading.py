@@ -193,10 +193,11 @@ def group_clips(index, rows, folder, length):
     return paths, np.array([rows[0] for rows in samples], np.int64)
 
 
-def read_clips(folder, split, length=5):
-    """The samples of `length` consecutive frames of a split, as `Clips`."""
+def read_clips(folder, split, length=5, required=True):
+    """The samples of `length` consecutive frames of a split, as `Clips`; see `rows_of_split`."""
     index = read_index(folder)
-    items, first = group_clips(index, rows_of_split(index, split, folder), folder, length)
+    rows = rows_of_split(index, split, folder, required)
+    items, first = group_clips(index, rows, folder, length)
     return Clips(items, index, first, index["label"][first])
 
 

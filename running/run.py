@@ -4,10 +4,10 @@ Everything that a training run needs in addition to its method. A script draws t
 samples, takes batches from a `Run`, computes the loss and takes the optimizer's step itself, and
 hands the loss back:
 
-    run = Run(args.out, "02", args, model, optimizer, len(train), content)
+    run = Run(args.out, "02", args, model, optimizer, len(train), content, keep="best")
     for epoch in run.epochs():
-        order = ...  # numbers of samples, (run.per_epoch, run.size)
-        for images, y, draws in run.batches(train, labels, order, 1, device, args.workers):
+        order = ...  # indices of samples, (run.per_epoch, run.size)
+        for images, y, draws in run.batches(train, labels, order, device, args.workers, draws=1):
             ...
             run.record(loss)
         run.end_epoch(validation, val_auc=value)
@@ -78,7 +78,7 @@ class Run:
         optimizer,
         samples,
         content,
-        keep="best",
+        keep,
         losses=("train_loss",),
         columns=("train_loss", "val_auc"),
     ):
@@ -134,7 +134,7 @@ class Run:
         while not self.finished:
             yield self.epoch
 
-    def batches(self, faces, labels, order, draws, device, workers):
+    def batches(self, faces, labels, order, device, workers, draws):
         """Yield (samples, labels, draws) of each step that is left in this epoch, on the device.
 
         They are this process's share of the joint batch: items of the data set, a uint8 tensor,
@@ -267,6 +267,11 @@ class Run:
     def finish(self):
         """Make sure that model.pt exists before any process continues (after --epochs 0, say)."""
         if not (self.out / "model.pt").exists():
+            if self.epoch and self.keep == "best":
+                fail(
+                    f"{self.out / 'model.pt'}, the best epoch, is missing, and only the last is "
+                    f"stored: delete {self.out} and train again"
+                )
             self.save("model.pt")
         barrier()
 

@@ -47,7 +47,8 @@ def become(request, output, errors):
     search_path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[0:0] = [os.path.dirname(script), *filter(None, search_path)]
     # The module stays in sys.modules until the end: threads may still ask for it.
-    module = sys.modules["__main__"] = types.ModuleType("__main__")
+    # It has the second name in worker processes.
+    module = sys.modules["__main__"] = sys.modules["__mp_main__"] = types.ModuleType("__main__")
     module.__file__ = script
     try:
         with open(script, "rb") as file:

@@ -159,7 +159,7 @@ def test_losses_are_checked_many_at_a_time(tmp_path):
     args = SimpleNamespace(epochs=9, batch=2, seed=0)
 
     def make_run():
-        run_ = training_run.Run(tmp_path, "02", args, model, adam, 10, {})
+        run_ = training_run.Run(tmp_path, "02", args, model, adam, 10, {}, "best")
         for _ in range(7):
             run_.record(torch.tensor(0.0))
         run_.check_losses()

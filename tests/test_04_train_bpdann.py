@@ -84,12 +84,12 @@ def train_on(out, source_x, labels, target_x, **flags):
     source = bpdann.Source(SimpleNamespace(index={}), nothing, nothing, source_x, labels)
     args = SimpleNamespace(seed=3, batch=8, method="bp-dann", **flags)
     kwargs = dict(dimensions=6, n1=16, n2=8, dropout=0.0)
-    return bpdann.train(out, args, kwargs, source, target_x, CPU, {})
+    return bpdann.train(out, args, source, target_x, CPU, dict(kwargs=kwargs))
 
 
 def test_training_equals_a_plain_loop(tmp_path):
-    """Lambda as a tensor and the fused optimizer, against the paper's equations step by step with
-    torch's plain Adam: to 1e-6.
+    """The fused optimizer, against the paper's equations step by step with torch's plain Adam: to
+    1e-6.
     """
     torch.manual_seed(0)
     xs, xt, ys = torch.randn(24, 6), torch.randn(16, 6), torch.arange(24) % 2
@@ -364,11 +364,17 @@ def test_errors(features, small, tmp_path):
     args = f"--source {features / 'frames'} --target {narrow} {out}"
     np.save(narrow / "features.npy", np.zeros((48, 7), np.float32))
     assert "7 features" in adapt(args, fails=True)
-    # One value that is not finite, in an image that is not trained on, is found before training.
     array = np.load(features / "phone/features.npy").copy()
+    np.save(narrow / "features.npy", array)
+    index = (narrow / "index.csv").read_text()
+    (narrow / "index.csv").write_text(index.replace(",val,", ",test,"))
+    for flags in ("--target-split val", f"--test {narrow} --test-split val"):
+        assert f"{narrow} has no val split" in adapt(f"{args} {flags}", fails=True)
+    # One value that is not finite, in an image that is not trained on, is found before training.
     array[-1, 3] = np.nan
     np.save(narrow / "features.npy", array)
     assert "not finite numbers" in adapt(f"{args} --target-fraction 0.1", fails=True)
+    assert "--lr must be above 0" in adapt(f"{args} --lr -1", fails=True)
     (narrow / "index.csv").write_text("path,video\na,b\n")
     assert "no column" in adapt(args, fails=True)
     assert not (tmp_path / "r").exists()

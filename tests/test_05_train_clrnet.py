@@ -642,11 +642,13 @@ def test_errors(small, single, extractor, tmp_path):
         (f"transfer --target {clips} --checkpoint {extractor}", "stage 02; one of stage 05"),
         (few, "--few-shot asks for 10"),
         (f"{few} --filters 8", "the network is the checkpoint's"),
+        (f"{few} --model Xception", "the network is the checkpoint's"),
+        (f"{one} --lr nan", "--lr above 0"),
+        (f"{one} --cam 2", "go together"),
         (f"{few} --init {clips}", "give one"),
         (f"{one} --model ShallowNet --filters 2", "are for CLRNet"),
         (f"{one} --weights imagenet", "--weights is for CNN+LSTM"),
         (f"{one} --test {clips}", "go together"),
-        (f"search --reenactment {clips}", "recipes/grid_search.py"),
     ):
         output = clrnet(f"--strategy {flags} --out {tmp_path / 'r'}", fails=True)
         assert says in output, output

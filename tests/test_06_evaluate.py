@@ -487,7 +487,7 @@ def test_turned_labels_and_scores_are_named(tmp_path, without_figures):
         (row,) = [row for row in text.split("\n") if "The AUC is below 50 %" in row]
         assert "labels on S (0.0 %" in row and "P(real) on T (0.0 %" in row
         assert not any(f"{name} on" in row for name in ("right", "chance", "few"))
-        assert "the scores are P(real) instead of P(fake), or the labels are turned round" in row
+        assert "the scores are P(real) instead of P(fake), or the labels are swapped" in row
     write(tmp_path / "s/labels/S.csv", set_of())
     (tmp_path / "s/P(real)/T.csv").unlink()
     assert "WARNING" not in run_06(tmp_path, "--resamples 50")
@@ -554,8 +554,8 @@ def test_what_other_programs_leave_below_runs_is_left_out(tmp_path):
     write(tmp_path / "runs/mine/log.csv", ["1,8,0.5,0.7"], "epoch,step,train_loss,val_auc")
     (tmp_path / "runs/mine/args.json").write_text('{"flags": {"lr": 0.1}}')
     output = run_06(tmp_path, f"--runs {tmp_path}/runs")
-    left_out = re.findall("(.*) is left out", output)
-    assert left_out == [str(tmp_path / f"runs/{name}/log.csv") for name in ("keras", "other")]
+    skipped = re.findall("(.*) is skipped", output)
+    assert skipped == [str(tmp_path / f"runs/{name}/log.csv") for name in ("keras", "other")]
     text = Page((tmp_path / "r/report.html").read_text()).text
     assert "run mine" in text and "train loss" in text and "val loss" not in text
 

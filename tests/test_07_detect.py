@@ -553,7 +553,7 @@ def made_up(path, scores, picture="x.png", **more):
 
 def write_made_up(path, results):
     faces = np.random.default_rng(0).integers(0, 256, (1, 40, 40, 3), np.uint8)
-    sample = (0, 0, (0, 0, 9, 9), faces)
+    sample = detect.Sample(0, 0, 0, (0, 0, 9, 9), faces)
     rows = [
         row for result in results for row in page_rows(result, [[sample]] * len(result["people"]))
     ]

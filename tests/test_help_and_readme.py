@@ -51,8 +51,6 @@ def test_a_flag_that_was_removed_is_named_with_the_way_out(monkeypatch, capsys):
         ("02_pretrain_extractor.py --faces a --out b --unknown", "unrecognized"),
     ):
         assert end_of(line, monkeypatch) == 2 and error in capsys.readouterr().err
-    line = "05_train_clrnet.py --strategy search --out a"
-    assert "recipes/grid_search.py" in end_of(line, monkeypatch)
 
 
 # ---------------------------------------------------------------- commands and links

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+import common
 from media import detectors, photos, video
 from running import loading
 from running.folder import read_record
@@ -451,10 +452,10 @@ def test_ready_crops_may_differ_in_size(tmp_path):
     row = rows_of(tmp_path / "f/index.csv")[3]
     assert [row[side] for side in ("left", "top", "right", "bottom")] == ["0", "0", "47", "49"]
     plan = dict(sampling="clips", count=16, length=5, size=24, image_size=24, format="png")
-    found = detect.follow(root, [dict(plan, detector="none", align=None, scale=1.2)])
+    found = detect.follow(root, [dict(plan, detector="none", align=None, scale=1.2, frames=5)])
     ((one, two),) = found["people"]
-    assert np.array_equal(np.concatenate([one[3], two[3]]), np.stack(pixels))
-    assert [one[1], two[1], found["frames"]] == [0, 5, 10]
+    assert np.array_equal(np.concatenate([one.crops, two.crops]), np.stack(pixels))
+    assert [one.first, two.first, found["frames"]] == [0, 5, 10]
 
 
 def test_a_checkpoint_of_ready_crops_finds_faces_with_dlib():
@@ -540,3 +541,17 @@ def test_photos_in_stage_07(small, face, extractor, clrnet, tmp_path):
     assert "face.png: NEEDS A VIDEO (" in said and "\n1 needs a video; " in said
     (row,) = rows_of(tmp_path / "w/verdicts.csv")
     assert row["verdict"] == "needs a video" and row["score"] == "" and row["reason"]
+
+
+def test_a_network_of_single_frames_that_was_trained_on_clips(small, face, tmp_path):
+    """It takes a photo, and a clip of a video as five frames, whose scores have one mean."""
+    flags = f"--source {small / 'faces/clips'} --model ShallowNet --image-size 48 --max-steps 1"
+    run(f"05_train_clrnet.py --strategy single {flags} --device cpu --out {tmp_path / 'r'}")
+    Image.fromarray(face).save(tmp_path / "face.png")
+    files = f"{tmp_path / 'face.png'} {small / ORIGINAL}"
+    result, _ = judge(f"{files} --checkpoint {tmp_path / 'r/model.pt'} --out {tmp_path / 'v'}")
+    photo, clips = (video["people"][0] for video in result["videos"])
+    (sample,) = photo["by"][0]["samples"]
+    assert photo["faces"] == 1 and sample["score"] == common.sigmoid(sample["logit"])
+    assert clips["faces"] == 5 * len(clips["by"][0]["samples"])
+    assert not any("logit" in sample for sample in clips["by"][0]["samples"])

@@ -48,7 +48,20 @@ def make_run(out, samples=10, model=None, optimizer=None, **flags):
     args = SimpleNamespace(**dict(epochs=2, batch=2, seed=3) | flags)
     model = model or nn.Linear(1, 1)
     optimizer = optimizer or torch.optim.Adam(model.parameters())
-    return Run(out, "02", args, model, optimizer, samples, {})
+    return Run(out, "02", args, model, optimizer, samples, {}, "best")
+
+
+def test_the_best_epoch_is_not_replaced_by_the_last(tmp_path):
+    """model.pt of a finished run was deleted: only the last epoch is stored."""
+    run = make_run(tmp_path)
+    for epoch in run.epochs():
+        for _ in steps_of(run):
+            run.record(torch.tensor(0.5))
+        run.end_epoch(val_auc=1.0 - epoch / 2)
+    run.finish()
+    (tmp_path / "model.pt").unlink()
+    with pytest.raises(SystemExit, match="model.pt, the best epoch, is missing"):
+        make_run(tmp_path).finish()
 
 
 # ---------------------------------------------------------------- resuming inside an epoch
@@ -57,7 +70,7 @@ def make_run(out, samples=10, model=None, optimizer=None, **flags):
 def steps_of(run, samples=10, order=None):
     """The steps of an epoch whose labels are 10 and more, with 5 draws a sample."""
     order = np.arange(samples).reshape(-1, run.size) if order is None else order
-    return run.batches(Numbers(samples), 10 + torch.arange(samples), order, 5, CPU, 0)
+    return run.batches(Numbers(samples), 10 + torch.arange(samples), order, CPU, 0, draws=5)
 
 
 @pytest.mark.parametrize("batch, samples", [(5, 10), (1, 10), (2, 6)])
