@@ -67,13 +67,11 @@ Choices that the papers do not describe:
                       fake in the code
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
 
 from common import (
-    EXTRACTION,
     Parser,
     add_system_flags,
     fail,
@@ -83,8 +81,7 @@ from common import (
     read_scores,
     write_table,
 )
-from reporting import figures, metrics, tables
-from reporting.pages import write_report
+from reporting import figures, metrics, pages, tables
 from running.folder import folder_names, read_flags
 from running.processes import describe_processor, run_script
 
@@ -219,71 +216,6 @@ def below_chance(results):
         )
 
 
-def describe_basis(places, videos, results, faces, seeds, papers=tables.EXPECTED):
-    """What the numbers of a table rest on, as lines of text: counts, seeds and faces.
-
-    Args:
-        places: (detector, data set) of the table's cells, where a detector may be the mean of its
-            repeated trainings.
-        videos: {(detector, data set): the videos by their names}, of each training, as `results`.
-        faces: {data set: folder of stage 01}, {} without --faces.
-        seeds: {name of a run: the seed in its args.json as text}.
-        papers: those whose numbers of videos and images stand below ours.
-    """
-    trainings = metrics.trainings_of(training for training, _ in videos)
-    counts = {}
-    for detector, name in places:
-        for training in trainings.get(detector, ()):
-            if (training, name) in videos:
-                levels = [results[training, name, level] for level in ("video", "image")]
-                texts = [f"{of_level['real']} + {of_level['fake']}" for of_level in levels]
-                counts[training, name] = " / ".join(texts)
-    names = sorted({name for _, name in counts})
-    rows = [["", "seed", *names]]
-    for training in sum(trainings.values(), []):
-        cells = [counts.get((training, name), "") for name in names]
-        if any(cells):
-            rows.append([training, seed_of(training, seeds), *cells])
-    of_sets = [[set(videos[key]) for key in counts if key[1] == name] for name in names]
-    in_all = [str(len(set.intersection(*of_set))) for of_set in of_sets]
-    rows.append(["videos that all have", "", *in_all])
-    for paper in papers:
-        expected = [tables.EXPECTED[paper].get(name, "-") for name in names]
-        rows.append([f"expected, {paper}", "", *expected])
-    title = "What this rests on: videos / images, real + fake (an image may be a clip)"
-    return [title, "", *tables.aligned(rows), "", *(describe_faces(names, faces) if faces else [])]
-
-
-def seed_of(training, seeds):
-    """The seed of a training as text: that of the runs of its name, or the SEED of its name."""
-    of_runs = {seed for run, seed in seeds.items() if training in Path(run).parts}
-    if len(of_runs) == 1:
-        return of_runs.pop()
-    of_name = re.fullmatch(".+@([0-9]+)", training)
-    return of_name[1] if of_name else "unknown"
-
-
-def describe_faces(names, folders):
-    """The flags by which stage 01 took the faces of data sets, a line for each of the `names`.
-
-    folders: {name: folder of stage 01}.
-    """
-    shown = ("layout", "compression", "quality", *EXTRACTION, "masks")
-    lines = []
-    for name in names:
-        flags = read_flags(folders[name]) if name in folders else {}
-        # args.json also has the defaults of flags that this layout or sampling does not read.
-        is_clips, layout = flags.get("sampling") == "clips", flags.get("layout")
-        unused = ("num_frames", "num_frames_real") if is_clips else ("num_clips", "clip_length")
-        unused += () if layout in ("ffpp", "dfd") else ("compression",)
-        unused += () if layout == "dftimit" else ("quality",)
-        unused += ("scale",) if flags.get("detector") == "none" else ()
-        used = [flag for flag in shown if flags.get(flag) and flag not in unused]
-        texts = [f"--{k.replace('_', '-')} {flags[k]}".removesuffix(" True") for k in used]
-        lines.append(printable(f"faces of {name}: {' '.join(texts) or 'unknown'}"))
-    return lines
-
-
 def write_results(path, results):
     """Write results.csv: one row per detector, data set and level."""
     header = ["detector", "set", "level", "rows", "real", "fake"]
@@ -335,7 +267,7 @@ def main():
         title, rows = "Number of face images", tables.table_2(faces)
         if any(paper != "-" for _, _, _, paper, *_ in rows[1:]):
             title += ", FeatureTransfer, Table 2"
-        paper_tables.append((title, rows, describe_faces(faces, faces)))
+        paper_tables.append((title, rows, pages.describe_faces(faces, faces)))
         tables.print_and_write(args.out / "table2.md", *paper_tables[0])
     if not args.scores:
         return
@@ -368,7 +300,7 @@ def main():
     write_results(args.out / "results.csv", results)
     seeds = {run: printable(read_flags(path).get("seed", "")) for run, path in runs.items()}
     known = dict(videos=labels_of, results=results, faces=faces, seeds=seeds)
-    basis = describe_basis([(d, name) for d in detectors for name in sets], **known)
+    basis = pages.describe_basis([(d, name) for d in detectors for name in sets], **known)
     tables.write_tables(args.out / "tables.md", pooled, detectors, sets, warnings, basis)
     svgs = draw_figures(args.out, curves, histograms, results, pooled, sets, runs)
     tables.print_auc_and_eer(pooled, detectors, sets)
@@ -378,7 +310,7 @@ def main():
         if rows:
             title, note = table["title"], table.get("note", "")
             papers = [title.split(",")[0]]
-            of_table = describe_basis(tables.places_of(table), **known, papers=papers)
+            of_table = pages.describe_basis(tables.places_of(table), **known, papers=papers)
             tables.print_and_write(args.out / table["file"], title, rows, of_table, note)
             paper_tables.append((title, rows, of_table))
 
@@ -387,7 +319,7 @@ def main():
         f"{len(paths)} score files of {args.scores}, {args.resamples} resamples, seed {args.seed}"
     )
     tables_ = (pooled, detectors, sets, paper_tables)
-    write_report(path, *tables_, svgs, faces, runs, basis, inputs, warnings)
+    pages.write_report(path, *tables_, svgs, faces, runs, basis, inputs, warnings)
     for warning in warnings:
         print(f"\nWARNING: {warning}")
     print(

@@ -1,4 +1,4 @@
-"""report.html of stage 06: one page, without anything from outside, that shows all results.
+"""What the tables of stage 06 rest on, and report.html: one page that shows all results.
 
 `results` is {(detector, set, level): metrics of stage 06 for the level}; `svgs` is {name: SVG text}
 of the figures. Nothing but faces is counted here. The pages' templates and styles lie beside this
@@ -16,15 +16,83 @@ from string import Template
 
 import numpy as np
 
-from common import printable, read_index, read_table, write_whole
-from reporting.metrics import LEVELS, METRICS
-from reporting.tables import NOTE, metric_table
+from common import EXTRACTION, printable, read_index, read_table, write_whole
+from reporting.metrics import LEVELS, METRICS, trainings_of
+from reporting.tables import EXPECTED, NOTE, aligned, metric_table
 from running.folder import read_flags
 
 # The metrics that the report begins with.
 HEADLINE = ("auc", "eer")
 PACKAGES = "numpy scipy scikit-learn matplotlib torch torchvision pretrainedmodels dlib-bin"
 PACKAGES = (*PACKAGES.split(), "imageio-ffmpeg")
+
+
+# ---------------------------------------------------------------- what a table rests on
+
+
+def describe_basis(places, videos, results, faces, seeds, papers=EXPECTED):
+    """What the numbers of a table rest on, as lines of text: counts, seeds and faces.
+
+    Args:
+        places: (detector, data set) of the table's cells, where a detector may be the mean of its
+            repeated trainings.
+        videos: {(detector, data set): the videos by their names}, of each training, as `results`.
+        faces: {data set: folder of stage 01}, {} without --faces.
+        seeds: {name of a run: the seed in its args.json as text}.
+        papers: those whose numbers of videos and images stand below ours.
+    """
+    trainings = trainings_of(training for training, _ in videos)
+    counts = {}
+    for detector, name in places:
+        for training in trainings.get(detector, ()):
+            if (training, name) in videos:
+                levels = [results[training, name, level] for level in ("video", "image")]
+                texts = [f"{of_level['real']} + {of_level['fake']}" for of_level in levels]
+                counts[training, name] = " / ".join(texts)
+    names = sorted({name for _, name in counts})
+    rows = [["", "seed", *names]]
+    for training in sum(trainings.values(), []):
+        cells = [counts.get((training, name), "") for name in names]
+        if any(cells):
+            rows.append([training, seed_of(training, seeds), *cells])
+    of_sets = [[set(videos[key]) for key in counts if key[1] == name] for name in names]
+    in_all = [str(len(set.intersection(*of_set))) for of_set in of_sets]
+    rows.append(["videos that all have", "", *in_all])
+    for paper in papers:
+        expected = [EXPECTED[paper].get(name, "-") for name in names]
+        rows.append([f"expected, {paper}", "", *expected])
+    title = "What this rests on: videos / images, real + fake (an image may be a clip)"
+    return [title, "", *aligned(rows), "", *(describe_faces(names, faces) if faces else [])]
+
+
+def seed_of(training, seeds):
+    """The seed of a training as text: that of the runs of its name, or the SEED of its name."""
+    of_runs = {seed for run, seed in seeds.items() if training in Path(run).parts}
+    if len(of_runs) == 1:
+        return of_runs.pop()
+    of_name = re.fullmatch(".+@([0-9]+)", training)
+    return of_name[1] if of_name else "unknown"
+
+
+def describe_faces(names, folders):
+    """The flags by which stage 01 took the faces of data sets, a line for each of the `names`.
+
+    folders: {name: folder of stage 01}.
+    """
+    shown = ("layout", "compression", "quality", *EXTRACTION, "masks")
+    lines = []
+    for name in names:
+        flags = read_flags(folders[name]) if name in folders else {}
+        # args.json also has the defaults of flags that this layout or sampling does not read.
+        is_clips, layout = flags.get("sampling") == "clips", flags.get("layout")
+        unused = ("num_frames", "num_frames_real") if is_clips else ("num_clips", "clip_length")
+        unused += () if layout in ("ffpp", "dfd") else ("compression",)
+        unused += () if layout == "dftimit" else ("quality",)
+        unused += ("scale",) if flags.get("detector") == "none" else ()
+        used = [flag for flag in shown if flags.get(flag) and flag not in unused]
+        texts = [f"--{k.replace('_', '-')} {flags[k]}".removesuffix(" True") for k in used]
+        lines.append(printable(f"faces of {name}: {' '.join(texts) or 'unknown'}"))
+    return lines
 
 
 # ---------------------------------------------------------------- pages
