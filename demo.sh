@@ -17,7 +17,8 @@ make_environment requirements.txt
 
 seed=${SEED:-0} demo=demo${SEED:+-$SEED}
 if [ "${SMALL:-0}" = 1 ]; then
-    people="--identities 6 --frames 3" people_frames="--num-frames 1 --num-frames-real 3"
+    people="--identities 6 --frames 3 --methods FaceSwap"
+    people_frames="--num-frames 1 --num-frames-real 3"
     videos="--identities 6 --frames 5" frames="--num-frames 3" video=004 swapped=005
     clips="--num-clips 1 --size 48"
     extractor="--image-size 32 --batch 8 --epochs 1" bpdann="--batch 4 --epochs 1"
