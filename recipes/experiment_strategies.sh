@@ -8,8 +8,8 @@
 #
 # Question   CLRNet's Tables 3 to 6, in small: in-domain, out-of-domain and open-domain, how do
 #            merge and transfer learning compare with each other and with single?
-# Data       Generated videos (00) by the camera `studio`, 24 originals: 14 for training, 5 for
-#            validation, 5 for the test, and as many fakes of each method. Two clips of each.
+# Data       Generated videos (00) by the camera `studio`, 24 originals: 16 for training, 4 for
+#            validation, 4 for the test, and as many fakes of each method. Two clips of each.
 # Detectors  CLRNet (8 filters, one stage of two blocks) and MesoInception4, both at 64 pixels.
 #            single: Deepfakes. merge: Deepfakes, FaceSwap, Face2Face, NeuralTextures. transfer: the
 #            single one, half frozen, trained further with ten real and ten fake videos of each of
@@ -18,7 +18,7 @@
 # Seeds      20 to 29. Each draws its own people, videos, initial weights and orders.
 # Settings   Chosen on seed 0 by the training loss and the validation AUC of single and merge: one
 #            camera, Deepfakes for single, no augmentation for CLRNet (with it, the loss stays at
-#            ln 2), Adam 2e-3 for all of CLRNet's trainings, 280 to 504 steps each; L2,
+#            ln 2), Adam 2e-3 for all of CLRNet's trainings, 300 to 576 steps each; L2,
 #            dropout and what is not named are the defaults.
 # Decides    The mean paired difference of the AUC of transfer and merge, CLRNet, on each of the
 #            three methods that are out of single's domain, with its 95 % interval over ten seeds.
