@@ -18,7 +18,7 @@ MODULE_FILES = [name for name in FILES if "/" in name and not name.endswith("__i
 FLAGS = ("parse_args", "add_system_flags")
 LONG_FUNCTIONS = ("main", "train", "adapt")
 # Lines of code in scripts, common.py and modules; modules; lines of tests and of benchmarks.
-WHOLE, MODULES, TESTS, BENCH = 5830, 20, 9850, 1305
+WHOLE, MODULES, TESTS, BENCH = 5825, 20, 9850, 1305
 
 
 def read(name):
