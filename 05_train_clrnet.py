@@ -208,13 +208,15 @@ def parse_args():
     if args.checkpoint:
         if args.init:
             fail("--checkpoint and --init both say where to start: give one")
-        own = (args.model, args.filters, args.repetitions, args.image_size)
-        if any(own) or args.weights != "none":
-            flags = "--model, --weights, --filters, --repetitions and --image-size"
+        if args.filters or args.repetitions or args.image_size or args.weights != "none":
+            flags = "--weights, --filters, --repetitions and --image-size"
             fail(f"the network is the checkpoint's: leave out {flags}")
-        args.model = load_checkpoint(args.checkpoint, "05").get("network", "CLRNet")
-        if args.model not in NETWORKS:
-            fail(f"{args.checkpoint} holds a network {args.model!r}, which is not known here")
+        network = load_checkpoint(args.checkpoint, "05").get("network", "CLRNet")
+        if network not in NETWORKS:
+            fail(f"{args.checkpoint} holds a network {network!r}, which is not known here")
+        if args.model not in (None, network):
+            fail(f"{args.checkpoint} holds a {network}: leave out --model")
+        args.model = network
     args.model = args.model or "CLRNet"
     if args.model != "CLRNet":
         if args.filters or args.repetitions:

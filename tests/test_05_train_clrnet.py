@@ -642,7 +642,7 @@ def test_errors(small, single, extractor, tmp_path):
         (f"transfer --target {clips} --checkpoint {extractor}", "stage 02; one of stage 05"),
         (few, "--few-shot asks for 10"),
         (f"{few} --filters 8", "the network is the checkpoint's"),
-        (f"{few} --model Xception", "the network is the checkpoint's"),
+        (f"{few} --model Xception", "holds a CLRNet: leave out --model"),
         (f"{one} --lr nan", "--lr above 0"),
         (f"{one} --cam 2", "go together"),
         (f"{few} --init {clips}", "give one"),

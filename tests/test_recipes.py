@@ -286,7 +286,7 @@ def commands(name, folder, *args, **variables):
     """
     record = "printf STUB; printf '\\t%s' \"$@\"; echo\n"
     record += 'for word; do case $last in --out | --scores) mkdir -p "$word"; '
-    record += 'touch "$word/index.csv" ;; esac; last=$word; done'
+    record += 'touch "$word/index.csv" "$word/videos.csv" ;; esac; last=$word; done'
     write_python(folder / "bin/python", record)
     output = start_recipe(name, folder / "out", args, dict(DATA=str(folder), **variables))
     lines = [line for line in output.splitlines() if line.startswith("STUB")]
@@ -310,7 +310,11 @@ def parse(monkeypatch, tmp_path):
     ):
         for data in (tmp_path, tmp_path / "out/small-data"):
             (data / name).mkdir(parents=True)
-    network = lambda path, _: dict(network=path.parent.name.split("-")[0])  # noqa: E731
+
+    def network(path, _):
+        name = path.parent.name
+        return dict(network="MesoInception4" if "Meso" in name else name.split("-")[0])
+
     monkeypatch.setattr(stage("05_train_clrnet"), "load_checkpoint", network)
 
     def parse(words):
@@ -360,6 +364,17 @@ def test_all_commands_fit_together(tmp_path, parse, names, small):
             for flag in getattr(program, "RUNTIME_FLAGS", ()):
                 flags.pop(flag, None)
             assert [settings.setdefault(folder, flags) for folder in folders] == [flags] * len(sets)
+
+
+@pytest.mark.parametrize("name", ["adaptation", "moons", "real_faces", "real_videos", "strategies"])
+def test_the_commands_of_experiments(tmp_path, parse, name):
+    """Each is read by its program's parser; the checkpoints that 05 reads hold their networks."""
+    found, _ = commands(f"experiment_{name}.sh", tmp_path, WEIGHTS=str(tmp_path), SEEDS="10 11")
+    assert {words[0] for words in found} >= {"06_evaluate.py", "recipes/paired.py"}
+    for words in found:
+        if "--videos" in words:
+            Path(value_of(words, "--videos")).mkdir(parents=True, exist_ok=True)
+        parse(words)
 
 
 def test_baselines_are_trained_as_their_authors_do(tmp_path):
