@@ -19,6 +19,8 @@
 #            real and ten fake videos of FaceSwap and of Face2Face, drawn from the official training
 #            split, are trained on, and the official validation and test videos tested: 17 real, 17
 #            of Deepfakes, 8 of each of the two, 4 of each of the others.
+#            (Noted after the run: the file of Face2Face was trained on FaceForensics, which may
+#            share videos with these.)
 # Training   The paper's: the first half frozen, 4.2.3; the authors' variant also trains on ten
 #            videos of Deepfakes (--source) and freezes 0.4203. Adam 1e-3, the default of this
 #            network, batch 32, 10 epochs, the last one kept. Seeds 10, 11, 12: videos, orders and

@@ -2,7 +2,7 @@
 # Experiment: single, merge and transfer learning. Does transfer beat merge?
 #
 #   recipes/experiment_strategies.sh      an hour or two on one CPU core; run again, it resumes
-#   SEEDS="0 1" recipes/experiment_strategies.sh
+#   OUT=try SEEDS="0 1" recipes/experiment_strategies.sh     06 reads all seeds that are in OUT
 #
 # The plan, written before the runs:
 #
@@ -13,27 +13,34 @@
 # Detectors  CLRNet (8 filters, one stage of two blocks) and MesoInception4, both at 64 pixels.
 #            single: Deepfakes. merge: Deepfakes, FaceSwap, Face2Face, NeuralTextures. transfer: the
 #            single one, half frozen, trained further with ten real and ten fake videos of each of
-#            the other three (4.2.3); authors: the same with ten of Deepfakes too and 0.4203 frozen,
-#            as in the authors' code. No detector is trained on FaceShifter: the open domain.
+#            the other three (4.2.3), the same ten originals each time; authors: the same with ten
+#            of Deepfakes too and 0.4203 frozen, as in the authors' code. No detector is trained on
+#            FaceShifter: the open domain. Merge has each of the 16 originals four times.
 # Seeds      20 to 29. Each draws its own people, videos, initial weights and orders.
 # Settings   Chosen on seed 0 by the training loss and the validation AUC of single and merge: one
 #            camera, Deepfakes for single, no augmentation for CLRNet (with it, the loss stays at
 #            ln 2), Adam 2e-3 for all of CLRNet's trainings, 300 to 576 steps each; L2,
 #            dropout and what is not named are the defaults.
-# Decides    The mean paired difference of the AUC of transfer and merge, CLRNet, on each of the
-#            three methods that are out of single's domain, with its 95 % interval over ten seeds.
+# Decides    The mean paired difference of the AUC of transfer and merge, CLRNet, at image (clip)
+#            level, on each of the three methods that are out of single's domain, with its 95 %
+#            interval over ten seeds.
 #            Balanced accuracy, which the paper prints, stands beside it: after 300 steps the
 #            statistics of batch norm still shift the scores. The other tests and MesoInception4
 #            stand beside it too.
 # Trainings  Of each seed: 8, 80 in all.
+# Epochs     single and merge keep the epoch with the best validation AUC, transfer and authors the
+#            last, as 05 does.
 # Change     A first plan had both cameras, 24 + 24 training videos of one clip, 180 to 240 steps,
 #            and seeds 10 to 19. After three seeds nothing but Deepfakes was told apart by any
 #            strategy, and every balanced accuracy was 50. It was stopped, and seeds 10 to 12 are
-#            not used again.
+#            not used again. (What this header says of originals, level and epochs was added while
+#            seeds 22 and 23 ran.)
 set -euo pipefail
+here=$PWD
 cd "$(dirname "$0")/.."
 run() { echo; echo "+ $*"; "$@"; }
-OUT=${OUT:-experiment-strategies} SEEDS=${SEEDS:-20 21 22 23 24 25 26 27 28 29}
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$here/$1" ;; esac; }
+OUT=$(absolute "${OUT:-experiment-strategies}") SEEDS=${SEEDS:-20 21 22 23 24 25 26 27 28 29}
 METHODS="Deepfakes FaceSwap Face2Face NeuralTextures FaceShifter"
 export OMP_NUM_THREADS=1
 
@@ -43,7 +50,8 @@ train() {   # train SEED NETWORK STRATEGY FLAGS...: the run and its scores are N
 }
 
 train_all() {   # train_all SEED NETWORK SIZE FLAGS EPOCHS: of single, merge and transfer
-    local faces=($(printf "$OUT/seed-$1/faces/%s " $METHODS)) epochs=($5)
+    local faces=() epochs=($5) method
+    for method in $METHODS; do faces+=("$OUT/seed-$1/faces/$method"); done
     local single=$OUT/runs/$2-single@$1/model.pt
     train $1 $2 single --strategy single --model $2 $3 $4 --epochs ${epochs[0]} \
         --source "${faces[0]}"

@@ -109,6 +109,8 @@ def parse_args():
     args = parser.parse_args()
     if min(args.epochs, args.batch, args.image_size or 1) < 1:
         fail("--epochs, --batch and --image-size must be 1 or more")
+    if not args.lr > 0:
+        fail("--lr must be above 0")
     return args
 
 
@@ -142,8 +144,6 @@ def train(args, kwargs, paths, labels, target_paths, device, content):
         rows = np.hstack([orders[0], len(paths) + orders[1]]).tolist()
         # Sent once an epoch, because sending makes the CPU wait for a GPU.
         y = labels[torch.from_numpy(orders[0]).to(device)]
-        weights = [bpdann.lambda_at((epoch * steps + k) / last_step) for k in range(steps)]
-        weight_tensor = torch.tensor(weights, device=device)
         # Dropout's seed ends in 1.
         draws = [draw_joint(2 * size, 1, args.seed, epoch, 2 + k) for k in range(steps)]
         is_flipped = (torch.stack(draws)[..., None, None] < 0.5).to(device)
@@ -151,12 +151,13 @@ def train(args, kwargs, paths, labels, target_paths, device, content):
         model.train()
         loader = load_batches(faces, rows, args.workers, pin=device.type == "cuda")
         for k, images in enumerate(loader):
+            weight = bpdann.lambda_at((epoch * steps + k) / last_step)
             images = images.to(device, non_blocking=True)
             images = torch.where(is_flipped[k], images.flip(3), images)
             with autocast(device, args.precision):
                 embedding = model.embed(images)
                 label_logits = model.classify(embedding[:size])
-                reversed_ = bpdann.GradientReversal.apply(embedding, weight_tensor[k])
+                reversed_ = bpdann.GradientReversal.apply(embedding, weight)
                 domain_logits = model.discriminate(reversed_)
             label_loss = F.cross_entropy(label_logits.float(), y[k])
             domain_loss = F.cross_entropy(domain_logits.float(), domains)
@@ -166,7 +167,7 @@ def train(args, kwargs, paths, labels, target_paths, device, content):
             accuracy = (domain_logits.argmax(1) == domains).float().mean()
             run.record(label_loss, domain_loss, accuracy)
         run.check_losses()
-        run.end_epoch(**{"lambda": weights[-1]})
+        run.end_epoch(**{"lambda": weight})
     run.finish()
     return model.eval()
 

@@ -83,6 +83,8 @@ def describe_faces(names, folders):
     lines = []
     for name in names:
         flags = read_flags(folders[name]) if name in folders else {}
+        if "frame_size" in flags and flags.get("sampling") == "frames":
+            flags["size"] = flags["frame_size"]  # as release 2.0 called it
         # args.json also has the defaults of flags that this layout or sampling does not read.
         is_clips, layout = flags.get("sampling") == "clips", flags.get("layout")
         unused = ("num_frames", "num_frames_real") if is_clips else ("num_clips", "clip_length")

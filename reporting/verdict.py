@@ -83,7 +83,8 @@ def score_text(value):
 def limits_text(scored):
     """What a score is compared with."""
     low, high = score_text(scored["real_below"]), score_text(scored["fake_from"])
-    return f"threshold {low}" if low == high else f"real below {low}, fake from {high}"
+    is_one = scored["real_below"] == scored["fake_from"]
+    return f"threshold {low}" if is_one else f"real below {low}, fake from {high}"
 
 
 def score_line(scored):

@@ -113,6 +113,11 @@ class Run:
         if not saved.keys() >= {*STATE, "optimizer"}:
             fail(f"{self.last} cannot be resumed from: delete it")
         vars(self).update({name: saved[name] for name in STATE})
+        if self.epoch and self.best > -math.inf and not (self.out / "model.pt").exists():
+            fail(
+                f"{self.out / 'model.pt'}, the best epoch, is missing, and only the last is "
+                f"stored: delete {self.out} and train again"
+            )
         if self.batch and any(saved.get(name) != getattr(self, name) for name in ORDER):
             print(
                 f"{self.last} was saved inside epoch {self.epoch + 1} with another --batch or "
@@ -267,11 +272,6 @@ class Run:
     def finish(self):
         """Make sure that model.pt exists before any process continues (after --epochs 0, say)."""
         if not (self.out / "model.pt").exists():
-            if self.epoch and self.keep == "best":
-                fail(
-                    f"{self.out / 'model.pt'}, the best epoch, is missing, and only the last is "
-                    f"stored: delete {self.out} and train again"
-                )
             self.save("model.pt")
         barrier()
 

@@ -528,9 +528,16 @@ def test_errors(small, extractor, features, copy, tmp_path):
         flags = f"--checkpoint {checkpoint} --faces {faces} --out {tmp_path / 'o'} --workers 0"
         return call(f"03_extract_features.py {flags}", fails=True)
 
+    for flags in ("--lr -1", "--weight-decay nan"):
+        assert "--lr must be above 0" in train(f"{small / 'faces/frames'} {flags}")
     for folder, says in ((tmp_path / "none", "not a folder"), (empty, "no index.csv")):
         assert says in train(folder)
         assert says in extract(extractor, folder)
+    no_val = shutil.copytree(small / "faces/frames", tmp_path / "no_val")
+    index = (no_val / "index.csv").read_text().replace(",val,", ",test,")
+    (no_val / "index.csv").write_text(index)
+    says = extract(extractor, f"{no_val} --split val --scores {tmp_path / 's'}")
+    assert f"{no_val} has no val split" in says
     (empty / "index.csv").write_text("path,video,frame,label\na.png,a,0,0\n")
     assert "no column clip" in train(empty)
     torch.save({"stage": "05"}, tmp_path / "other.pt")

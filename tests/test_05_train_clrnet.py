@@ -627,8 +627,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(small, tmp_path):
     assert "train_loss is nan at step" in output and ", batch " in output
 
 
-def test_errors(small, single, extractor, tmp_path):
+def test_errors(small, single, extractor, copy, tmp_path):
     clips, checkpoint = small / "faces/clips", f"--checkpoint {single / 'r/model.pt'}"
+    no_val = copy(clips)
+    index = (no_val / "index.csv").read_text().replace(",val,", ",test,")
+    (no_val / "index.csv").write_text(index)
     (tmp_path / "empty").mkdir()
     one, few = f"single --source {clips}", f"transfer --target {clips} {checkpoint}"
     for flags, says in (
@@ -645,6 +648,7 @@ def test_errors(small, single, extractor, tmp_path):
         (f"{few} --model Xception", "holds a CLRNet: leave out --model"),
         (f"{one} --lr nan", "--lr above 0"),
         (f"{one} --cam 2", "go together"),
+        (f"{one} --test {no_val} --test-split val --scores {tmp_path}", "has no val split"),
         (f"{few} --init {clips}", "give one"),
         (f"{one} --model ShallowNet --filters 2", "are for CLRNet"),
         (f"{one} --weights imagenet", "--weights is for CNN+LSTM"),

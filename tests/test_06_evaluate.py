@@ -436,7 +436,9 @@ def test_each_table_says_what_it_rests_on(tmp_path, without_figures):
 
 def test_input_that_cannot_be_evaluated(tmp_path):
     """Flags, folders, score files: one line that names the file."""
-    assert "give --scores, --faces or both" in call(f"06_evaluate.py --out {tmp_path}", fails=True)
+    for flags in ("", f"--runs {tmp_path} --faces {tmp_path}"):
+        output = call(f"06_evaluate.py {flags} --out {tmp_path}", fails=True)
+        assert "give --scores, --faces or both" in output
     assert "s is not a folder" in run_06(tmp_path, fails=True)
     assert "--resamples must be 1 or more" in run_06(tmp_path, "--resamples 0", fails=True)
     (tmp_path / "s").mkdir()

@@ -314,7 +314,7 @@ def test_a_step_of_bpdann_sends_nothing(on_meta, tmp_path):
     x, nothing = torch.zeros(8, 6, device=META), np.zeros(0, np.int64)
     source = bpdann.Source(SimpleNamespace(index={}), nothing, nothing, x, labels)
     args = SimpleNamespace(seed=0, lr=1e-4, epochs=20, batch=2, method="bp-dann", precision="fp32")
-    args = (tmp_path, args, dict(dimensions=6), source, x, META, {})
+    args = (tmp_path, args, source, x, META, dict(kwargs=dict(dimensions=6)))
     assert on_meta(bpdann.train, *args)[0] == [0, 0, 0]
 
 

@@ -51,17 +51,22 @@ def make_run(out, samples=10, model=None, optimizer=None, **flags):
     return Run(out, "02", args, model, optimizer, samples, {}, "best")
 
 
-def test_the_best_epoch_is_not_replaced_by_the_last(tmp_path):
-    """model.pt of a finished run was deleted: only the last epoch is stored."""
+@pytest.mark.parametrize("value", [0.9, math.nan])
+def test_the_best_epoch_is_not_replaced_by_the_last(tmp_path, value):
+    """model.pt was deleted: last.pt holds the last epoch, which without validation is the same."""
     run = make_run(tmp_path)
     for epoch in run.epochs():
         for _ in steps_of(run):
             run.record(torch.tensor(0.5))
-        run.end_epoch(val_auc=1.0 - epoch / 2)
+        run.end_epoch(val_auc=value - epoch / 2)
     run.finish()
     (tmp_path / "model.pt").unlink()
-    with pytest.raises(SystemExit, match="model.pt, the best epoch, is missing"):
+    if math.isnan(value):
         make_run(tmp_path).finish()
+        assert (tmp_path / "model.pt").exists()
+        return
+    with pytest.raises(SystemExit, match="model.pt, the best epoch, is missing"):
+        make_run(tmp_path)
 
 
 # ---------------------------------------------------------------- resuming inside an epoch
