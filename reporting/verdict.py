@@ -233,7 +233,7 @@ def draw_verdict(path, result, people, detectors, extractions):
     # The length of a frame on the time axis.
     unit, step = "frame", 1
     if result["seconds"]:
-        unit, step = "second", result["seconds"] / result["frames"]
+        unit, step = "seconds", result["seconds"] / result["frames"]
     figure = pyplot().figure(figsize=(PAGE, 0.85 + 2.1 * len(rows)), layout="constrained")
     parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for part, person, samples in zip(parts, rows, people):
@@ -249,7 +249,7 @@ def draw_verdict(path, result, people, detectors, extractions):
             own = [s for s in samples if extractions[s.extraction] == shown.extraction]
             crops = [sample.crops for sample in own]
             times = [sample["frame"] * step for sample in of_shown[0]]
-            times = [f"{t:.4g} s" if unit == "second" else f"frame {t}" for t in times]
+            times = [f"{t:.2f} s" if unit == "seconds" else f"frame {t}" for t in times]
             draw_faces(right, shown, of_shown[0], crops, times)
 
     name = plain(os.path.basename(result["path"]))[:70]
