@@ -79,7 +79,7 @@ OMP_NUM_THREADS=2 run python 04_train_bpdann.py --source "$features/source" --ep
 run python 06_evaluate.py --scores "$SCORES" --resamples 200 --out "$OUT/results"
 for dropout in 0.5 0; do
     run python recipes/paired.py "$OUT/results/results.csv" extractor source-only-$dropout \
-        BP-DANN-$dropout
+        BP-DANN-$dropout --mean phone-FaceSwap phone-Face2Face phone-NeuralTextures
 done
 run python recipes/compare.py "$SCORES/BP-DANN-0.5@$first/phone-FaceSwap.csv" \
     "$OUT/two-threads/phone-FaceSwap.csv"

@@ -83,8 +83,9 @@ run python 06_evaluate.py --scores "$OUT/scores" --resamples 200 --out "$OUT/res
 for network in CLRNet MesoInception4; do
     for metric in recall_macro auc; do
         run python recipes/paired.py "$OUT/results/results.csv" --metric $metric \
-            $network-single $network-merge $network-transfer
+            $network-single $network-merge $network-transfer \
+            --mean FaceSwap Face2Face NeuralTextures
         run python recipes/paired.py "$OUT/results/results.csv" --metric $metric \
-            $network-transfer $network-authors
+            $network-transfer $network-authors --mean FaceSwap Face2Face NeuralTextures
     done
 done

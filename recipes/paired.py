@@ -10,6 +10,8 @@ each of the others. Prints two Markdown tables for the data sets that all of the
     mean ± half the 95 % interval of the mean over the seeds (Student's t), and the differences,
     paired by seed, with how often they are above 0; the value of each seed
 
+--mean adds a row for the mean of several data sets, of which each seed has one.
+
 A detector without seeds has one value, which is compared with every seed's. An interval over seeds
 covers the chance in what the seeds draw; that of results.csv covers the choice of the test videos.
 """
@@ -34,6 +36,17 @@ def read_trainings(path, metric):
         detector, _, seed = training.partition("@")
         trainings.setdefault((name, level), {}).setdefault(detector, {})[seed] = 100 * value
     return trainings
+
+
+def mean_of_sets(trainings, names, level):
+    """{detector: {seed: mean over the data sets `names`}} of those that all of them have."""
+    of_sets = [trainings[name, level] for name in names]
+    detectors = set.intersection(*map(set, of_sets))
+    return {
+        detector: {seed: np.mean([of_set[detector][seed] for of_set in of_sets]) for seed in seeds}
+        for detector, seeds in of_sets[0].items()
+        if detector in detectors
+    }
 
 
 def by_seed(trainings, detectors, place):
@@ -62,12 +75,22 @@ def main():
     parser.add_argument("detectors", nargs="+", help="names without @SEED; the last is compared")
     text = "column of results.csv (default auc)"
     parser.add_argument("--metric", choices=METRICS, default="auc", metavar="NAME", help=text)
+    text = "data sets whose mean is a row of its own"
+    parser.add_argument("--mean", nargs="+", default=[], metavar="SET", help=text)
     args = parser.parse_args()
     *others, last = args.detectors
+    all_trainings = read_trainings(args.results, args.metric)
+    if args.mean:
+        for level in sorted({level for _, level in all_trainings}):
+            for name in args.mean:
+                if (name, level) not in all_trainings:
+                    fail(f"{args.results} has no {name} at {level} level")
+            place = f"mean of {' '.join(args.mean)}", level
+            all_trainings[place] = mean_of_sets(all_trainings, args.mean, level)
 
     summary = [["test", *args.detectors, *(f"{last} - {other}" for other in others)]]
     details = [["test", "detector", "each seed"]]
-    for place, trainings in read_trainings(args.results, args.metric).items():
+    for place, trainings in all_trainings.items():
         if not trainings.keys() >= set(args.detectors):
             continue
         seeds, values = by_seed(trainings, args.detectors, place)

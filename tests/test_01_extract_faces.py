@@ -3,12 +3,11 @@
 import json
 import os
 import shutil
-import subprocess
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 from conftest import extract, rows_of, run, shared, stage, tree
+from hostile import ffmpeg
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,11 +19,6 @@ from running.folder import read_record
 faces = stage("01_extract_faces")
 BOX = ("left", "top", "right", "bottom")
 VIDEOS = "videos/studio/original_sequences/youtube/c23/videos"
-
-
-def ffmpeg(*arguments):
-    program = [imageio_ffmpeg.get_ffmpeg_exe(), *"-v error -nostdin -y".split()]
-    subprocess.run([*program, *map(str, arguments)], check=True)
 
 
 def write_video(path, frames):

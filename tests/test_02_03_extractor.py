@@ -20,6 +20,7 @@ from conftest import (
     assert_same_tree,
     call,
     changes_below,
+    drop_val,
     rows_of,
     run_and_kill,
     same,
@@ -533,9 +534,7 @@ def test_errors(small, extractor, features, copy, tmp_path):
     for folder, says in ((tmp_path / "none", "not a folder"), (empty, "no index.csv")):
         assert says in train(folder)
         assert says in extract(extractor, folder)
-    no_val = shutil.copytree(small / "faces/frames", tmp_path / "no_val")
-    index = (no_val / "index.csv").read_text().replace(",val,", ",test,")
-    (no_val / "index.csv").write_text(index)
+    no_val = drop_val(shutil.copytree(small / "faces/frames", tmp_path / "no_val"))
     says = extract(extractor, f"{no_val} --split val --scores {tmp_path / 's'}")
     assert f"{no_val} has no val split" in says
     (empty / "index.csv").write_text("path,video,frame,label\na.png,a,0,0\n")

@@ -12,7 +12,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL_CLRNET, assert_same_tree, call, rows_of, run, run_and_kill, same, stage
+from conftest import (
+    SMALL_CLRNET,
+    assert_same_tree,
+    call,
+    drop_val,
+    rows_of,
+    run,
+    run_and_kill,
+    same,
+    stage,
+)
 from torch.nn import functional as F
 
 from common import margin
@@ -366,8 +376,7 @@ def test_errors(features, small, tmp_path):
     assert "7 features" in adapt(args, fails=True)
     array = np.load(features / "phone/features.npy").copy()
     np.save(narrow / "features.npy", array)
-    index = (narrow / "index.csv").read_text()
-    (narrow / "index.csv").write_text(index.replace(",val,", ",test,"))
+    drop_val(narrow)
     for flags in ("--target-split val", f"--test {narrow} --test-split val"):
         assert f"{narrow} has no val split" in adapt(f"{args} {flags}", fails=True)
     # One value that is not finite, in an image that is not trained on, is found before training.

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL_CLRNET, call, rows_of, run, shared, stage
+from conftest import SMALL_CLRNET, call, drop_val, rows_of, run, shared, stage
 from PIL import Image
 from torch.nn import functional as F
 
@@ -629,9 +629,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(small, tmp_path):
 
 def test_errors(small, single, extractor, copy, tmp_path):
     clips, checkpoint = small / "faces/clips", f"--checkpoint {single / 'r/model.pt'}"
-    no_val = copy(clips)
-    index = (no_val / "index.csv").read_text().replace(",val,", ",test,")
-    (no_val / "index.csv").write_text(index)
+    no_val = drop_val(copy(clips))
     (tmp_path / "empty").mkdir()
     one, few = f"single --source {clips}", f"transfer --target {clips} {checkpoint}"
     for flags, says in (

@@ -19,7 +19,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from reporting import figures, metrics, tables
+from reporting import figures, metrics, pages, tables
 
 evaluate = stage("06_evaluate")
 
@@ -432,6 +432,16 @@ def test_each_table_says_what_it_rests_on(tmp_path, without_figures):
     assert ["expected, CLRNet", "-", "25 + 25 / -", "? + 200 / -"] in every
     report = Page((tmp_path / "r/report.html").read_text()).text
     assert f"faces of DFW: {flags('DFW')}" in report and "videos that all have" in report
+
+
+def test_the_flags_of_faces_are_those_that_were_read(tmp_path):
+    """No scale of crops that are not cut; release 2.0 recorded the size of clips for frames too."""
+    for flags, shown in (
+        (dict(detector="none", scale=1.2, size=240), "--size 240 --detector none"),
+        (dict(sampling="frames", size=240, frame_size=64), "--sampling frames --size 64"),
+    ):
+        (tmp_path / "args.json").write_text(json.dumps(dict(flags=flags)))
+        assert pages.describe_faces(["A"], {"A": tmp_path}) == [f"faces of A: {shown}"]
 
 
 def test_input_that_cannot_be_evaluated(tmp_path):

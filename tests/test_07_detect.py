@@ -8,7 +8,6 @@ import json
 import math
 import os
 import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SMALL_CLRNET, judge, rows_of, run, shared, stage
+from hostile import ffmpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,11 +30,6 @@ from running.run import load_checkpoint, save_checkpoint
 
 detect = stage("07_detect")
 WARNING = "DEMONSTRATION: trained on generated videos"
-
-
-def ffmpeg(*args):
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *map(str, args)]
-    subprocess.run(command, check=True)
 
 
 def by_name(result):
@@ -719,15 +714,11 @@ def test_a_score_in_the_band_is_uncertain(extractor, video, tmp_path):
 
 @pytest.mark.parametrize(
     "verdicts, worst",
-    [
-        (["real", "uncertain", "fake"], "fake"),
-        (["uncertain", "real"], "uncertain"),
-        (["real", "real"], "real"),
-    ],
+    [("real uncertain fake", "fake"), ("uncertain real", "uncertain"), ("real real", "real")],
 )
 def test_a_video_is_as_its_worst_person(tmp_path, monkeypatch, verdicts, worst):
-    people = dict(people=[[]] * len(verdicts), left_out=0, turned=0)
-    verdict_of = iter(verdicts)
+    verdict_of = iter(verdicts.split())
+    people = dict(people=[[]] * len(verdicts.split()), left_out=0, turned=0)
     monkeypatch.setattr(detect, "judge", lambda *_: dict(verdict=next(verdict_of)))
     monkeypatch.setattr(detect, "draw_verdict", lambda *_: None)
     video = dict(path="x.mp4", name="x")

@@ -13,11 +13,8 @@ def write(tmp_path):
 
     def write(detector, logits, videos=20):
         rows = np.arange(4 * videos)
-        index = dict(
-            video=[f"v{row // 4}" for row in rows],
-            frame=(rows % 4).tolist(),
-            label=(rows // 4 % 2).tolist(),
-        )
+        frame, label = (rows % 4).tolist(), (rows // 4 % 2).tolist()
+        index = dict(video=[f"v{row // 4}" for row in rows], frame=frame, label=label)
         path = tmp_path / detector / "set.csv"
         common.write_scores(path, index, rows, logits)
         return path

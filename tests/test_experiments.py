@@ -33,6 +33,17 @@ def test_differences_are_paired_by_seed(results):
     assert "Y" not in output, "where a detector has no score"
 
 
+def test_the_mean_of_several_data_sets_is_paired_by_seed(results):
+    """Of X (old 50 60, new 60 90) and Z (old 70 60, new 60 70)."""
+    with open(results, "a") as file:
+        file.write("old@9,Z,image,.7\nold@10,Z,image,.6\nnew@9,Z,image,.6\nnew@10,Z,image,.7\n")
+    output = call(f"recipes/paired.py {results} old new --mean X Z")
+    assert "| mean of X Z, image | old | 60.0 60.0 |" in output
+    assert "| mean of X Z, image | new | 60.0 80.0 |" in output
+    message = call(f"recipes/paired.py {results} old new --mean W X", fails=True)
+    assert "has no W at image level" in message
+
+
 def test_trainings_that_cannot_be_paired(results):
     with open(results, "a") as file:
         file.write("new@11,X,image,0.5\n")

@@ -107,8 +107,7 @@ def test_killed_once(stages, whole, name, pattern, count, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name",
-    stage_params(*((f"0{number}",) for number in range(7)), marks=[pytest.mark.slow]),
+    "name", stage_params(*((f"0{number}",) for number in range(7)), marks=[pytest.mark.slow])
 )
 def test_killed_at_random(stages, whole, name, tmp_path):
     """Once by each of three signals."""

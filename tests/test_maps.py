@@ -144,8 +144,7 @@ QUICK = ("CLRNet", "DBiRNN", "BP-DANN")
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow][name in QUICK :]) for name in PLANTED],
+    "name", [pytest.param(name, marks=[pytest.mark.slow][name in QUICK :]) for name in PLANTED]
 )
 def test_a_planted_patch_is_where_the_map_is_highest(name):
     """A network that learnt to tell clips with a square from those without one points at it.

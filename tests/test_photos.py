@@ -557,10 +557,9 @@ def test_a_network_of_single_frames_that_was_trained_on_clips(small, face, tmp_p
     assert clips["faces"] == 5 * len(clips["by"][0]["samples"])
     assert not any("logit" in sample for sample in clips["by"][0]["samples"])
     # The mean of the scores of a clip's frames, not the score of their mean logit.
-    taken = dict(sampling="clips", length=5, frames=1)
     limits = dict(threshold=0.5, real_below=0.5, fake_from=0.5)
-    detector = SimpleNamespace(path="m", extraction=taken, thresholds=limits)
+    detector = SimpleNamespace(path="m", extraction={}, thresholds=limits)
     detector.score = lambda crops: np.array([[-9.0, 9, 9, 9, 9]])
     sample = detect.Sample(0, 0, 0, (0, 0, 9, 9), np.zeros((5, 9, 9, 3), np.uint8))
-    person = detect.judge([detector], [taken], [sample])
+    person = detect.judge([detector], [{}], [sample])
     assert person["score"] == pytest.approx(0.8, abs=1e-3) and person["faces"] == 5

@@ -300,14 +300,7 @@ def value_of(words, flag):
 @pytest.fixture
 def parse(monkeypatch, tmp_path):
     """parse(words) -> the program of a command and its flags as its own parser reads them."""
-    for name in (
-        "FaceForensics++",
-        "Celeb-DF",
-        "DFDC",
-        "DFDC-Preview",
-        "DeepfakeTIMIT",
-        "VidTIMIT",
-    ):
+    for name in "FaceForensics++ Celeb-DF DFDC DFDC-Preview DeepfakeTIMIT VidTIMIT".split():
         for data in (tmp_path, tmp_path / "out/small-data"):
             (data / name).mkdir(parents=True)
 
